@@ -1,0 +1,1 @@
+//! Kernel loading, device tree, initramfs.

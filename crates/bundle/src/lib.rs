@@ -1,0 +1,1 @@
+//! The VM folder: configuration, locks, atomic writes.

@@ -1,0 +1,3 @@
+//! The `tearless` command.
+
+fn main() {}

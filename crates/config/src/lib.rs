@@ -1,0 +1,1 @@
+//! The description of a VM: plain data, defaults, validation.

@@ -1,0 +1,1 @@
+//! Platform devices: GICv3 with ITS, PL011, PL031.

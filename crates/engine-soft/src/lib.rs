@@ -1,0 +1,1 @@
+//! An AArch64 CPU in software.

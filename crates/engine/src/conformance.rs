@@ -1,0 +1,1 @@
+//! The conformance kit: guest snippets that every engine must run alike.

@@ -1,0 +1,1 @@
+//! Debian mirror client, package extraction, disk image building, cache.

@@ -1,0 +1,1 @@
+//! The board: plan, build, vCPU loop.

@@ -1,0 +1,1 @@
+//! Disk back ends.

@@ -1,0 +1,1 @@
+//! Describe, create, open, start and stop virtual machines.
