@@ -1,1 +1,17 @@
-//! An AArch64 CPU in software.
+//! An AArch64 CPU in software, for hosts that have no ARM hypervisor.
+//!
+//! Three layers, each usable without the ones above it:
+//!
+//! ```text
+//!   decode   u32 -> Insn                        pure; one decoder for every tier
+//!   cpu      registers, MMU and TLBs, system registers, exceptions, timers   one semantics for every tier
+//!   interp   Insn -> Op (handler + operands), run from a cache of pre-decoded code pages
+//! ```
+//!
+//! The interpreter is direct-threaded: an [`op::Op`] holds a handler and its operands, a code page of 4 KiB becomes an
+//! array of 1024 of them, decoded at first execution and found by physical address, so that all address spaces share
+//! them. A just-in-time tier takes over `decode` and `cpu` unchanged and keeps the interpreter as its oracle.
+
+mod cpu;
+mod decode;
+mod interp;

@@ -1,0 +1,1 @@
+//! The decoder: an instruction word to an [`Insn`], pure.
