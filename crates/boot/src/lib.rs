@@ -1,1 +1,17 @@
-//! Kernel loading, device tree, initramfs.
+//! Everything that stands in guest memory before the first guest instruction runs.
+//!
+//! - [`kernel`]: recognises and unpacks what the user calls "a kernel";
+//! - [`place`]: decides where kernel, RAM disk and device tree go, as a pure function;
+//! - [`initramfs`]: writes a newc cpio archive;
+//! - [`unpack`]: the bounded decompressors behind kernels and modules.
+//!
+//! Bytes and layout in, bytes and addresses out: nothing here knows a board address, a device or the host's cache.
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod initramfs;
+pub mod kernel;
+pub mod place;
+pub mod unpack;
+
+pub use error::{Error, Result};
