@@ -1,1 +1,39 @@
 //! The description of a VM: plain data, defaults, validation.
+//!
+//! A [`VmConfig`] is what `config.json` of a bundle holds and what a command line turns into. This crate reads and
+//! writes no files and asks no host: limits come in as [`HostLimits`], paths go out as they are.
+#![forbid(unsafe_code)]
+
+mod size;
+mod validate;
+mod vm;
+
+pub use size::{ByteSize, ParseSizeError};
+pub use validate::{HostLimits, MIN_MEMORY};
+pub use vm::{BootConfig, ConsoleKind, DiskConfig, EngineChoice, SyncMode, UnknownEngine, VERSION, VmConfig};
+
+/// Why a description of a VM is refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// The file comes from a later release.
+    #[error("it has version {found} of the format, this Tearless knows up to {known}; update Tearless")]
+    Newer {
+        /// The version that it states.
+        found: u64,
+        /// [`VERSION`].
+        known: u32,
+    },
+    /// The text is no description of a VM.
+    #[error("it is not a valid VM description: {0}")]
+    Malformed(String),
+    /// A value cannot work.
+    #[error("{what}: {why}; {advice}")]
+    Invalid {
+        /// The field and its value, in the user's words.
+        what: String,
+        /// What speaks against it.
+        why: String,
+        /// What to do.
+        advice: String,
+    },
+}

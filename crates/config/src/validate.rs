@@ -1,0 +1,195 @@
+//! What a host can run. The policy on overcommitment stands here and nowhere else.
+
+use std::collections::HashSet;
+
+use crate::{BootConfig, ByteSize, ConfigError, VmConfig};
+
+/// Less than this and a distribution's kernel does not reach user space.
+pub const MIN_MEMORY: ByteSize = ByteSize::mib(64);
+
+/// Memory comes in whole MiB, so that no table of the guest ends in a part of a large page.
+const MEMORY_STEP: u64 = 1 << 20;
+
+/// Every host may run this many vCPUs: tests and builds want some, and on a small host they only share its CPUs.
+const ALWAYS_ALLOWED: u32 = 8;
+
+/// vCPUs per host CPU beyond which a VM is refused. A guest's spinlocks assume that the vCPU that holds one is
+/// running; with many vCPUs per host CPU it mostly is not, and the guest crawls or deadlocks.
+const PER_HOST_CPU: u32 = 4;
+
+/// What the host and the board offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostLimits {
+    /// CPUs of the host that this process may use.
+    pub cpus: u32,
+    /// vCPUs that the board has room for (QEMU's `virt`, whose map ours is, fits 123 redistributors).
+    pub max_vcpus: u32,
+    /// The host's physical memory in bytes.
+    pub memory: u64,
+}
+
+impl HostLimits {
+    /// The most vCPUs without `allow_overcommit`.
+    pub fn default_max_vcpus(&self) -> u32 {
+        self.cpus.saturating_mul(PER_HOST_CPU).max(ALWAYS_ALLOWED).min(self.max_vcpus)
+    }
+}
+
+impl VmConfig {
+    /// Checks what can be told without looking at files.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] for the first value that cannot work on a host with `limits`.
+    pub fn validate(&self, limits: &HostLimits) -> Result<(), ConfigError> {
+        self.validate_cpus(limits)?;
+        self.validate_memory(limits)?;
+        self.validate_disks()?;
+        self.validate_boot()
+    }
+
+    fn validate_cpus(&self, limits: &HostLimits) -> Result<(), ConfigError> {
+        let refuse = |why: String, advice: String| invalid(format!("{} vCPUs", self.cpus), why, advice);
+        let usual = limits.default_max_vcpus();
+        if self.cpus == 0 {
+            return refuse("a VM needs at least one".into(), format!("use 1 to {usual}"));
+        }
+        if self.cpus > limits.max_vcpus {
+            let why = format!("the board has room for {}", limits.max_vcpus);
+            return refuse(why, format!("use 1 to {usual}"));
+        }
+        if self.cpus > usual && !self.allow_overcommit {
+            return refuse(
+                format!(
+                    "the host has {} CPUs, and a guest with many more vCPUs stalls or deadlocks",
+                    limits.cpus
+                ),
+                format!("use 1 to {usual}, or --overcommit for up to {}", limits.max_vcpus),
+            );
+        }
+        Ok(())
+    }
+
+    fn validate_memory(&self, limits: &HostLimits) -> Result<(), ConfigError> {
+        let refuse = |why: String, advice: &str| invalid(format!("{} of memory", self.memory), why, advice);
+        let bytes = self.memory.bytes();
+        if bytes < MIN_MEMORY.bytes() {
+            return refuse(format!("a guest needs at least {MIN_MEMORY}"), "give a size such as 512M or 4G");
+        }
+        if !bytes.is_multiple_of(MEMORY_STEP) {
+            return refuse("memory comes in whole MiB".into(), "give a size such as 512M or 4G");
+        }
+        if bytes > limits.memory {
+            return refuse(
+                format!("the host has {}M", limits.memory >> 20),
+                "give the VM less than the host has",
+            );
+        }
+        Ok(())
+    }
+
+    fn validate_disks(&self) -> Result<(), ConfigError> {
+        let mut seen = HashSet::new();
+        for disk in &self.disks {
+            let name = disk.path.display();
+            if disk.path.as_os_str().is_empty() {
+                return invalid("a disk", "its path is empty", "name the disk image");
+            }
+            if !seen.insert(&disk.path) {
+                return invalid(
+                    format!("disk {name}"),
+                    "it is attached twice, and the guest would corrupt it",
+                    "attach it once",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_boot(&self) -> Result<(), ConfigError> {
+        /// `COMMAND_LINE_SIZE` of arm64 Linux, with the terminator.
+        const MAX_CMDLINE: usize = 2047;
+        let (BootConfig::LinuxKernel { cmdline, .. } | BootConfig::LinuxDebian { cmdline, .. }) = &self.boot;
+        if cmdline.len() > MAX_CMDLINE {
+            let why = format!("it has {} bytes, arm64 Linux takes up to {MAX_CMDLINE}", cmdline.len());
+            return invalid("the kernel command line", why, "shorten it");
+        }
+        if cmdline.contains(|c: char| c.is_control()) {
+            return invalid("the kernel command line", "it has a control character", "write it on one line");
+        }
+        if let BootConfig::LinuxDebian { .. } = &self.boot
+            && self.disks.first().is_none_or(|d| d.read_only)
+        {
+            return invalid("the disks", "Debian's root is the first disk, writable", "attach it first");
+        }
+        Ok(())
+    }
+}
+
+fn invalid(
+    what: impl Into<String>,
+    why: impl Into<String>,
+    advice: impl Into<String>,
+) -> Result<(), ConfigError> {
+    Err(ConfigError::Invalid { what: what.into(), why: why.into(), advice: advice.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DiskConfig, SyncMode};
+
+    const SMALL: HostLimits = HostLimits { cpus: 2, max_vcpus: 123, memory: 8 << 30 };
+
+    fn kernel(cmdline: &str) -> BootConfig {
+        BootConfig::LinuxKernel { kernel: "k".into(), initrd: None, cmdline: cmdline.into() }
+    }
+
+    fn check(change: impl FnOnce(&mut VmConfig)) -> Result<(), String> {
+        let mut config = VmConfig::new(kernel(""));
+        change(&mut config);
+        config.validate(&SMALL).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn vcpus_beyond_what_the_host_can_keep_running_need_consent() {
+        assert_eq!(check(|c| c.cpus = 8), Ok(()));
+        for (cpus, hint) in [(0, "at least one"), (9, "use 1 to 8"), (1000, "room for 123")] {
+            assert!(check(|c| c.cpus = cpus).unwrap_err().contains(hint), "{cpus}");
+        }
+        let with_consent = |cpus| move |c: &mut VmConfig| (c.cpus, c.allow_overcommit) = (cpus, true);
+        assert_eq!(check(with_consent(123)), Ok(()));
+        assert!(check(with_consent(124)).is_err());
+        assert!(check(with_consent(0)).is_err());
+        assert_eq!(HostLimits { cpus: 16, ..SMALL }.default_max_vcpus(), 64);
+        assert_eq!(HostLimits { cpus: 64, ..SMALL }.default_max_vcpus(), 123);
+    }
+
+    #[test]
+    fn memory_fits_the_host_and_the_guest() {
+        assert_eq!(check(|c| c.memory = ByteSize::mib(64)), Ok(()));
+        assert_eq!(check(|c| c.memory = ByteSize::gib(8)), Ok(()));
+        let text = check(|c| c.memory = ByteSize::gib(9)).unwrap_err();
+        assert!(text.contains("9G of memory") && text.contains("8192M"), "{text}");
+        assert!(check(|c| c.memory = ByteSize::new(512)).unwrap_err().contains("512M"));
+        assert!(check(|c| c.memory = ByteSize::mib(63)).is_err());
+        assert!(check(|c| c.memory = ByteSize::new((64 << 20) + 4096)).unwrap_err().contains("whole MiB"));
+    }
+
+    #[test]
+    fn disks_and_boot_make_sense() {
+        let disk = |path: &str, read_only| DiskConfig { path: path.into(), read_only, sync: SyncMode::Fsync };
+        assert_eq!(check(|c| c.disks = vec![disk("a", false), disk("b", false)]), Ok(()));
+        assert!(check(|c| c.disks = vec![disk("a", false), disk("a", true)]).unwrap_err().contains("twice"));
+        assert!(check(|c| c.disks = vec![disk("", false)]).unwrap_err().contains("empty"));
+        assert!(check(|c| c.boot = kernel(&"x".repeat(2048))).unwrap_err().contains("2047"));
+        assert!(check(|c| c.boot = kernel("a\nb")).unwrap_err().contains("control"));
+        let debian = BootConfig::LinuxDebian {
+            suite: "trixie".into(),
+            kernel: "Kernel".into(),
+            initrd: "Initrd".into(),
+            cmdline: String::new(),
+        };
+        assert!(check(|c| c.boot = debian.clone()).unwrap_err().contains("first disk"));
+        assert_eq!(check(|c| (c.boot, c.disks) = (debian, vec![disk("a", false)])), Ok(()));
+    }
+}
