@@ -2,6 +2,7 @@
 //!
 //! - [`kernel`]: recognises and unpacks what the user calls "a kernel";
 //! - [`place`]: decides where kernel, RAM disk and device tree go, as a pure function;
+//! - [`fdt`]: the device tree of the board;
 //! - [`initramfs`]: writes a newc cpio archive;
 //! - [`unpack`]: the bounded decompressors behind kernels and modules.
 //!
@@ -9,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod fdt;
 pub mod initramfs;
 pub mod kernel;
 pub mod place;
