@@ -83,7 +83,8 @@ const fn expand_bitmask(pattern: u32) -> u64 {
     let width = 1 << len;
     let element = (1u64 << ones) - 1;
     let keep = u64::MAX >> (64 - width);
-    let mut mask = if rotate == 0 { element } else { (element >> rotate | element << (width - rotate)) & keep };
+    let mut mask =
+        if rotate == 0 { element } else { (element >> rotate | element << (width - rotate)) & keep };
     let mut filled = width;
     while filled < 64 {
         mask |= mask << filled;

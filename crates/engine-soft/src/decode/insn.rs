@@ -37,7 +37,17 @@ pub(crate) enum Insn {
     /// ADC, SBC, ADCS, SBCS.
     AddSubCarry { sf: bool, sub: bool, set: bool, rd: Reg, rn: Reg, rm: Reg },
     /// AND, ORR, EOR, ANDS and with `invert` BIC, ORN, EON, BICS, with a shifted register.
-    LogicShift { sf: bool, op: Logic, invert: bool, set: bool, rd: Reg, rn: Reg, rm: Reg, shift: Shift, amount: u8 },
+    LogicShift {
+        sf: bool,
+        op: Logic,
+        invert: bool,
+        set: bool,
+        rd: Reg,
+        rn: Reg,
+        rm: Reg,
+        shift: Shift,
+        amount: u8,
+    },
     /// CCMN, or with `sub` CCMP: compare when `cond` holds, else set the flags to `nzcv` (4 bits).
     CondCompare { sf: bool, sub: bool, rn: Reg, with: RegOrImm, nzcv: u8, cond: Cond },
     /// CSEL, CSINC, CSINV, CSNEG.

@@ -77,13 +77,7 @@ fn unscaled(raw: u32) -> Option<Insn> {
 
 fn indexed(raw: u32, index: Index) -> Option<Insn> {
     let access = single_access(raw)?;
-    Some(Insn::LoadStoreImm {
-        access,
-        rt: reg(raw, 0),
-        rn: reg(raw, 5),
-        index,
-        offset: signed(raw, 20, 12),
-    })
+    Some(Insn::LoadStoreImm { access, rt: reg(raw, 0), rn: reg(raw, 5), index, offset: signed(raw, 20, 12) })
 }
 
 fn unprivileged(raw: u32) -> Option<Insn> {
