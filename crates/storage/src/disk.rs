@@ -1,0 +1,47 @@
+use std::io;
+
+/// A medium of fixed size that is read and written at any offset.
+///
+/// Calls come from several threads at once. Offsets and lengths are in bytes; ranges lie within
+/// `0..size()`, which the caller has checked. Concurrent writes to the same bytes leave either content.
+pub trait Disk: Send + Sync {
+    /// A name for messages to the user: the file.
+    fn name(&self) -> &str;
+
+    /// Size in bytes, a multiple of 512.
+    fn size(&self) -> u64;
+
+    /// Whether everything that changes the medium fails.
+    fn read_only(&self) -> bool;
+
+    /// Fills `data` from `offset` on.
+    ///
+    /// # Errors
+    /// What the host says; `data` may be partly filled then.
+    fn read_at(&self, data: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes `data` from `offset` on. It is durable after the next [`Disk::flush`].
+    ///
+    /// # Errors
+    /// What the host says, for example that its file system is full; part of `data` may be written then.
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes everything durable that was written before.
+    ///
+    /// # Errors
+    /// What the host says; what was written may be lost then.
+    fn flush(&self) -> io::Result<()>;
+
+    /// Says that these bytes are not needed: their content is then undefined. A host that cannot give the space back
+    /// keeps it.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Makes these bytes zero, and gives their space back if `may_unmap` and the host can.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn write_zeroes(&self, offset: u64, len: u64, may_unmap: bool) -> io::Result<()>;
+}

@@ -1,0 +1,20 @@
+//! Giving file space back to the host, which each host does in its own way.
+
+#[cfg(target_os = "linux")]
+#[path = "linux.rs"]
+mod host;
+#[cfg(not(target_os = "linux"))]
+#[path = "other.rs"]
+mod host;
+
+pub(crate) use host::{punch, zero};
+
+/// Whether the host did it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The range reads as zeros now.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "no other host can"))]
+    Done,
+    /// The host or its file system cannot; nothing changed.
+    Unsupported,
+}
