@@ -1,1 +1,11 @@
-//! Platform devices: GICv3 with ITS, PL011, PL031.
+//! Platform devices: the interrupt controller (GICv3 with ITS) and the serial port (PL011).
+//!
+//! Every device here is a core of plain state that knows registers and nothing else, and a thin shell that locks it,
+//! takes MMIO accesses and drives its outputs. Offsets and bit fields are in the device's `spec` module, for the GIC in
+//! [`tearless_arm64::gic`], because the engines need part of them.
+#![forbid(unsafe_code)]
+
+pub mod gic;
+pub mod pl011;
+
+mod access;
