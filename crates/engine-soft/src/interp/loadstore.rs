@@ -184,7 +184,7 @@ fn address<A: Address>(cpu: &mut Cpu, o: Operands, simd: bool) -> Result<u64, Tr
         cpu.fp_check()?;
     }
     if A::SP {
-        cpu.check_sp()?;
+        cpu.sp_check()?;
     }
     Ok(A::of(cpu, o))
 }
@@ -227,7 +227,7 @@ pub(super) fn store_pair<S: Store, A: Address>(cpu: &mut Cpu, o: Operands) -> Re
 /// Checks the stack pointer when register `n` is it.
 #[inline(always)]
 pub(super) fn check_base(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
-    if o.n == SP { cpu.check_sp() } else { Ok(()) }
+    if o.n == SP { cpu.sp_check() } else { Ok(()) }
 }
 
 #[inline(always)]

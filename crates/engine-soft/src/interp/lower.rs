@@ -75,7 +75,7 @@ impl Position {
     /// An offset in bytes from this instruction as a distance in ops, when the target is in the page.
     fn near(self, offset: i32) -> Option<u32> {
         let target = self.0 as i64 + i64::from(offset >> 2);
-        (0..super::op::PAGE_OPS as i64).contains(&target).then_some((offset >> 2) as u32)
+        (0..super::cache::OPS as i64).contains(&target).then_some((offset >> 2) as u32)
     }
 
     /// What BL leaves in the link register, as `n` and `m` of the operands have it.
