@@ -10,6 +10,7 @@ pub mod deb;
 pub mod deb822;
 pub mod digest;
 pub mod error;
+pub mod ext4;
 pub mod fetch;
 pub mod mirror;
 pub mod modules;
@@ -17,9 +18,11 @@ pub mod packages;
 pub mod progress;
 pub mod quick;
 pub mod release;
+pub mod resolve;
 #[cfg(test)]
 mod test_server;
 mod tls;
+pub mod tree;
 pub mod version;
 
 pub use error::{Error, Result};
