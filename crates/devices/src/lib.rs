@@ -1,4 +1,4 @@
-//! Platform devices: the interrupt controller (GICv3 with ITS) and the serial port (PL011).
+//! Platform devices: the interrupt controller (GICv3 with ITS), serial port (PL011), clock (PL031) and GPIO (PL061).
 //!
 //! Every device here is a core of plain state that knows registers and nothing else, and a thin shell that locks it,
 //! takes MMIO accesses and drives its outputs. Offsets and bit fields are in the device's `spec` module, for the GIC in
@@ -7,5 +7,7 @@
 
 pub mod gic;
 pub mod pl011;
+pub mod pl031;
+pub mod pl061;
 
 mod access;
