@@ -1,0 +1,278 @@
+//! A disk as a driver sees it.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tearless_storage::{Disk, RawDisk, RawOptions};
+
+use super::{
+    Blk, BlkOptions,
+    spec::{MAX_RANGE_SECTORS, feature, request},
+};
+use crate::{
+    lock,
+    testing::{Driver, Queue, eventually, readable, writable},
+};
+
+const OK: u8 = 0;
+const IO_ERROR: u8 = 1;
+const UNSUPPORTED: u8 = 2;
+const SECTORS: u64 = 8192;
+
+fn file() -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let content: Vec<u8> = (0..SECTORS).flat_map(|sector| [sector as u8; 512]).collect();
+    file.write_all(&content).unwrap();
+    file
+}
+
+fn open(file: &tempfile::NamedTempFile, read_only: bool) -> Arc<RawDisk> {
+    Arc::new(RawDisk::open(file.path(), RawOptions { read_only, ..RawOptions::default() }).unwrap())
+}
+
+struct Bench {
+    driver: Driver,
+    queue: Queue,
+}
+
+impl Bench {
+    fn new(disk: Arc<dyn Disk>, features: u64) -> Self {
+        let mut driver = Driver::probe(Blk::new(disk, &BlkOptions { serial: "root".to_owned(), queues: 1 }));
+        let queue = driver.start(features, 1).remove(0);
+        Self { driver, queue }
+    }
+
+    fn header(&mut self, kind: u32, sector: u64) -> tearless_memory::Gpa {
+        let mut header = kind.to_le_bytes().to_vec();
+        header.extend([0; 4]);
+        header.extend(sector.to_le_bytes());
+        self.driver.alloc_with(&header)
+    }
+
+    /// Sends a request with `data` to the device; returns its status.
+    fn send(&mut self, kind: u32, sector: u64, data: &[u8]) -> u8 {
+        let header = self.header(kind, sector);
+        let data_at = self.driver.alloc_with(data);
+        let status = self.driver.alloc_with(&[0xee]);
+        let (head, tail) = (readable(header, 16), writable(status, 1));
+        if data.is_empty() {
+            self.queue.offer(&self.driver, &[head, tail]);
+        } else {
+            self.queue.offer(&self.driver, &[head, readable(data_at, data.len()), tail]);
+        }
+        self.queue.wait(&self.driver);
+        self.driver.bytes(status, 1)[0]
+    }
+
+    /// Sends a request for `len` bytes; returns its status, the data and the used length.
+    fn fetch(&mut self, kind: u32, sector: u64, len: usize) -> (u8, Vec<u8>, u32) {
+        let header = self.header(kind, sector);
+        let data = self.driver.alloc(len as u64);
+        let status = self.driver.alloc_with(&[0xee]);
+        self.queue.offer(&self.driver, &[readable(header, 16), writable(data, len), writable(status, 1)]);
+        let (_, used) = self.queue.wait(&self.driver);
+        (self.driver.bytes(status, 1)[0], self.driver.bytes(data, len), used)
+    }
+
+    fn range(sector: u64, count: u32, flags: u32) -> Vec<u8> {
+        let mut bytes = sector.to_le_bytes().to_vec();
+        bytes.extend(count.to_le_bytes());
+        bytes.extend(flags.to_le_bytes());
+        bytes
+    }
+}
+
+#[test]
+fn configuration_describes_the_disk() {
+    let file = file();
+    let blk = Blk::new(open(&file, false), &BlkOptions { serial: String::new(), queues: 4 });
+    let driver = Driver::probe(blk);
+    assert_eq!(driver.common(0x12, 2), 4);
+    assert_eq!(driver.device_config(0, 8), SECTORS);
+    assert_eq!(driver.device_config(12, 4), 254);
+    assert_eq!(driver.device_config(20, 4), 512);
+    assert_eq!(driver.device_config(24, 1), 3);
+    assert_eq!(driver.device_config(26, 2), 8);
+    assert_eq!(driver.device_config(34, 2), 4);
+    assert_eq!(driver.device_config(36, 4), u64::from(MAX_RANGE_SECTORS));
+    assert_eq!(driver.device_config(48, 4), u64::from(MAX_RANGE_SECTORS));
+    assert_eq!(driver.device_config(56, 1), 1);
+    assert_eq!(driver.offered() & feature::RO, 0);
+    drop(driver);
+    let driver = Driver::probe(Blk::new(open(&file, true), &BlkOptions::default()));
+    assert_eq!(driver.offered() & (feature::RO | feature::DISCARD | feature::WRITE_ZEROES), feature::RO);
+}
+
+#[test]
+fn reads_writes_flushes_and_identifies() {
+    let file = file();
+    let mut bench = Bench::new(open(&file, false), feature::FLUSH);
+    let (status, data, used) = bench.fetch(request::IN, 3, 1024);
+    assert_eq!((status, used), (OK, 1025));
+    assert!(data[..512].iter().all(|b| *b == 3) && data[512..].iter().all(|b| *b == 4));
+    assert_eq!(bench.send(request::OUT, 5, &[0xab; 1024]), OK);
+    assert_eq!(bench.send(request::FLUSH, 0, &[]), OK);
+    let content = std::fs::read(file.path()).unwrap();
+    assert!(content[5 * 512..7 * 512].iter().all(|b| *b == 0xab));
+    assert_eq!((content[5 * 512 - 1], content[7 * 512]), (4, 7));
+    let (status, id, used) = bench.fetch(request::GET_ID, 0, 20);
+    assert_eq!((status, &id[..5], used), (OK, &b"root\0"[..], 21));
+    assert_eq!(bench.fetch(request::GET_ID, 0, 8).0, IO_ERROR);
+    let (status, _, used) = bench.fetch(99, 0, 512);
+    assert_eq!((status, used), (UNSUPPORTED, 0));
+    eventually("an interrupt", || bench.driver.interrupted(1));
+}
+
+#[test]
+fn large_and_scattered_requests_arrive_whole() {
+    let file = file();
+    let mut bench = Bench::new(open(&file, false), 0);
+    let data: Vec<u8> = (0..3 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let header = bench.header(request::OUT, 16);
+    let at = bench.driver.alloc_with(&data);
+    let status = bench.driver.alloc_with(&[0xee]);
+    let cuts = [0, 7, 513, 1 << 20, (2 << 20) + 3, 3 << 20];
+    let mut buffers = vec![readable(header, 16)];
+    buffers.extend(cuts.windows(2).map(|cut| readable(at + cut[0] as u64, cut[1] - cut[0])));
+    buffers.push(writable(status, 1));
+    bench.queue.offer(&bench.driver, &buffers);
+    bench.queue.wait(&bench.driver);
+    assert_eq!(bench.driver.bytes(status, 1), [OK]);
+    let (status, back, _) = bench.fetch(request::IN, 16, 3 << 20);
+    assert_eq!(status, OK);
+    assert!(back == data);
+}
+
+#[test]
+fn discards_and_zeroes() {
+    let file = file();
+    let mut bench = Bench::new(open(&file, false), feature::DISCARD | feature::WRITE_ZEROES);
+    let two = [Bench::range(8, 8, 0), Bench::range(32, 1, 1)].concat();
+    assert_eq!(bench.send(request::WRITE_ZEROES, 0, &two), OK);
+    assert_eq!(bench.fetch(request::IN, 8, 4096).1, [0; 4096]);
+    assert_eq!(bench.fetch(request::IN, 32, 512).1, [0; 512]);
+    assert_eq!(bench.fetch(request::IN, 33, 512).1, [33; 512]);
+    assert_eq!(bench.send(request::DISCARD, 0, &Bench::range(64, 64, 0)), OK);
+    assert_eq!(bench.fetch(request::IN, 128, 512).1, [128; 512]);
+
+    assert_eq!(bench.send(request::DISCARD, 0, &Bench::range(0, 1, 1)), UNSUPPORTED);
+    assert_eq!(bench.send(request::WRITE_ZEROES, 0, &Bench::range(0, 1, 2)), UNSUPPORTED);
+    assert_eq!(bench.send(request::DISCARD, 0, &Bench::range(SECTORS - 1, 2, 0)), IO_ERROR);
+    assert_eq!(bench.send(request::DISCARD, 0, &Bench::range(u64::MAX, 1, 0)), IO_ERROR);
+    assert_eq!(bench.send(request::DISCARD, 0, &Bench::range(0, u32::MAX, 0)), IO_ERROR);
+    assert_eq!(bench.send(request::DISCARD, 0, &[0; 15]), IO_ERROR);
+    assert_eq!(bench.send(request::DISCARD, 0, &[]), IO_ERROR);
+    assert_eq!(bench.send(request::DISCARD, 0, &[0; 16 * 257]), IO_ERROR);
+    assert!(!bench.driver.broken());
+}
+
+#[test]
+fn ranges_beyond_the_disk_and_odd_lengths_fail() {
+    let file = file();
+    let mut bench = Bench::new(open(&file, false), 0);
+    for (sector, len) in
+        [(SECTORS, 512), (SECTORS - 1, 1024), (u64::MAX, 512), (u64::MAX / 512, 512), (0, 100)]
+    {
+        let (status, data, used) = bench.fetch(request::IN, sector, len);
+        assert_eq!((status, used), (IO_ERROR, 0), "{sector}+{len}");
+        assert!(data.iter().all(|b| *b == 0));
+        assert_eq!(bench.send(request::OUT, sector, &vec![1; len]), IO_ERROR);
+    }
+    assert_eq!(std::fs::metadata(file.path()).unwrap().len(), SECTORS * 512);
+}
+
+#[test]
+fn a_read_only_disk_does_not_change() {
+    let file = file();
+    let mut bench = Bench::new(open(&file, true), 0);
+    assert_eq!(bench.fetch(request::IN, 9, 512).1, [9; 512]);
+    assert_eq!(bench.send(request::OUT, 9, &[1; 512]), IO_ERROR);
+    assert_eq!(bench.send(request::DISCARD, 0, &Bench::range(0, 1, 0)), IO_ERROR);
+    assert_eq!(bench.send(request::WRITE_ZEROES, 0, &Bench::range(0, 1, 0)), IO_ERROR);
+    assert_eq!(bench.send(request::FLUSH, 0, &[]), OK);
+}
+
+#[test]
+fn chains_that_are_no_requests_break_the_queue() {
+    let file = file();
+    for short_header in [true, false] {
+        let mut bench = Bench::new(open(&file, true), 0);
+        let header = bench.header(request::IN, 0);
+        let at = bench.driver.alloc(512);
+        if short_header {
+            bench.queue.offer(&bench.driver, &[readable(header, 15), writable(at, 512)]);
+        } else {
+            bench.queue.offer(&bench.driver, &[readable(header, 16)]);
+        }
+        eventually("the device asks for a reset", || bench.driver.broken());
+    }
+}
+
+/// A disk of the worst kind.
+#[derive(Default)]
+struct Failing {
+    flushes: AtomicUsize,
+    writes: Mutex<Vec<u64>>,
+}
+
+impl Disk for Failing {
+    fn name(&self) -> &str {
+        "failing"
+    }
+    fn size(&self) -> u64 {
+        1 << 20
+    }
+    fn read_only(&self) -> bool {
+        false
+    }
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(5))
+    }
+    fn write_at(&self, _: &[u8], offset: u64) -> io::Result<()> {
+        lock(&self.writes).push(offset);
+        if offset == 0 { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+    fn flush(&self) -> io::Result<()> {
+        self.flushes.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Other.into())
+    }
+    fn write_zeroes(&self, _: u64, _: u64, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn host_errors_become_status_bytes_and_writes_are_durable_without_flush() {
+    let disk = Arc::new(Failing::default());
+    let mut bench = Bench::new(disk.clone(), 0);
+    assert_eq!(bench.fetch(request::IN, 0, 512).0, IO_ERROR);
+    assert_eq!(bench.send(request::OUT, 1, &[1; 512]), IO_ERROR);
+    assert_eq!(bench.send(request::DISCARD, 0, &Bench::range(0, 1, 0)), IO_ERROR);
+    assert_eq!(disk.flushes.load(Ordering::Acquire), 0);
+    assert_eq!(bench.send(request::OUT, 0, &[1; 512]), OK);
+    assert_eq!(disk.flushes.load(Ordering::Acquire), 1, "the driver cannot flush");
+    assert_eq!(bench.send(request::WRITE_ZEROES, 0, &Bench::range(0, 1, 0)), OK);
+    assert_eq!(disk.flushes.load(Ordering::Acquire), 2);
+
+    let mut bench = Bench::new(disk.clone(), feature::FLUSH);
+    assert_eq!(bench.send(request::OUT, 0, &[1; 512]), OK);
+    assert_eq!(disk.flushes.load(Ordering::Acquire), 2, "the driver decides");
+    assert_eq!(*lock(&disk.writes), [512, 0, 0]);
+}
+
+#[test]
+fn dropping_the_device_frees_the_disk() {
+    let file = file();
+    let mut bench = Bench::new(open(&file, false), 0);
+    assert_eq!(bench.send(request::OUT, 1, &[1; 512]), OK);
+    drop(bench);
+    open(&file, false);
+}

@@ -1,0 +1,234 @@
+//! One virtqueue (split ring, section 2.7), shared by the transport and a worker.
+//!
+//! ```text
+//!            start                 a chain or index makes no sense
+//!   stopped -------> running -----------------------------------> broken
+//!      ^                |  stop                                      |  stop
+//!      +----------------+--------------------------------------------+
+//! ```
+//! Each start begins a new *epoch*. A worker that gave up the lock in the middle of a request (because its host side
+//! blocks) comes back with [`VirtQueue::with_epoch`], which refuses if the queue was stopped in between.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tearless_memory::{GuestMemory, vm::GuestAddress};
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+
+use crate::{Chain, Interrupt, Wake, lock};
+
+/// Why a ring cannot be used any more.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// An index or address of the ring itself is wrong.
+    #[error("the ring is broken: {0}")]
+    Ring(#[from] virtio_queue::Error),
+    /// A descriptor chain is malformed.
+    #[error("a descriptor chain is broken: {0}")]
+    Chain(&'static str),
+    /// A buffer lies outside of RAM.
+    #[error("a buffer is broken: {0}")]
+    Memory(#[from] tearless_memory::Error),
+    /// The driver placed the ring where it cannot be.
+    #[error("the ring is not aligned or not in RAM")]
+    Placement,
+}
+
+/// Where the driver put the ring, guest physical.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RingAddresses {
+    /// Entries, a power of two.
+    pub size: u16,
+    /// The descriptor table.
+    pub descriptors: u64,
+    /// The driver area (available ring).
+    pub driver: u64,
+    /// The device area (used ring).
+    pub device: u64,
+}
+
+/// A running ring. All methods touch guest memory and fail when the guest made that impossible.
+pub struct Ring {
+    queue: Queue,
+    memory: GuestMemory,
+    interrupt: Arc<dyn Interrupt>,
+    index: u16,
+    epoch: u64,
+}
+
+impl Ring {
+    /// The guest's memory.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// Which life of the queue this is, for [`VirtQueue::with_epoch`].
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Takes the next request into `chain`; `false` when there is none.
+    ///
+    /// # Errors
+    /// When the available index or the chain makes no sense.
+    pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, RingError> {
+        match self.queue.iter(self.memory.vm())?.next() {
+            Some(descriptors) => chain.fill(descriptors).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// As [`Ring::pop`]; when there is no request, the driver's next one comes with a kick.
+    ///
+    /// # Errors
+    /// As [`Ring::pop`].
+    pub fn pop_or_arm(&mut self, chain: &mut Chain) -> Result<bool, RingError> {
+        Ok(self.pop(chain)? || self.enable_kicks()? && self.pop(chain)?)
+    }
+
+    /// Gives the request `head` back, of whose writable part the first `written` bytes were filled.
+    ///
+    /// # Errors
+    /// When the used ring is not writable.
+    pub fn push(&mut self, head: u16, written: u32) -> Result<(), RingError> {
+        Ok(self.queue.add_used(self.memory.vm(), head, written)?)
+    }
+
+    /// Interrupts the driver if it wants to hear of what was pushed.
+    ///
+    /// # Errors
+    /// When the ring is not readable.
+    pub fn notify(&mut self) -> Result<(), RingError> {
+        if self.queue.needs_notification(self.memory.vm())? {
+            self.interrupt.queue(self.index);
+        }
+        Ok(())
+    }
+
+    /// Asks the driver for kicks again. `true` means that requests came in before it could know: look again.
+    fn enable_kicks(&mut self) -> Result<bool, RingError> {
+        Ok(self.queue.enable_notification(self.memory.vm())?)
+    }
+
+    /// Tells the driver that it need not kick.
+    ///
+    /// # Errors
+    /// When the ring is not accessible.
+    pub fn disable_kicks(&mut self) -> Result<(), RingError> {
+        Ok(self.queue.disable_notification(self.memory.vm())?)
+    }
+}
+
+struct State {
+    ring: Option<Ring>,
+    epoch: u64,
+}
+
+/// A queue of a device, running or not.
+pub struct VirtQueue {
+    max_size: u16,
+    state: Mutex<State>,
+    /// Keeps a busy worker from taking the lock again and again while a stop waits for it.
+    stopping: AtomicBool,
+    wake: Arc<Wake>,
+}
+
+impl VirtQueue {
+    /// A stopped queue of at most `max_size` entries, a power of two; `wake` is the worker that serves it.
+    pub fn new(max_size: u16, wake: Arc<Wake>) -> Arc<Self> {
+        let state = Mutex::new(State { ring: None, epoch: 0 });
+        Arc::new(Self { max_size, state, stopping: AtomicBool::new(false), wake })
+    }
+
+    /// Most entries that the driver may choose.
+    pub fn max_size(&self) -> u16 {
+        self.max_size
+    }
+
+    /// Runs `work` on the ring if it runs, and breaks the ring if that fails. `None` when the queue is stopped or
+    /// broken, before or by this call.
+    pub fn with<R>(&self, work: impl FnOnce(&mut Ring) -> Result<R, RingError>) -> Option<R> {
+        self.run(None, work)
+    }
+
+    /// As [`VirtQueue::with`], but only in the life `epoch` of the queue.
+    pub fn with_epoch<R>(
+        &self,
+        epoch: u64,
+        work: impl FnOnce(&mut Ring) -> Result<R, RingError>,
+    ) -> Option<R> {
+        self.run(Some(epoch), work)
+    }
+
+    fn run<R>(&self, epoch: Option<u64>, work: impl FnOnce(&mut Ring) -> Result<R, RingError>) -> Option<R> {
+        if self.stopping.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut state = lock(&self.state);
+        let ring = state.ring.as_mut()?;
+        if epoch.is_some_and(|epoch| epoch != ring.epoch) {
+            return None;
+        }
+        match work(ring) {
+            Ok(result) => Some(result),
+            Err(error) => {
+                tracing::debug!(queue = ring.index, %error, "virtqueue stopped");
+                ring.interrupt.needs_reset();
+                state.ring = None;
+                None
+            }
+        }
+    }
+
+    /// Wakes the worker: the driver made requests available.
+    pub fn kick(&self) {
+        self.wake.signal();
+    }
+
+    /// Starts the ring at `addresses` as queue `index` of the device.
+    ///
+    /// # Errors
+    /// [`RingError::Placement`] when the ring is not wholly in RAM or not aligned.
+    pub(crate) fn start(&self, start: Start<'_>) -> Result<(), RingError> {
+        let mut queue = Queue::new(self.max_size)?;
+        queue.try_set_size(start.addresses.size)?;
+        queue.try_set_desc_table_address(GuestAddress(start.addresses.descriptors))?;
+        queue.try_set_avail_ring_address(GuestAddress(start.addresses.driver))?;
+        queue.try_set_used_ring_address(GuestAddress(start.addresses.device))?;
+        queue.set_event_idx(start.event_idx);
+        queue.set_ready(true);
+        if !queue.is_valid(start.memory.vm()) {
+            return Err(RingError::Placement);
+        }
+        let mut state = lock(&self.state);
+        state.epoch += 1;
+        state.ring = Some(Ring {
+            queue,
+            memory: start.memory.clone(),
+            interrupt: start.interrupt.clone(),
+            index: start.index,
+            epoch: state.epoch,
+        });
+        drop(state);
+        self.wake.signal();
+        Ok(())
+    }
+
+    /// Stops the ring. When this returns no worker touches guest memory for this queue.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        lock(&self.state).ring = None;
+        self.stopping.store(false, Ordering::Release);
+    }
+}
+
+/// What [`VirtQueue::start`] needs.
+pub(crate) struct Start<'a> {
+    pub(crate) addresses: RingAddresses,
+    pub(crate) index: u16,
+    pub(crate) event_idx: bool,
+    pub(crate) memory: &'a GuestMemory,
+    pub(crate) interrupt: &'a Arc<dyn Interrupt>,
+}

@@ -1,0 +1,72 @@
+//! How a worker sleeps.
+
+use std::{
+    sync::{Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::lock;
+
+#[derive(Default)]
+struct State {
+    signalled: bool,
+    shut_down: bool,
+    waiting: bool,
+}
+
+/// A flag that a worker waits for. Signals that arrive while it works are merged into one.
+#[derive(Default)]
+pub struct Wake {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Wake {
+    /// Makes the worker look for work.
+    pub fn signal(&self) {
+        let mut state = lock(&self.state);
+        if !state.signalled {
+            state.signalled = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Makes the worker end as soon as it would wait.
+    pub fn shut_down(&self) {
+        lock(&self.state).shut_down = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for a signal and consumes it. `false` means that the worker must end.
+    pub fn wait(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.waiting = true;
+        self.changed.notify_all();
+        while !state.signalled && !state.shut_down {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting = false;
+        state.signalled = false;
+        !state.shut_down
+    }
+
+    /// Whether [`Wake::shut_down`] was called.
+    pub fn is_shut_down(&self) -> bool {
+        lock(&self.state).shut_down
+    }
+
+    /// Waits until the worker has nothing to do, at most until `deadline`. Returns whether that came true.
+    pub fn wait_idle(&self, deadline: Instant) -> bool {
+        let mut state = lock(&self.state);
+        loop {
+            if state.waiting && !state.signalled {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return false;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
