@@ -14,4 +14,5 @@
 
 mod cpu;
 mod decode;
+mod fp;
 mod interp;

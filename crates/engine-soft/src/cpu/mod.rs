@@ -1,7 +1,51 @@
 //! The architectural state of one vCPU and what every execution tier shares: memory access, system registers,
 //! exceptions, timers.
 
-use crate::interp::op::Op;
+#[allow(unsafe_code)]
+mod atomic;
+mod debug;
+mod exception;
+#[allow(unsafe_code)]
+mod host;
+mod id;
+#[allow(unsafe_code)]
+mod maintain;
+#[allow(unsafe_code)]
+mod mem;
+mod mmio;
+#[allow(unsafe_code)]
+pub(crate) mod mmu;
+#[allow(unsafe_code)]
+mod phys;
+pub(crate) mod shared;
+mod sysop;
+mod sysreg;
+#[cfg(test)]
+pub(crate) mod testing;
+mod timer;
+#[allow(unsafe_code)]
+mod tlb;
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tearless_arm64::{SysReg, pstate};
+use tearless_engine::Conduit;
+
+pub(crate) use exception::Exception;
+pub(crate) use host::{Unit, supported};
+pub(crate) use mmu::{Fault, Intent, Kind};
+pub(crate) use phys::PAGE;
+pub(crate) use sysreg::{SCTLR_UMA, SysRegs, trap_iss};
+pub(crate) use timer::Timers;
+pub(crate) use tlb::View;
+
+use crate::interp::{cache::CodeCache, op::Op};
+use atomic::Monitor;
+use mmio::Replay;
+use mmu::Regime;
+use phys::PhysMap;
+use shared::{Mailbox, Shared, Tickets};
+use tlb::{Bank, Tlb};
 
 /// An instruction did not complete: [`Cpu::stop`] says why. The value itself carries nothing, so that
 /// `Result<(), Trap>` is one byte in a register.
@@ -16,10 +60,22 @@ pub(crate) const SP: u8 = 32;
 pub(crate) const XZR_SINK: u8 = 33;
 
 /// Why the inner loop stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// Nothing special: continue at `cpu.pc`, after a look at what wants attention.
     Continue,
+    /// The instruction at `cpu.pc` takes an exception.
+    Exception(Exception),
+    /// The instruction at `cpu.pc` needs `size` bytes of MMIO.
+    MmioRead { gpa: u64, size: u8 },
+    /// The instruction at `cpu.pc` writes MMIO.
+    MmioWrite { gpa: u64, size: u8, value: u64 },
+    /// The instruction at `cpu.pc` accesses a system register of the machine: a write of `write`, or a read into `rt`.
+    SysReg { reg: SysReg, rt: u8, write: Option<u64> },
+    /// A hypervisor call; `cpu.pc` is past it.
+    Smccc(Conduit),
+    /// WFI; `cpu.pc` is past it.
+    Wfi,
 }
 
 /// One vCPU.
@@ -39,17 +95,92 @@ pub(crate) struct Cpu {
     /// Whether Advanced SIMD and floating point are accessible at the current exception level; kept up to date by
     /// whatever changes `CPACR_EL1` or the exception level.
     pub fp_enabled: bool,
+    /// The bits of SP that must be zero where it is a base address.
+    sp_mask: u64,
     /// The program counter; exact only when the inner loop is left, see [`Cpu::pc_of`].
     pub pc: u64,
     /// Virtual address of the code page being executed, a multiple of 4 KiB.
     pub pc_page: u64,
     /// The op array of that page.
     pub page_ops: *const Op,
+    /// Translations of the current context; valid, see [`Cpu::select_banks`].
+    bank: *mut Bank,
+    /// Translations of EL0 for the current ASID.
+    user_bank: *mut Bank,
+    /// How other threads reach this vCPU.
+    pub mailbox: Arc<Mailbox>,
     /// Why the inner loop stopped.
     pub stop: Stop,
+    /// PSTATE in the layout of `SPSR_EL1`, NZCV excepted.
+    pub pstate: u32,
+    /// The IRQ input.
+    pub irq: bool,
+    /// `SP_EL0` and `SP_EL1`; the current one is in `x[SP]` instead.
+    pub sp: [u64; 2],
+    /// Everything else that MRS and MSR name.
+    pub sys: SysRegs,
+    /// The exclusive monitor.
+    monitor: Monitor,
+    /// Answers to the MMIO accesses of the current instruction.
+    pub replay: Replay,
+    /// The EL1&0 translation regime, decoded.
+    pub regime: Regime,
+    /// The guest physical memory map.
+    pub memory: Arc<PhysMap>,
+    tlb: Tlb,
+    /// Pre-decoded code.
+    pub code: CodeCache,
+    /// The generic timers.
+    pub timers: Timers,
+    /// Whether they are to be looked at before the next instruction.
+    pub timers_changed: bool,
+    /// Broadcasts that the next DSB waits for.
+    pub tickets: Tickets,
+    /// What all vCPUs of the VM share.
+    pub shared: Arc<Shared>,
+    /// The number of this vCPU.
+    pub index: u32,
 }
 
 impl Cpu {
+    /// A vCPU in its reset state: EL1h, exceptions masked, MMU off.
+    pub fn new(shared: Arc<Shared>, mailbox: Arc<Mailbox>, index: u32) -> Box<Self> {
+        let timers = Timers::new(shared.counter_base);
+        let mut cpu = Box::new(Self {
+            x: [0; 64],
+            v: [0; 32],
+            nzcv: 0,
+            fpcr: 0,
+            fpsr: 0,
+            fp_enabled: false,
+            sp_mask: 0,
+            pc: 0,
+            pc_page: 0,
+            page_ops: std::ptr::null(),
+            bank: std::ptr::null_mut(),
+            user_bank: std::ptr::null_mut(),
+            mailbox,
+            stop: Stop::Continue,
+            pstate: pstate::DAIF | pstate::EL1H,
+            irq: false,
+            sp: [0; 2],
+            sys: SysRegs::reset(),
+            monitor: Monitor::default(),
+            replay: Replay::default(),
+            regime: Regime::default(),
+            memory: shared.memory(),
+            tlb: Tlb::new(),
+            code: CodeCache::default(),
+            timers,
+            timers_changed: true,
+            tickets: Tickets::default(),
+            shared,
+            index,
+        });
+        cpu.update_derived();
+        cpu
+    }
+
     /// Reads general register `index` of an [`Operands`](crate::interp::op::Operands) field, 64 bits.
     #[inline(always)]
     pub fn r(&self, index: u8) -> u64 {
@@ -67,5 +198,28 @@ impl Cpu {
     pub fn pc_of(&self, op: *const Op) -> u64 {
         let index = (op as usize - self.page_ops as usize) / size_of::<Op>();
         self.pc_page.wrapping_add(index as u64 * 4)
+    }
+
+    /// The current exception level: 0 or 1.
+    #[inline(always)]
+    pub fn el(&self) -> u32 {
+        self.pstate >> 2 & 3
+    }
+
+    /// PSTATE.PAN.
+    #[inline(always)]
+    pub fn pan(&self) -> bool {
+        self.pstate & pstate::PAN != 0
+    }
+
+    /// Bit `n` of `SCTLR_EL1`.
+    pub fn sctlr_bit(&self, n: u32) -> bool {
+        self.sys.mmu.sctlr >> n & 1 != 0
+    }
+
+    /// Whether the run loop is wanted: polled on backward branches and branches to other pages.
+    #[inline(always)]
+    pub fn attention(&self) -> bool {
+        self.mailbox.attention.load(Ordering::Relaxed) != 0
     }
 }

@@ -1,6 +1,8 @@
 //! The interpreter: lowering of decoded instructions to ops, the cache of pre-decoded pages, the run loop.
 
 mod atomics;
+#[allow(unsafe_code)]
+pub(crate) mod cache;
 mod crc32;
 mod flow;
 mod integer;
@@ -8,4 +10,8 @@ mod loadstore;
 pub(crate) mod lower;
 #[allow(unsafe_code)]
 pub(crate) mod op;
+#[allow(unsafe_code)]
+pub(crate) mod run;
+mod simd;
+mod system;
 mod width;

@@ -4,7 +4,7 @@
 //! function into a [`Handler`], which also says what runs next: the following op, another op of the same page, or
 //! nothing (null), upon which the run loop looks at [`Cpu::stop`]. All pointer arithmetic on ops is in this file.
 
-use crate::cpu::{Cpu, Trap};
+use crate::cpu::{Cpu, Stop, Trap};
 
 /// Executes one op and returns the next one, or null to leave the inner loop.
 ///
@@ -36,6 +36,9 @@ pub(crate) struct Op {
     pub run: Handler,
     pub o: Operands,
 }
+
+/// Instructions in a code page.
+pub(crate) const PAGE_OPS: usize = 1024;
 
 const _: () = assert!(size_of::<Op>() == 16);
 
@@ -125,9 +128,9 @@ pub(crate) fn branch<F: Fn(&mut Cpu, Operands) -> Option<u64> + Copy>(_: F) -> H
     run::<F>
 }
 
-/// An instruction after which the run loop must look around before the next one: system register writes, barriers,
-/// ISB, ERET's siblings. The function may set [`Cpu::stop`]; `cpu.pc` is the address of the *next* instruction when it
-/// runs, and of this one again when it traps.
+/// An instruction after which nothing that was known before holds: system register writes, barriers, waits. The next
+/// instruction is looked up anew, and attention polled. The function may set [`Cpu::stop`] to leave the inner loop;
+/// `cpu.pc` is the address of the *next* instruction when it runs, and of this one again when it traps.
 pub(crate) fn serialising<F: Fn(&mut Cpu, Operands) -> Result<(), Trap> + Copy>(_: F) -> Handler {
     /// # Safety
     /// See [`Handler`].
@@ -139,10 +142,38 @@ pub(crate) fn serialising<F: Fn(&mut Cpu, Operands) -> Result<(), Trap> + Copy>(
         cpu.pc = pc.wrapping_add(4);
         // SAFETY: as in `simple`.
         let o = unsafe { (*op).o };
-        if item::<F>()(cpu, o).is_err() {
-            cpu.pc = pc;
+        match item::<F>()(cpu, o) {
+            Ok(()) if matches!(cpu.stop, Stop::Continue) => cpu.go(cpu.pc),
+            Ok(()) => std::ptr::null(),
+            Err(Trap) => {
+                cpu.pc = pc;
+                std::ptr::null()
+            }
         }
-        std::ptr::null()
+    }
+    run::<F>
+}
+
+/// An instruction that moves to another context and goes on there: exception calls and returns. It is run like a
+/// [`serialising`] one, and returns the address to go on at.
+pub(crate) fn jump<F: Fn(&mut Cpu, Operands) -> Result<u64, Trap> + Copy>(_: F) -> Handler {
+    /// # Safety
+    /// See [`Handler`].
+    unsafe fn run<F: Fn(&mut Cpu, Operands) -> Result<u64, Trap> + Copy>(
+        cpu: &mut Cpu,
+        op: *const Op,
+    ) -> *const Op {
+        let pc = cpu.pc_of(op);
+        cpu.pc = pc.wrapping_add(4);
+        // SAFETY: as in `simple`.
+        let o = unsafe { (*op).o };
+        match item::<F>()(cpu, o) {
+            Ok(target) => cpu.go(target),
+            Err(Trap) => {
+                cpu.pc = pc;
+                std::ptr::null()
+            }
+        }
     }
     run::<F>
 }

@@ -4,7 +4,7 @@ use super::{sink, source};
 use crate::{
     decode::{Barrier, Call, Insn},
     interp::{
-        op::{Op, Operands, fallible, serialising, simple},
+        op::{Op, Operands, fallible, jump, serialising, simple},
         system,
     },
 };
@@ -15,19 +15,18 @@ pub(super) fn lower(insn: &Insn) -> Op {
     let (run, o) = match *insn {
         Insn::Call { kind, imm } => {
             let run = match kind {
-                Call::Svc => serialising(system::svc),
+                Call::Svc => jump(system::svc),
                 Call::Hvc => serialising(system::hvc),
                 Call::Smc => serialising(system::smc),
                 Call::Brk => fallible(system::brk),
             };
             (run, Operands { imm: u32::from(imm), ..none })
         }
-        Insn::Eret => (serialising(system::eret), none),
-        Insn::Yield => (serialising(system::yield_), none),
+        Insn::Eret => (jump(system::eret), none),
+        Insn::Yield => (simple(system::yield_), none),
         Insn::Wfi => (serialising(system::wfi), none),
         Insn::Wfe => (serialising(system::wfe), none),
-        Insn::Sev { local: false } => (simple(system::sev), none),
-        Insn::Sev { local: true } => (simple(system::sevl), none),
+        Insn::Sev { .. } => (simple(system::sev), none),
         Insn::Clrex => (simple(system::clrex), none),
         Insn::Barrier { kind: Barrier::Memory, crm } => {
             (simple(system::dmb), Operands { imm: u32::from(crm), ..none })
@@ -47,7 +46,7 @@ pub(super) fn lower(insn: &Insn) -> Op {
             (system::sys(reg), Operands { n: source(rt), imm: u32::from(reg.0), ..none })
         }
         Insn::Sysl { reg, rt } => {
-            (serialising(system::sysl), Operands { d: sink(rt), imm: u32::from(reg.0), ..none })
+            (fallible(system::sysl), Operands { d: sink(rt), imm: u32::from(reg.0), ..none })
         }
         _ => (fallible(system::undefined), none),
     };

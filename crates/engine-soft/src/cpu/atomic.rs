@@ -1,0 +1,147 @@
+//! Atomic read-modify-write and exclusive accesses (Arm ARM B2.9, C6.2 LDADD, CAS, LDXR, STXR).
+//!
+//! Atomics are compare-exchange loops on guest memory. The exclusive monitor remembers the host address and the value
+//! that LDXR saw; STXR is a compare-exchange against that value. It succeeds in some cases where a real monitor would
+//! have been cleared (the value was changed and changed back), which no correct lock or counter notices, since the
+//! architecture promises failure only for a changed location and LL/SC sequences that would care need not make progress.
+
+use super::{
+    Cpu, Trap,
+    host::Unit,
+    mem::within_16_bytes,
+    mmu::{Intent, Place},
+    tlb::data_index,
+};
+use crate::cpu::phys::PAGE;
+use tearless_arm64::esr::fsc;
+
+/// The local exclusive monitor.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Monitor {
+    /// Host address and size, or none when the state is open access.
+    armed: Option<(u64, u64)>,
+    value: u128,
+}
+
+impl Cpu {
+    /// Replaces the `T` at `va` by `f` of it, atomically and sequentially consistently; returns the old one.
+    ///
+    /// # Errors
+    /// When the access takes an exception.
+    #[inline(always)]
+    pub fn rmw<T: Unit>(&mut self, va: u64, f: impl Fn(T) -> T) -> Result<T, Trap> {
+        let at = self.atomic_place::<T>(va)?;
+        // SAFETY: `atomic_place` returns aligned, writable guest memory.
+        let mut seen = unsafe { T::read(at) };
+        loop {
+            // SAFETY: as above.
+            let old = unsafe { T::compare_exchange(at, seen, f(seen)) };
+            if old == seen {
+                return Ok(old);
+            }
+            seen = old;
+        }
+    }
+
+    /// Stores `new` at `va` if `expected` is there; returns what was there.
+    ///
+    /// # Errors
+    /// As [`Cpu::rmw`].
+    #[inline(always)]
+    pub fn cas<T: Unit>(&mut self, va: u64, expected: T, new: T) -> Result<T, Trap> {
+        let at = self.atomic_place::<T>(va)?;
+        // SAFETY: as in `rmw`.
+        Ok(unsafe { T::compare_exchange(at, expected, new) })
+    }
+
+    /// Load-exclusive: LDXR, LDAXR; LDXP as one access of twice the size.
+    ///
+    /// # Errors
+    /// As [`Cpu::load`](Cpu::load); and when the access is not aligned.
+    #[inline(always)]
+    pub fn load_exclusive<T: Unit>(&mut self, va: u64) -> Result<T, Trap> {
+        if va % T::SIZE != 0 {
+            return Err(self.alignment_fault(va, Intent::READ));
+        }
+        let at = match self.place_of_read(va)? {
+            Place::Ram(at) => at,
+            Place::Mmio(_) => return Err(self.unsupported_exclusive(va, Intent::READ)),
+        };
+        // SAFETY: the place is readable guest memory, aligned.
+        let value = unsafe { T::read(at) };
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+        self.monitor = Monitor { armed: Some((at as u64, T::SIZE)), value: value.widen() };
+        Ok(value)
+    }
+
+    /// Store-exclusive: whether `value` was stored.
+    ///
+    /// # Errors
+    /// As [`Cpu::store`](Cpu::store); and when the access is not aligned.
+    #[inline(always)]
+    pub fn store_exclusive<T: Unit>(&mut self, va: u64, value: T) -> Result<bool, Trap> {
+        if va % T::SIZE != 0 {
+            return Err(self.alignment_fault(va, Intent::WRITE));
+        }
+        let monitor = self.monitor;
+        if monitor.armed.is_none() {
+            return Ok(false);
+        }
+        let at = self.atomic_place::<T>(va)?;
+        self.monitor.armed = None;
+        if monitor.armed != Some((at as u64, T::SIZE)) {
+            return Ok(false);
+        }
+        let expected = T::truncate(monitor.value);
+        // SAFETY: as in `rmw`.
+        Ok(unsafe { T::compare_exchange(at, expected, value) } == expected)
+    }
+
+    /// CLREX, and what exception returns do.
+    #[inline(always)]
+    pub fn clear_exclusive(&mut self) {
+        self.monitor.armed = None;
+    }
+
+    /// Where a readable location is in host memory.
+    #[inline(always)]
+    fn place_of_read(&mut self, va: u64) -> Result<Place, Trap> {
+        // SAFETY: the bank pointers of a Cpu are valid banks of its Tlb.
+        let e = unsafe { &(*self.bank).data[data_index(va)] };
+        if e.read == va & !(PAGE - 1) {
+            return Ok(Place::Ram(va.wrapping_add(e.addend) as *mut u8));
+        }
+        self.place(va, true, Intent::READ)
+    }
+
+    /// The host address of `T` at `va` for an atomic update: writable, readable, aligned for the host.
+    #[inline(always)]
+    fn atomic_place<T: Unit>(&mut self, va: u64) -> Result<*mut u8, Trap> {
+        // SAFETY: as in `place_of_read`.
+        let e = unsafe { &(*self.bank).data[data_index(va)] };
+        if e.write == va & !(PAGE - 1) | va & (T::SIZE - 1) && e.read == e.write {
+            return Ok(va.wrapping_add(e.addend) as *mut u8);
+        }
+        self.atomic_place_slow(va, T::SIZE)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn atomic_place_slow(&mut self, va: u64, size: u64) -> Result<*mut u8, Trap> {
+        if va % size != 0 {
+            // FEAT_LSE2 permits an alignment fault for atomics that leave their natural alignment only when they also
+            // leave a 16-byte window; the few that do not are rare enough to be refused as well by SCTLR.nAA = 0.
+            let _ = within_16_bytes;
+            return Err(self.alignment_fault(va, Intent::WRITE));
+        }
+        match self.place(va, true, Intent::WRITE)? {
+            Place::Ram(at) => Ok(at),
+            Place::Mmio(_) => Err(self.unsupported_exclusive(va, Intent::WRITE)),
+        }
+    }
+
+    #[cold]
+    fn unsupported_exclusive(&mut self, va: u64, intent: Intent) -> Trap {
+        self.data_abort(va, fsc::UNSUPPORTED_EXCLUSIVE, intent)
+    }
+}
