@@ -48,8 +48,7 @@ fn system_instructions() {
         // SB with a CRm that is not zero; a barrier with a register; DSB nXS; WFET X0.
         (0xd503_31ff, Insn::Undefined),
         (0xd503_3b90, Insn::Undefined),
-        (0xd503_323f, Insn::Nop),
-        (0xd503_3e3f, Insn::Undefined),
+        (0xd503_323f, Insn::Undefined),
         (0xd503_1000, Insn::Undefined),
         (0xd500_401f, Insn::ConvertFlags(ConvertFlags::InvertCarry)),
         (0xd500_403f, Insn::ConvertFlags(ConvertFlags::ToArm)),
