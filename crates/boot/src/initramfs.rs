@@ -20,15 +20,18 @@ const TYPE_FILE: u32 = 0o100_000;
 const TYPE_SYMLINK: u32 = 0o120_000;
 const TYPE_CHAR: u32 = 0o020_000;
 const TYPE_BLOCK: u32 = 0o060_000;
+const TYPE_FIFO: u32 = 0o010_000;
 const PERMISSIONS: u32 = 0o7777;
 
-/// Whether a device node is a character or a block device.
+/// The kinds of special files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeKind {
     /// A character device.
     Char,
     /// A block device.
     Block,
+    /// A named pipe; it has no device number.
+    Fifo,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -79,7 +82,7 @@ impl Initramfs {
         self.add(path, TYPE_SYMLINK | 0o777, (0, 0), target.into())
     }
 
-    /// A device node with its (major, minor) number.
+    /// A special file with its (major, minor) device number.
     ///
     /// # Errors
     /// As [`Self::dir`].
@@ -87,6 +90,7 @@ impl Initramfs {
         let kind = match kind {
             NodeKind::Char => TYPE_CHAR,
             NodeKind::Block => TYPE_BLOCK,
+            NodeKind::Fifo => TYPE_FIFO,
         };
         self.add(path, kind | mode & PERMISSIONS, device, Vec::new())
     }
@@ -160,16 +164,16 @@ fn write_entry(out: &mut Vec<u8>, inode: u32, path: &str, entry: &Entry) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// Path, mode, device, data.
-    type Read = (String, u32, (u32, u32), Vec<u8>);
+    pub(crate) type Read = (String, u32, (u32, u32), Vec<u8>);
 
     /// Reads an archive back.
-    fn parse(mut archive: &[u8]) -> Vec<Read> {
+    pub(crate) fn parse(mut archive: &[u8]) -> Vec<Read> {
         let total = archive.len();
         let mut found = Vec::new();
         loop {
@@ -198,11 +202,13 @@ mod tests {
         fs.file("sbin/init", 0o755, "run").unwrap().symlink("bin", "sbin").unwrap();
         fs.node("dev/console", 0o600, NodeKind::Char, (5, 1)).unwrap().dir("root", 0o700).unwrap();
         fs.node("dev/vda", 0o660, NodeKind::Block, (254, 0)).unwrap();
+        fs.node("dev/queue", 0o600, NodeKind::Fifo, (0, 0)).unwrap();
         let list = parse(&fs.finish());
         let expected = [
             ("bin", 0o120_777, (0, 0), "sbin"),
             ("dev", 0o040_755, (0, 0), ""),
             ("dev/console", 0o020_600, (5, 1), ""),
+            ("dev/queue", 0o010_600, (0, 0), ""),
             ("dev/vda", 0o060_660, (254, 0), ""),
             ("root", 0o040_700, (0, 0), ""),
             ("sbin", 0o040_755, (0, 0), ""),

@@ -4,6 +4,7 @@
 //! - [`place`]: decides where kernel, RAM disk and device tree go, as a pure function;
 //! - [`fdt`]: the device tree of the board;
 //! - [`initramfs`]: writes a newc cpio archive;
+//! - [`quick`]: the RAM disk of `tearless run`;
 //! - [`unpack`]: the bounded decompressors behind kernels and modules.
 //!
 //! Bytes and layout in, bytes and addresses out: nothing here knows a board address, a device or the host's cache.
@@ -14,6 +15,7 @@ pub mod fdt;
 pub mod initramfs;
 pub mod kernel;
 pub mod place;
+pub mod quick;
 pub mod unpack;
 
 pub use error::{Error, Result};
