@@ -1,0 +1,263 @@
+//! Assembly: a list of short steps over the resolved plan.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use tearless_boot::{
+    kernel::KernelImage,
+    place::{self, Placement},
+};
+use tearless_bus::{CharInput, CharSink, CpuWake, IrqLine, IrqSink, MmioBus, MmioDevice, MsiSink};
+use tearless_devices::{
+    gic::{Gic, GicConfig},
+    pl011::Pl011,
+    pl031::Pl031,
+    pl061::Pl061,
+};
+use tearless_engine::{Region, Vm};
+use tearless_memory::GuestMemory;
+use tearless_pci::{PciHost, PciHostConfig};
+use tearless_storage::Disk;
+use tearless_virtio::{
+    VirtioDevice, VirtioPci,
+    blk::{Blk, BlkOptions},
+    console::{Console, ConsolePort},
+    rng::Rng,
+};
+
+use crate::{
+    Error, Outcome, Plan, SlotKind, board, fdt,
+    psci::{Entry, Power},
+    vcpu_loop::{Shared, vcpu_thread},
+    wake::Bells,
+};
+
+/// What a machine is made of.
+pub struct Spec {
+    /// How many vCPUs.
+    pub vcpus: u32,
+    /// How much RAM, in bytes.
+    pub memory: u64,
+    /// The kernel.
+    pub kernel: KernelImage,
+    /// The RAM disk; empty for none.
+    pub initrd: Vec<u8>,
+    /// The kernel command line.
+    pub cmdline: String,
+    /// The disks, in the order in which the guest finds them.
+    pub disks: Vec<Arc<dyn Disk>>,
+    /// Where the UART's output goes.
+    pub uart: Box<dyn CharSink>,
+    /// The ports of the virtio console; the first is the console itself.
+    pub ports: Vec<ConsolePort>,
+}
+
+/// Reaches into a machine while it runs. Clones share.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    uart: Arc<Pl011>,
+    gpio: Arc<Pl061>,
+    console: Arc<Console>,
+}
+
+impl Handle {
+    /// Ends the machine at once, as by pulling the plug.
+    pub fn kill(&self) {
+        self.shared.end(Outcome::Killed);
+    }
+
+    /// Presses the power button: asks the guest to shut down.
+    ///
+    /// # Errors
+    /// When the host has no thread left to let the button go again.
+    pub fn press_power(&self) -> Result<(), Error> {
+        self.gpio.press_power().map_err(|e| Error::Host("press the power button", e))
+    }
+
+    /// What is typed into the UART.
+    pub fn uart(&self) -> Arc<dyn CharInput> {
+        Arc::clone(&self.uart) as _
+    }
+
+    /// The virtio console with its ports.
+    pub fn console(&self) -> &Arc<Console> {
+        &self.console
+    }
+}
+
+/// A built machine.
+pub struct Machine<V: Vm> {
+    vm: V,
+    plan: Plan,
+    handle: Handle,
+}
+
+impl<V: Vm> Machine<V> {
+    /// Builds the machine of `spec` on the engine `vm`, up to the first instruction.
+    ///
+    /// # Errors
+    /// When the parts do not fit or the host lacks a resource.
+    pub fn build(vm: V, spec: Spec) -> Result<Self, Error> {
+        let plan = Plan::new(spec.vcpus, spec.memory, spec.disks.len())?;
+        let memory = GuestMemory::new(std::slice::from_ref(&plan.ram))?;
+        vm.map(&Region { range: plan.ram.clone(), memory: memory.clone(), writable: true })?;
+        let placement = load(&plan, &memory, &spec)?;
+
+        let bells = Arc::new(Bells::new(plan.vcpus));
+        let gic = Gic::new(
+            GicConfig {
+                vcpus: plan.vcpus,
+                spis: board::SPIS,
+                doorbell: Some(board::ITS_DOORBELL),
+                memory: memory.clone(),
+            },
+            Arc::clone(&bells) as Arc<dyn CpuWake>,
+        );
+        let mut board = Board { bus: MmioBus::default(), gic: Arc::clone(&gic), memory };
+        board.add_gic(&plan)?;
+        let (uart, gpio) = board.add_platform_devices(spec.uart)?;
+        let console = board.add_pcie(&plan, spec.ports, &spec.disks)?;
+
+        let boot = Entry { pc: placement.entry.0, context: placement.dtb.start.0 };
+        let power = Power::new(plan.vcpus, boot);
+        let shared = Arc::new(Shared { bus: board.bus, gic, power, bells });
+        Ok(Self { vm, plan, handle: Handle { shared, uart, gpio, console } })
+    }
+
+    /// The way to reach into the machine.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs the machine to its end, each vCPU on a thread of its own.
+    ///
+    /// # Errors
+    /// When the engine or the host fails; the first error of any vCPU.
+    pub fn run(self) -> Result<Outcome, Error> {
+        let shared = &*self.handle.shared;
+        let failure = Mutex::new(None);
+        thread::scope(|scope| -> Result<(), Error> {
+            let spawn_all = || {
+                for index in 0..self.plan.vcpus {
+                    let seed = self.vm.vcpu(index)?;
+                    let failure = &failure;
+                    thread::Builder::new()
+                        .name(format!("vcpu{index}"))
+                        .spawn_scoped(scope, move || {
+                            if let Err(error) = vcpu_thread(index, seed, shared) {
+                                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                            }
+                            // Normally the machine has ended already; after an error the others must not run on.
+                            shared.end(Outcome::Killed);
+                        })
+                        .map_err(|e| Error::Host("start a vCPU thread", e))?;
+                }
+                Ok(())
+            };
+            spawn_all().inspect_err(|_| shared.end(Outcome::Killed))
+        })?;
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(shared.power.outcome().unwrap_or(Outcome::Killed)),
+        }
+    }
+}
+
+/// The device tree that a machine of `plan` gets with this kernel, a RAM disk of `initrd_len` bytes and `cmdline`.
+///
+/// # Errors
+/// When the parts do not fit.
+pub fn device_tree(
+    plan: &Plan,
+    kernel: &KernelImage,
+    initrd_len: u64,
+    cmdline: &str,
+) -> Result<Vec<u8>, Error> {
+    let placement = place::place(&plan.ram, kernel, initrd_len, place::MAX_DTB)?;
+    fdt::build(plan, &placement, cmdline)
+}
+
+/// Puts kernel, RAM disk and device tree into guest memory.
+fn load(plan: &Plan, memory: &GuestMemory, spec: &Spec) -> Result<Placement, Error> {
+    let placement = place::place(&plan.ram, &spec.kernel, spec.initrd.len() as u64, place::MAX_DTB)?;
+    spec.kernel.write(memory, &placement)?;
+    if let Some(range) = &placement.initrd {
+        memory.write(range.start, &spec.initrd)?;
+    }
+    memory.write(placement.dtb.start, &fdt::build(plan, &placement, &spec.cmdline)?)?;
+    Ok(placement)
+}
+
+/// The board while it is being put together.
+struct Board {
+    bus: MmioBus,
+    gic: Arc<Gic>,
+    memory: GuestMemory,
+}
+
+impl Board {
+    fn insert(
+        &mut self,
+        name: &str,
+        range: std::ops::Range<tearless_memory::Gpa>,
+        device: Arc<dyn MmioDevice>,
+    ) -> Result<(), Error> {
+        self.bus.insert(name, range, device).map_err(|e| Error::Board(e.to_string()))
+    }
+
+    fn line(&self, intid: u32) -> IrqLine {
+        IrqLine::new(Arc::clone(&self.gic) as Arc<dyn IrqSink>, intid)
+    }
+
+    fn add_gic(&mut self, plan: &Plan) -> Result<(), Error> {
+        self.insert("GIC distributor", board::GICD, self.gic.distributor())?;
+        self.insert("GIC redistributors", plan.redistributors.clone(), self.gic.redistributors())?;
+        self.insert("GIC ITS", board::ITS, self.gic.its())
+    }
+
+    fn add_platform_devices(&mut self, sink: Box<dyn CharSink>) -> Result<(Arc<Pl011>, Arc<Pl061>), Error> {
+        let uart = Pl011::new(sink, self.line(board::UART_INTID));
+        self.insert("UART", board::UART, Arc::clone(&uart) as _)?;
+        let rtc = Arc::new(Pl031::new(self.line(board::RTC_INTID)));
+        self.insert("RTC", board::RTC, rtc)?;
+        let gpio = Pl061::new(self.line(board::GPIO_INTID));
+        self.insert("GPIO", board::GPIO, Arc::clone(&gpio) as _)?;
+        Ok((uart, gpio))
+    }
+
+    fn add_pcie(
+        &mut self,
+        plan: &Plan,
+        ports: Vec<ConsolePort>,
+        disks: &[Arc<dyn Disk>],
+    ) -> Result<Arc<Console>, Error> {
+        let host = PciHost::new(PciHostConfig {
+            mem32: board::PCIE_MEM32,
+            mem64: board::PCIE_MEM64,
+            buses: 256,
+            intx: board::PCIE_INTX.map(|intid| self.line(intid)),
+            msi: Arc::clone(&self.gic) as Arc<dyn MsiSink>,
+        });
+        let console = Console::new(ports).map_err(|e| Error::Board(e.to_string()))?;
+        for slot in &plan.slots {
+            let device: Arc<dyn VirtioDevice> = match slot.kind {
+                SlotKind::Console => Arc::clone(&console) as _,
+                SlotKind::Rng => Rng::new(),
+                SlotKind::Block(index) => {
+                    let disk = disks.get(index).ok_or_else(|| Error::Board(format!("no disk {index}")))?;
+                    Blk::new(Arc::clone(disk), &BlkOptions::default())
+                }
+            };
+            let function =
+                VirtioPci::new(device, self.memory.clone()).map_err(|e| Error::Board(e.to_string()))?;
+            host.add(slot.number, function).map_err(|e| Error::Board(e.to_string()))?;
+        }
+        self.insert("PCIe 32-bit window", board::PCIE_MEM32, host.window32())?;
+        self.insert("PCIe configuration space", board::PCIE_ECAM, host.ecam())?;
+        self.insert("PCIe 64-bit window", board::PCIE_MEM64, host.window64())?;
+        Ok(console)
+    }
+}

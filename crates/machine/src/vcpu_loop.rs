@@ -1,0 +1,104 @@
+//! The vCPU loop: every exit of every engine is answered here, once.
+
+use std::sync::Arc;
+
+use tearless_bus::MmioBus;
+use tearless_devices::gic::Gic;
+use tearless_engine::{Exit, SysRegAccess, TimerLines, Vcpu, VcpuSeed, VcpuState};
+
+use crate::{
+    Error, Outcome,
+    psci::{After, Power},
+    wake::Bells,
+};
+use tearless_arm64::gic::{INTID_HYP_PTIMER, INTID_PTIMER, INTID_VTIMER};
+
+/// What the vCPUs share.
+pub(crate) struct Shared {
+    pub bus: MmioBus,
+    pub gic: Arc<Gic>,
+    pub power: Power,
+    pub bells: Arc<Bells>,
+}
+
+impl Shared {
+    /// Ends the machine: every vCPU thread returns soon.
+    pub fn end(&self, outcome: Outcome) {
+        self.power.end(outcome);
+        self.bells.wake_all();
+    }
+}
+
+/// What the loop does after an exit.
+enum Next {
+    Run,
+    Sleep(Option<std::time::Instant>),
+    After(After),
+}
+
+/// The whole life of a vCPU's thread: from bind to the end of the machine.
+///
+/// # Errors
+/// When the engine fails.
+pub(crate) fn vcpu_thread<S: VcpuSeed>(index: u32, seed: S, shared: &Shared) -> Result<(), Error> {
+    let kicker = seed.kicker();
+    let mut vcpu = seed.bind()?;
+    shared.bells.adopt(index, kicker);
+    while let Some(entry) = shared.power.wait_on(index) {
+        vcpu.set_state(&VcpuState::entry(entry.pc, entry.context))?;
+        run_until_off(index, &mut vcpu, shared)?;
+    }
+    Ok(())
+}
+
+fn run_until_off<V: Vcpu>(index: u32, vcpu: &mut V, shared: &Shared) -> Result<(), Error> {
+    while !shared.power.ended() {
+        vcpu.set_irq(shared.gic.irq_pending(index));
+        match answer(index, vcpu.run()?, shared) {
+            Next::Run | Next::After(After::Continue) => {}
+            Next::Sleep(deadline) => shared.bells.sleep(index, deadline),
+            Next::After(After::Off) => break,
+            Next::After(After::Ended) => shared.bells.wake_all(),
+        }
+    }
+    Ok(())
+}
+
+fn answer(index: u32, exit: Exit<'_>, shared: &Shared) -> Next {
+    match exit {
+        Exit::MmioRead { gpa, size, value } => {
+            let mut bytes = [0; 8];
+            if let Some(data) = bytes.get_mut(..usize::from(size)) {
+                shared.bus.read(gpa, data);
+            }
+            *value = u64::from_le_bytes(bytes);
+        }
+        Exit::MmioWrite { gpa, size, value } => {
+            if let Some(data) = value.to_le_bytes().get(..usize::from(size)) {
+                shared.bus.write(gpa, data);
+            }
+        }
+        Exit::SysReg(access) => system_register(index, access, &shared.gic),
+        Exit::Smccc(call) => return Next::After(shared.power.call(index, call.x)),
+        Exit::Wfi { deadline } if !shared.gic.irq_pending(index) => return Next::Sleep(deadline),
+        Exit::Timer(lines) => timer(index, lines, &shared.gic),
+        Exit::Wfi { .. } | Exit::Kicked => {}
+    }
+    Next::Run
+}
+
+fn system_register(index: u32, access: SysRegAccess<'_>, gic: &Gic) {
+    *access.handled = match access.write {
+        Some(value) => gic.icc_write(index, access.reg, value),
+        None => gic.icc_read(index, access.reg).map(|value| *access.value = value).is_some(),
+    };
+    if !*access.handled {
+        tracing::debug!(vcpu = index, reg = %access.reg, write = ?access.write, "unknown system register");
+    }
+}
+
+fn timer(index: u32, lines: TimerLines, gic: &Gic) {
+    gic.set_ppi(index, INTID_VTIMER, lines.virt);
+    gic.set_ppi(index, INTID_PTIMER, lines.phys);
+    gic.set_ppi(index, INTID_HYP_PTIMER, lines.hyp);
+}
