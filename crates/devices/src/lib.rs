@@ -11,3 +11,5 @@ pub mod pl031;
 pub mod pl061;
 
 mod access;
+#[cfg(test)]
+mod noise;

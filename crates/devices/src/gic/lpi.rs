@@ -98,7 +98,11 @@ impl PendingLpis {
 
     /// Ends the pending state of `lpi`; whether it was pending.
     pub fn remove(&mut self, lpi: u32) -> bool {
-        self.stale |= self.best.is_some_and(|best| best.intid == lpi);
+        if self.best.is_some_and(|best| best.intid == lpi) {
+            // Until the end of the batch nothing may acknowledge it.
+            self.best = None;
+            self.stale = true;
+        }
         self.pending.remove(&lpi)
     }
 

@@ -1,45 +1,9 @@
 //! Whatever a guest writes, nothing panics and the outputs stay what the registers say.
 
 use super::*;
+use crate::noise::Noise;
 
-/// A small generator of repeatable noise (xorshift).
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    /// Often a small value, a single bit or a RAM address: what gets further than noise.
-    fn value(&mut self) -> u64 {
-        match self.below(5) {
-            0 => self.below(64),
-            1 => 1 << self.below(64),
-            2 => gits::VALID | (RAM + self.below(RAM_LEN)) & !0xfff | self.below(3),
-            3 => u64::MAX,
-            _ => self.next(),
-        }
-    }
-}
-
-fn access(device: &dyn MmioDevice, size: u64, noise: &mut Noise) {
-    let len = 1 << noise.below(4);
-    let align = if noise.below(8) == 0 { 1 } else { len };
-    let mut data = noise.value().to_le_bytes();
-    let data = &mut data[..len as usize];
-    // Registers crowd at the beginning of frames.
-    let frame = noise.below(size / 0x1_0000) * 0x1_0000;
-    let within = if noise.below(2) == 0 { noise.below(0x200) } else { noise.below(0x1_0000) };
-    let offset = (frame + within).min(size - 8) / align * align;
-    _ = if noise.below(3) == 0 { device.read(offset, data) } else { device.write(offset, data) };
-}
+const INTERESTING: [u64; 3] = [gits::VALID | RAM, RAM, gits::VALID | (RAM + 0x1_0000)];
 
 const REGISTERS: [SysReg; 20] = [
     icc::PMR,
@@ -67,15 +31,15 @@ const REGISTERS: [SysReg; 20] = [
 #[test]
 fn survives_noise() {
     const VCPUS: u32 = 3;
-    let mut noise = Noise(0x1234_5678_9abc_def1);
+    let mut noise = Noise::new(&INTERESTING);
     let board = Board::new(VCPUS);
     for step in 0..300_000_u32 {
         let cpu = noise.below(VCPUS.into()) as u32;
         let line = noise.below(140) as u32;
         match noise.below(8) {
-            0 => access(&*board.gicd, gicd::SIZE, &mut noise),
-            1 => access(&*board.gicr, gicr::SIZE * u64::from(VCPUS), &mut noise),
-            2 => access(&*board.gits, gits::SIZE, &mut noise),
+            0 => noise.access(&*board.gicd, gicd::SIZE),
+            1 => noise.access(&*board.gicr, gicr::SIZE * u64::from(VCPUS)),
+            2 => noise.access(&*board.gits, gits::SIZE),
             3 => board.gic.set_level(line, noise.below(2) == 0),
             4 => board.gic.set_ppi(cpu, line / 4, noise.below(2) == 0),
             5 => board.gic.signal(Msi {

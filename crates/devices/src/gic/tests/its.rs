@@ -1,6 +1,6 @@
 //! Messages, from a device's write to the acknowledge of the LPI.
 
-use std::cell::Cell;
+use std::sync::atomic::AtomicU64;
 
 use tearless_arm64::gic::{LPI_BASE, gits::command};
 
@@ -18,7 +18,7 @@ const LPI: u32 = LPI_BASE + 5;
 /// A board with LPIs enabled at every vCPU and an ITS with a queue of one page.
 struct Rig {
     board: Board,
-    next: Cell<u64>,
+    next: AtomicU64,
 }
 
 fn valid(address: u64) -> u64 {
@@ -38,7 +38,7 @@ impl Rig {
         write64(&*board.gits, gits::BASER + 8, valid(COLLECTIONS));
         write64(&*board.gits, gits::CBASER, valid(QUEUE));
         write(&*board.gits, gits::CTLR, gits::CTLR_ENABLED);
-        Self { board, next: Cell::new(0) }
+        Self { board, next: AtomicU64::new(0) }
     }
 
     /// With collection n at vCPU n, event 1 of [`DEVICE`] mapped to [`LPI`] in collection 0, and enabled.
@@ -58,16 +58,20 @@ impl Rig {
         u64::from(number) | u64::from(DEVICE) << 32
     }
 
+    fn next(&self) -> u64 {
+        self.next.load(Ordering::SeqCst)
+    }
+
     fn put(&self, words: [u64; 4]) {
-        let at = self.next.get();
+        let at = self.next();
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.board.memory.write(Gpa(QUEUE + at), &bytes).unwrap();
-        self.next.set((at + 32) % 0x1000);
+        self.next.store((at + 32) % 0x1000, Ordering::SeqCst);
     }
 
     fn ring(&self) {
-        write64(&*self.board.gits, gits::CWRITER, self.next.get());
-        assert_eq!(read64(&*self.board.gits, gits::CREADR), self.next.get(), "all executed");
+        write64(&*self.board.gits, gits::CWRITER, self.next());
+        assert_eq!(read64(&*self.board.gits, gits::CREADR), self.next(), "all executed");
     }
 
     fn run(&self, words: [u64; 4]) {
@@ -165,6 +169,24 @@ fn moving_takes_what_is_pending_along() {
 }
 
 #[test]
+fn no_message_is_lost_while_its_event_moves() {
+    let rig = Rig::mapped(2);
+    std::thread::scope(|scope| {
+        let mover = scope.spawn(|| {
+            for n in 0..20_000 {
+                rig.run([rig.device(command::MOVI), 1, n % 2, 0]);
+            }
+        });
+        while !mover.is_finished() {
+            rig.message(1);
+            while ![0, 1].into_iter().any(|cpu| rig.board.gic.irq_pending(cpu) && rig.take(cpu) == LPI) {
+                std::hint::spin_loop();
+            }
+        }
+    });
+}
+
+#[test]
 fn mapi_uses_the_event_as_intid() {
     let rig = Rig::mapped(1);
     rig.run([rig.device(command::MAPD), 15, valid(0), 0]);
@@ -247,7 +269,7 @@ fn a_full_turn_of_the_queue_is_executed_in_one_write() {
     rig.ring();
     assert_eq!(rig.take(0), LPI);
     write64(&*rig.board.gits, gits::CWRITER, 0x1000);
-    assert_eq!(read64(&*rig.board.gits, gits::CWRITER), rig.next.get(), "beyond the queue");
+    assert_eq!(read64(&*rig.board.gits, gits::CWRITER), rig.next(), "beyond the queue");
 }
 
 #[test]
