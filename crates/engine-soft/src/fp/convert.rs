@@ -209,7 +209,8 @@ pub(crate) fn jcvtzs(e: &mut Env, value: u64) -> (u32, bool) {
             e.raise(fpsr::IOC);
             return (0, false);
         }
-        Class::Zero => return (0, !num.sign),
+        // Neither minus zero nor a denormal that was flushed is exact here.
+        Class::Zero => return (0, value == 0),
         Class::Finite => {}
     }
     // An integer of 2^85 and above is a multiple of 2^32, since the significand has 53 bits.

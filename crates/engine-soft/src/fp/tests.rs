@@ -391,6 +391,7 @@ fn javascript_conversion_wraps() {
     assert_eq!(js(2f64.powi(70) + 2f64.powi(20)), ((1 << 20, false), fpsr::IOC));
     assert_eq!(js(f64::INFINITY), ((0, false), fpsr::IOC));
     assert_eq!(js(1e-300), ((0, false), fpsr::IXC));
+    assert_eq!(with(fpcr::FZ, |e| jcvtzs(e, 1)), ((0, false), fpsr::IDC));
 }
 
 #[test]
