@@ -16,3 +16,6 @@ mod cpu;
 mod decode;
 mod fp;
 mod interp;
+mod vm;
+
+pub use vm::{SoftVcpu, SoftVcpuSeed, SoftVm};

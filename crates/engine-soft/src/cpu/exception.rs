@@ -190,13 +190,13 @@ impl Cpu {
     /// Replaces PSTATE (but for NZCV) and what depends on it.
     pub fn set_mode(&mut self, new: u32) {
         let sp = usize::from(super::SP);
-        let old_stack = usize::from(self.pstate & (pstate::MODE & !1) != 0 && self.pstate & 1 != 0);
-        let new_stack = usize::from(new & (pstate::MODE & !1) != 0 && new & 1 != 0);
+        let old_stack = self.stack_in_use();
+        self.pstate = new;
+        let new_stack = self.stack_in_use();
         if old_stack != new_stack {
             self.sp[old_stack] = self.x[sp];
             self.x[sp] = self.sp[new_stack];
         }
-        self.pstate = new;
         self.update_derived();
     }
 
@@ -223,7 +223,7 @@ impl Cpu {
 }
 
 /// Bits of PSTATE that an SPSR holds and this CPU has, without NZCV and the mode.
-const PSTATE_KEPT: u32 =
+pub(super) const PSTATE_KEPT: u32 =
     pstate::DAIF | pstate::PAN | pstate::DIT | pstate::SSBS | pstate::SS | pstate::IL;
 
 /// `SCTLR_EL1.SA`: SP alignment check at EL1.

@@ -90,9 +90,8 @@ mod wide {
     //! 16 bytes on x86-64: SSE moves, which processors with AVX do as one access when aligned, and CMPXCHG16B.
     use super::Unaligned;
     use std::{
-        arch::x86_64::{__m128i, cmpxchg16b},
+        arch::{asm, x86_64::__m128i},
         mem::transmute,
-        sync::atomic::Ordering,
     };
 
     /// # Safety
@@ -117,10 +116,26 @@ mod wide {
 
     /// # Safety
     /// See [`super::Unit::compare_exchange`]; the processor has CMPXCHG16B, which `SoftVm::new` checks.
-    #[target_feature(enable = "cmpxchg16b")]
+    #[inline]
     pub(super) unsafe fn compare_exchange(at: *mut u8, expected: u128, new: u128) -> u128 {
-        // SAFETY: valid and aligned by the caller.
-        unsafe { cmpxchg16b(at.cast(), expected, new, Ordering::SeqCst, Ordering::SeqCst) }
+        let (mut low, mut high) = (expected as u64, (expected >> 64) as u64);
+        // The standard library's intrinsic becomes a call of a library that is not there when it is inlined into a
+        // function without the target feature, hence assembly. The compiler keeps RBX to itself, hence the exchange.
+        // SAFETY: valid and aligned by the caller; RBX is restored.
+        unsafe {
+            asm!(
+                "xchg rbx, rsi",
+                "lock cmpxchg16b [rdi]",
+                "mov rbx, rsi",
+                in("rdi") at,
+                inout("rsi") new as u64 => _,
+                inout("rax") low,
+                inout("rdx") high,
+                in("rcx") (new >> 64) as u64,
+                options(nostack),
+            );
+        }
+        u128::from(low) | u128::from(high) << 64
     }
 }
 

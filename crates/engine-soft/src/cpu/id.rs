@@ -127,6 +127,24 @@ pub(crate) fn id_register(reg: SysReg) -> Option<u64> {
     })
 }
 
+/// The registers that describe the CPU to guests.
+pub(crate) fn id_registers() -> Vec<(SysReg, u64)> {
+    let all = [
+        r::MIDR_EL1,
+        r::ID_AA64PFR0_EL1,
+        r::ID_AA64PFR1_EL1,
+        r::ID_AA64DFR0_EL1,
+        r::ID_AA64ISAR0_EL1,
+        r::ID_AA64ISAR1_EL1,
+        r::ID_AA64ISAR2_EL1,
+        r::ID_AA64MMFR0_EL1,
+        r::ID_AA64MMFR1_EL1,
+        r::ID_AA64MMFR2_EL1,
+        r::CTR_EL0,
+    ];
+    all.into_iter().filter_map(|reg| Some((reg, id_register(reg)?))).collect()
+}
+
 /// `CCSIDR_EL1` for the cache that `CSSELR_EL1` selects: 64-byte lines; 64 KiB 4-way, or 1 MiB 16-way.
 pub(crate) fn cache_size(selected: u64) -> u64 {
     let (sets, ways) = if selected >> 1 & 7 == 0 { (256, 4) } else { (1024, 16) };

@@ -18,6 +18,7 @@ pub(crate) mod mmu;
 #[allow(unsafe_code)]
 mod phys;
 pub(crate) mod shared;
+mod state;
 mod sysop;
 mod sysreg;
 #[cfg(test)]
@@ -33,7 +34,8 @@ use tearless_engine::Conduit;
 
 pub(crate) use exception::Exception;
 pub(crate) use host::{Unit, supported};
-pub(crate) use mmu::{Fault, Intent, Kind};
+pub(crate) use id::id_registers;
+pub(crate) use mmu::{Intent, Kind};
 pub(crate) use phys::PAGE;
 pub(crate) use sysreg::{SCTLR_UMA, SysRegs, trap_iss};
 pub(crate) use timer::Timers;
@@ -140,6 +142,8 @@ pub(crate) struct Cpu {
     pub shared: Arc<Shared>,
     /// The number of this vCPU.
     pub index: u32,
+    /// Instructions executed, counted with every taken branch.
+    pub instructions: u64,
 }
 
 impl Cpu {
@@ -176,6 +180,7 @@ impl Cpu {
             tickets: Tickets::default(),
             shared,
             index,
+            instructions: 0,
         });
         cpu.update_derived();
         cpu

@@ -243,7 +243,7 @@ impl Cpu {
         }
         let ops = self.code.page(leaf.pa & !(PAGE - 1), memory.host);
         let page = target & !(PAGE - 1);
-        self.enter_code(page, ops, (leaf.global, leaf.log2_size));
+        self.enter_code(page, ops, (leaf.global, self.tlb_size(target, leaf.log2_size)));
         self.pc_page = page;
         self.page_ops = ops;
         // SAFETY: as in `find_op`.

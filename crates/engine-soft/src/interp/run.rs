@@ -50,7 +50,11 @@ impl Cpu {
                     self.replay.clear();
                     self.take(exception);
                 }
+                // An interrupt wakes whether or not it is masked.
                 Stop::Wfi if self.irq => {}
+                Stop::Wfi => {
+                    return self.update_timers().map_or(Leave::Stop(Stop::Wfi), Leave::Timer);
+                }
                 stop => return Leave::Stop(stop),
             }
         }

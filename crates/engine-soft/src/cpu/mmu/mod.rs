@@ -120,7 +120,7 @@ impl Cpu {
                         readable: leaf.readable,
                         writable: leaf.writable && page.writable,
                         global: leaf.global,
-                        log2_size: leaf.log2_size,
+                        log2_size: self.tlb_size(va, leaf.log2_size),
                     };
                     self.tlb.fill(bank, &fill);
                 }
@@ -128,6 +128,12 @@ impl Cpu {
             }
             _ => Ok(Place::Mmio(leaf.pa)),
         }
+    }
+
+    /// The size of a mapping as the TLB needs to know it: TLBI by address names all pieces of a granule, so only blocks
+    /// that are larger than one are special.
+    pub fn tlb_size(&self, va: u64, log2_size: u32) -> u32 {
+        if log2_size > self.regime.half(va).granule { log2_size } else { PAGE.trailing_zeros() }
     }
 
     /// Raises a data abort with fault status `status` for the access at `va`.

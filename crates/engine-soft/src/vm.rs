@@ -1,0 +1,191 @@
+//! The engine contract, implemented: [`SoftVm`], its vCPUs, their exits.
+
+use std::{ops::Range, sync::Arc};
+
+use tearless_arm64::SysReg;
+use tearless_engine::{
+    Error, Exit, Kick, Kicker, Region, Result, SmcccCall, SysRegAccess, TimerLines, Vcpu, VcpuSeed, VcpuState,
+    Vm,
+};
+use tearless_memory::Gpa;
+
+use crate::{
+    cpu::{
+        Cpu, Stop,
+        shared::{MAX_VCPUS, Mailbox, Shared, attention},
+    },
+    interp::run::Leave,
+};
+
+/// A VM whose CPUs are software.
+pub struct SoftVm {
+    shared: Arc<Shared>,
+}
+
+impl SoftVm {
+    /// A VM without memory and vCPUs.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when [`SoftVm::supported`] says no.
+    pub fn new() -> Result<Self> {
+        Self::supported().map_err(Error::Unsupported)?;
+        Ok(Self { shared: Shared::new() })
+    }
+
+    /// Whether this host can run the engine.
+    ///
+    /// # Errors
+    /// What is missing, as a sentence for people.
+    pub fn supported() -> std::result::Result<(), String> {
+        crate::cpu::supported()
+    }
+
+    /// Most vCPUs of a VM.
+    pub const fn max_vcpus() -> u32 {
+        MAX_VCPUS as u32
+    }
+
+    /// The identification registers that describe the CPU, with their values.
+    pub fn id_registers() -> Vec<(SysReg, u64)> {
+        crate::cpu::id_registers()
+    }
+}
+
+impl Vm for SoftVm {
+    type Seed = SoftVcpuSeed;
+
+    fn map(&self, region: &Region) -> Result<()> {
+        self.shared.change_memory(|memory| memory.with(region))
+    }
+
+    fn unmap(&self, range: Range<Gpa>) -> Result<()> {
+        self.shared.change_memory(|memory| memory.without(&range))
+    }
+
+    fn vcpu(&self, index: u32) -> Result<SoftVcpuSeed> {
+        let mailbox = self
+            .shared
+            .add_vcpu(index)
+            .ok_or_else(|| Error::Misuse(format!("vCPU {index} exists or is not below {MAX_VCPUS}")))?;
+        Ok(SoftVcpuSeed { shared: self.shared.clone(), mailbox, index })
+    }
+}
+
+/// A vCPU before it has a thread.
+pub struct SoftVcpuSeed {
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
+    index: u32,
+}
+
+impl Kick for Mailbox {
+    fn kick(&self) {
+        self.raise(attention::KICK);
+    }
+}
+
+impl VcpuSeed for SoftVcpuSeed {
+    type Vcpu = SoftVcpu;
+
+    fn kicker(&self) -> Kicker {
+        Kicker::new(self.mailbox.clone())
+    }
+
+    fn bind(self) -> Result<SoftVcpu> {
+        let cpu = Cpu::new(self.shared, self.mailbox, self.index);
+        Ok(SoftVcpu { cpu, pending: Pending::Nothing, value: 0, handled: false })
+    }
+}
+
+/// What the next `run` has to do with the answer to the last exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pending {
+    Nothing,
+    Mmio,
+    SysReg { rt: u8, write: bool },
+}
+
+/// A software vCPU.
+pub struct SoftVcpu {
+    cpu: Box<Cpu>,
+    pending: Pending,
+    /// Answer of a read.
+    value: u64,
+    /// Answer to whether a system register exists.
+    handled: bool,
+}
+
+impl SoftVcpu {
+    /// Guest instructions executed so far, as far as they are counted: with every branch that is taken, so the count
+    /// of running straight-line code lags by a few.
+    pub fn instructions(&self) -> u64 {
+        self.cpu.instructions
+    }
+
+    /// Carries the answer to the last exit into the guest.
+    fn complete(&mut self) {
+        match std::mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::Nothing => {}
+            Pending::Mmio => self.cpu.replay.answer(self.value),
+            Pending::SysReg { rt, write } => self.cpu.complete_sysreg(rt, write, self.value, self.handled),
+        }
+    }
+
+    fn exit(&mut self, stop: Stop) -> Exit<'_> {
+        self.value = 0;
+        match stop {
+            Stop::MmioRead { gpa, size } => {
+                self.pending = Pending::Mmio;
+                Exit::MmioRead { gpa: Gpa(gpa), size, value: &mut self.value }
+            }
+            Stop::MmioWrite { gpa, size, value } => {
+                self.pending = Pending::Mmio;
+                Exit::MmioWrite { gpa: Gpa(gpa), size, value }
+            }
+            Stop::SysReg { reg, rt, write } => {
+                self.pending = Pending::SysReg { rt, write: write.is_some() };
+                self.handled = false;
+                Exit::SysReg(SysRegAccess { reg, write, value: &mut self.value, handled: &mut self.handled })
+            }
+            Stop::Smccc(conduit) => Exit::Smccc(SmcccCall { conduit, x: self.cpu.call_registers() }),
+            Stop::Wfi => {
+                let now = self.cpu.timers.now();
+                Exit::Wfi { deadline: self.cpu.timers.deadline(now) }
+            }
+            // The run loop keeps these two to itself.
+            Stop::Continue | Stop::Exception(_) => Exit::Kicked,
+        }
+    }
+}
+
+impl Vcpu for SoftVcpu {
+    fn run(&mut self) -> Result<Exit<'_>> {
+        self.complete();
+        self.cpu.mailbox.enter();
+        let leave = self.cpu.run();
+        self.cpu.mailbox.leave();
+        Ok(match leave {
+            Leave::Stop(stop) => self.exit(stop),
+            Leave::Timer(lines) => Exit::Timer(lines),
+            Leave::Kicked => Exit::Kicked,
+        })
+    }
+
+    fn set_irq(&mut self, level: bool) {
+        self.cpu.irq = level;
+    }
+
+    fn timer_lines(&self) -> TimerLines {
+        self.cpu.timers.reported
+    }
+
+    fn state(&self) -> Result<VcpuState> {
+        Ok(self.cpu.state())
+    }
+
+    fn set_state(&mut self, state: &VcpuState) -> Result<()> {
+        self.cpu.set_state(state)?;
+        self.pending = Pending::Nothing;
+        Ok(())
+    }
+}
