@@ -49,8 +49,15 @@ pub enum Fault {
 }
 
 /// A table as a `GITS_BASER` describes it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Table(pub u64);
+
+impl Default for Table {
+    /// Pages of 64 KiB, as with QEMU and KVM: some software takes the reset value for the only page size.
+    fn default() -> Self {
+        Self(2 << gits::BASER_PAGE_SHIFT)
+    }
+}
 
 impl Table {
     /// Whether the guest gave memory for entry `id`.

@@ -355,6 +355,9 @@ fn without_a_doorbell_there_are_no_lpis() {
 
 #[test]
 fn describes_its_tables() {
+    let cold = Board::cold(1, 32);
+    assert_eq!(read64(&*cold.gits, gits::BASER), 0x0107_0000_0000_0200, "devices, 64 KiB pages");
+    assert_eq!(read64(&*cold.gits, gits::BASER + 8), 0x0407_0000_0000_0200, "collections, 64 KiB pages");
     let rig = Rig::new(1);
     let typer = read64(&*rig.board.gits, gits::TYPER);
     assert_eq!((typer & 1, typer >> 8 & 31, typer >> 13 & 31), (1, 15, 15));
