@@ -14,4 +14,6 @@ pub(crate) mod op;
 pub(crate) mod run;
 mod simd;
 mod system;
+#[cfg(test)]
+mod tests;
 mod width;
