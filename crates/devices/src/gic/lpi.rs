@@ -134,11 +134,11 @@ impl PendingLpis {
         self.best
     }
 
-    /// Reads the pending table at `base`; what is not RAM counts as not pending.
-    pub fn load(memory: &GuestMemory, base: Gpa) -> Self {
-        let mut bytes = [0; COUNT / 8];
-        let readable = table_start(base).is_some_and(|start| memory.read(start, &mut bytes).is_ok());
-        if !readable {
+    /// Reads the pending table that `pendbaser` describes, of as many INTIDs as `propbaser` says. What is not RAM
+    /// counts as not pending.
+    pub fn load(memory: &GuestMemory, pendbaser: u64, propbaser: u64) -> Self {
+        let mut bytes = vec![0; table_len(propbaser) / 8];
+        if table_start(pendbaser).is_none_or(|start| memory.read(start, &mut bytes).is_err()) {
             bytes.fill(0);
         }
         let set = bytes.iter().zip((LPI_BASE..).step_by(8)).flat_map(|(byte, first)| {
@@ -148,22 +148,23 @@ impl PendingLpis {
         Self { pending: set.collect(), best: None, stale: true }
     }
 
-    /// Writes the pending table at `base`. Returns whether all of it is RAM.
-    pub fn store(&self, memory: &GuestMemory, base: Gpa) -> bool {
-        let mut bytes = [0_u8; COUNT / 8];
+    /// Writes the pending table that `pendbaser` describes, of as many INTIDs as `propbaser` says. Returns whether all
+    /// of it is RAM.
+    pub fn store(&self, memory: &GuestMemory, pendbaser: u64, propbaser: u64) -> bool {
+        let mut bytes = vec![0_u8; table_len(propbaser) / 8];
         for lpi in &self.pending {
             let index = (lpi - LPI_BASE) as usize;
             if let Some(byte) = bytes.get_mut(index / 8) {
                 *byte |= 1 << (index % 8);
             }
         }
-        table_start(base).is_some_and(|start| memory.write(start, &bytes).is_ok())
+        table_start(pendbaser).is_some_and(|start| memory.write(start, &bytes).is_ok())
     }
 }
 
-/// Where in the pending table at `base` the LPIs begin: the bits below are for INTIDs that are none.
-fn table_start(base: Gpa) -> Option<Gpa> {
-    base.checked_add(u64::from(LPI_BASE) / 8)
+/// Where in the pending table the LPIs begin: the bits below are for INTIDs that are none.
+fn table_start(pendbaser: u64) -> Option<Gpa> {
+    Gpa(pendbaser & gicr::PENDBASER_ADDRESS).checked_add(u64::from(LPI_BASE) / 8)
 }
 
 fn candidate(lpi: u32, config: &LpiConfig) -> Option<Candidate> {

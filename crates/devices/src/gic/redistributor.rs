@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tearless_arm64::gic::{IIDR_ARM, affinity, gicr};
 use tearless_bus::{AccessError, MmioDevice};
-use tearless_memory::Gpa;
 
 use super::{Gic, Wakes, bank::Place, cpu::CpuState, distributor::identification_register, lpi::PendingLpis};
 use crate::access::{fill, lock, value};
@@ -132,17 +131,20 @@ impl Gic {
         let lpis = if self.its.is_some() { gicr::CTLR_ENABLE_LPIS } else { 0 };
         let before = state.redistributor;
         state.redistributor.control = value & (lpis | gicr::CTLR_DPG0 | gicr::CTLR_DPG1);
-        let table = Gpa(before.pendbaser & gicr::PENDBASER_ADDRESS);
+        let (pendbaser, propbaser) = (before.pendbaser, before.propbaser);
         match (before.lpis_enabled(), state.redistributor.lpis_enabled()) {
             (false, true) => {
-                self.lpi_config.load_all(&self.memory, before.propbaser);
-                let zero = before.pendbaser & gicr::PENDBASER_PTZ != 0;
-                state.lpi =
-                    if zero { PendingLpis::default() } else { PendingLpis::load(&self.memory, table) };
+                self.lpi_config.load_all(&self.memory, propbaser);
+                let zero = pendbaser & gicr::PENDBASER_PTZ != 0;
+                state.lpi = if zero {
+                    PendingLpis::default()
+                } else {
+                    PendingLpis::load(&self.memory, pendbaser, propbaser)
+                };
             }
             (true, false) => {
-                if !std::mem::take(&mut state.lpi).store(&self.memory, table) {
-                    tracing::debug!(cpu, %table, "the LPI pending table is not RAM");
+                if !std::mem::take(&mut state.lpi).store(&self.memory, pendbaser, propbaser) {
+                    tracing::debug!(cpu, pendbaser, "the LPI pending table is not RAM");
                 }
                 // From now on the table may be anything.
                 state.redistributor.pendbaser &= !gicr::PENDBASER_PTZ;

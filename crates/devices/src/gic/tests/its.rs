@@ -307,6 +307,24 @@ fn pending_state_survives_disabling_in_the_guests_table() {
 }
 
 #[test]
+fn the_pending_table_is_as_long_as_the_guest_says() {
+    let rig = Rig::mapped(1);
+    rig.board.write_gicr(0, gicr::CTLR, 0);
+    write64(&*rig.board.gicr, gicr::PROPBASER, PROPERTIES | 13);
+    // 14 bits of INTIDs: 2 KiB, and what follows is not part of the table.
+    rig.board.memory.write(Gpa(PENDING), &[0xff; 0x2000]).unwrap();
+    rig.board.memory.write(Gpa(PROPERTIES), &[0xa1; 0xe000]).unwrap();
+    rig.board.write_gicr(0, gicr::CTLR, gicr::CTLR_ENABLE_LPIS);
+    let taken = std::iter::from_fn(|| Some(rig.take(0))).take_while(|intid| *intid != 1023);
+    assert!(taken.eq(LPI_BASE..1 << 14));
+    rig.board.write_gicr(0, gicr::CTLR, 0);
+    let mut table = [0; 0x2000];
+    rig.board.memory.read(Gpa(PENDING), &mut table).unwrap();
+    assert!(table[..0x400].iter().chain(&table[0x800..]).all(|byte| *byte == 0xff));
+    assert!(table[0x400..0x800].iter().all(|byte| *byte == 0));
+}
+
+#[test]
 fn tables_outside_of_the_ram_disable() {
     let rig = Rig::mapped(1);
     rig.board.write_gicr(0, gicr::CTLR, 0);
