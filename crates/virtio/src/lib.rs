@@ -29,6 +29,8 @@ mod queue;
 mod wake;
 
 #[cfg(test)]
+mod abuse;
+#[cfg(test)]
 mod testing;
 
 pub use chain::{Chain, MAX_DESCRIPTORS};

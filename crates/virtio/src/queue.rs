@@ -132,6 +132,8 @@ pub struct VirtQueue {
     state: Mutex<State>,
     /// Keeps a busy worker from taking the lock again and again while a stop waits for it.
     stopping: AtomicBool,
+    /// The user was told that this guest breaks its rings: once, for a guest can do it for ever.
+    complained: AtomicBool,
     wake: Arc<Wake>,
 }
 
@@ -139,7 +141,8 @@ impl VirtQueue {
     /// A stopped queue of at most `max_size` entries, a power of two; `wake` is the worker that serves it.
     pub fn new(max_size: u16, wake: Arc<Wake>) -> Arc<Self> {
         let state = Mutex::new(State { ring: None, epoch: 0 });
-        Arc::new(Self { max_size, state, stopping: AtomicBool::new(false), wake })
+        let (stopping, complained) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { max_size, state, stopping, complained, wake })
     }
 
     /// Most entries that the driver may choose.
@@ -174,11 +177,17 @@ impl VirtQueue {
         match work(ring) {
             Ok(result) => Some(result),
             Err(error) => {
-                tracing::debug!(queue = ring.index, %error, "virtqueue stopped");
+                self.complain(ring.index, &error);
                 ring.interrupt.needs_reset();
                 state.ring = None;
                 None
             }
+        }
+    }
+
+    fn complain(&self, index: u16, error: &RingError) {
+        if !self.complained.swap(true, Ordering::Relaxed) {
+            tracing::warn!(queue = index, %error, "the guest's driver broke a virtqueue; its device waits for a reset");
         }
     }
 
@@ -187,11 +196,29 @@ impl VirtQueue {
         self.wake.signal();
     }
 
-    /// Starts the ring at `addresses` as queue `index` of the device.
-    ///
-    /// # Errors
-    /// [`RingError::Placement`] when the ring is not wholly in RAM or not aligned.
-    pub(crate) fn start(&self, start: Start<'_>) -> Result<(), RingError> {
+    /// Starts the ring. One that is not wholly in RAM or not aligned breaks the device at once.
+    pub(crate) fn start(&self, start: Start<'_>) {
+        match self.place(&start) {
+            Ok(queue) => {
+                let mut state = lock(&self.state);
+                state.epoch += 1;
+                state.ring = Some(Ring {
+                    queue,
+                    memory: start.memory.clone(),
+                    interrupt: start.interrupt,
+                    index: start.index,
+                    epoch: state.epoch,
+                });
+            }
+            Err(error) => {
+                self.complain(start.index, &error);
+                start.interrupt.needs_reset();
+            }
+        }
+        self.wake.signal();
+    }
+
+    fn place(&self, start: &Start<'_>) -> Result<Queue, RingError> {
         let mut queue = Queue::new(self.max_size)?;
         queue.try_set_size(start.addresses.size)?;
         queue.try_set_desc_table_address(GuestAddress(start.addresses.descriptors))?;
@@ -199,21 +226,7 @@ impl VirtQueue {
         queue.try_set_used_ring_address(GuestAddress(start.addresses.device))?;
         queue.set_event_idx(start.event_idx);
         queue.set_ready(true);
-        if !queue.is_valid(start.memory.vm()) {
-            return Err(RingError::Placement);
-        }
-        let mut state = lock(&self.state);
-        state.epoch += 1;
-        state.ring = Some(Ring {
-            queue,
-            memory: start.memory.clone(),
-            interrupt: start.interrupt.clone(),
-            index: start.index,
-            epoch: state.epoch,
-        });
-        drop(state);
-        self.wake.signal();
-        Ok(())
+        if queue.is_valid(start.memory.vm()) { Ok(queue) } else { Err(RingError::Placement) }
     }
 
     /// Stops the ring. When this returns no worker touches guest memory for this queue.
@@ -230,5 +243,5 @@ pub(crate) struct Start<'a> {
     pub(crate) index: u16,
     pub(crate) event_idx: bool,
     pub(crate) memory: &'a GuestMemory,
-    pub(crate) interrupt: &'a Arc<dyn Interrupt>,
+    pub(crate) interrupt: Arc<dyn Interrupt>,
 }

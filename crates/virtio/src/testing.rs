@@ -210,6 +210,11 @@ impl Driver {
         at
     }
 
+    /// Gives all of it back.
+    pub(crate) fn rewind(&mut self) {
+        self.next = RAM.0;
+    }
+
     pub(crate) fn alloc_with(&mut self, data: &[u8]) -> Gpa {
         let at = self.alloc(data.len() as u64);
         self.memory.write(at, data).unwrap();

@@ -12,6 +12,8 @@ struct State {
     signalled: bool,
     shut_down: bool,
     waiting: bool,
+    /// Threads in [`Wake::wait_idle`], so that nobody pays for telling none.
+    watchers: usize,
 }
 
 /// A flag that a worker waits for. Signals that arrive while it works are merged into one.
@@ -25,8 +27,8 @@ impl Wake {
     /// Makes the worker look for work.
     pub fn signal(&self) {
         let mut state = lock(&self.state);
-        if !state.signalled {
-            state.signalled = true;
+        state.signalled = true;
+        if state.waiting {
             self.changed.notify_all();
         }
     }
@@ -41,7 +43,9 @@ impl Wake {
     pub fn wait(&self) -> bool {
         let mut state = lock(&self.state);
         state.waiting = true;
-        self.changed.notify_all();
+        if state.watchers > 0 {
+            self.changed.notify_all();
+        }
         while !state.signalled && !state.shut_down {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -58,13 +62,13 @@ impl Wake {
     /// Waits until the worker has nothing to do, at most until `deadline`. Returns whether that came true.
     pub fn wait_idle(&self, deadline: Instant) -> bool {
         let mut state = lock(&self.state);
+        state.watchers += 1;
         loop {
-            if state.waiting && !state.signalled {
-                return true;
-            }
+            let idle = state.waiting && !state.signalled;
             let left = deadline.saturating_duration_since(Instant::now());
-            if left == Duration::ZERO {
-                return false;
+            if idle || left == Duration::ZERO {
+                state.watchers -= 1;
+                return idle;
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -2,7 +2,10 @@
 
 use std::{
     ops::Range,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tearless_bus::AccessError;
@@ -57,6 +60,8 @@ pub struct VirtioPci {
     /// Where the MSI-X and the PCI configuration access capabilities start.
     msix_capability: u16,
     access_capability: u16,
+    /// The user was told that the device cannot start: once, for the guest can try for ever.
+    complained: AtomicBool,
 }
 
 impl VirtioPci {
@@ -104,6 +109,7 @@ impl VirtioPci {
             signals,
             msix_capability,
             access_capability,
+            complained: AtomicBool::new(false),
         }))
     }
 
@@ -196,10 +202,11 @@ impl VirtioPci {
     }
 
     fn activate(&self, common: &mut Common) {
-        let interrupt: Arc<dyn Interrupt> = self.signals.clone();
-        let activation = Activation { features: common.driver_features, interrupt };
+        let activation = Activation { features: common.driver_features, interrupt: self.signals.clone() };
         if let Err(error) = self.device.activate(activation) {
-            tracing::error!(%error, device = self.device.kind().id, "virtio device cannot start");
+            if !self.complained.swap(true, Ordering::Relaxed) {
+                tracing::error!(%error, device = self.device.kind().id, "virtio device cannot start a thread");
+            }
             self.signals.needs_reset();
             return;
         }
@@ -222,18 +229,13 @@ impl VirtioPci {
     fn start_queue(&self, common: &Common, index: u16) {
         let Some(setup) = common.queues.get(usize::from(index)).filter(|setup| setup.enabled) else { return };
         let Some(queue) = self.device.queues().get(usize::from(index)) else { return };
-        let interrupt: Arc<dyn Interrupt> = self.signals.clone();
-        let start = Start {
+        queue.start(Start {
             addresses: setup.addresses,
             index,
             event_idx: common.driver_features & feature::EVENT_IDX != 0,
             memory: &self.memory,
-            interrupt: &interrupt,
-        };
-        if let Err(error) = queue.start(start) {
-            tracing::debug!(index, %error, "virtqueue cannot start");
-            self.signals.needs_reset();
-        }
+            interrupt: self.signals.clone(),
+        });
     }
 
     /// Section 4.1.4.3.2: when this returns the queue is off, as `queue_reset` and `queue_enable` then read.

@@ -1,0 +1,211 @@
+//! Every device against a driver that writes nonsense into its rings.
+//!
+//! Descriptors, tables, indices, addresses, lengths and requests are pseudo-random, weighted towards what is almost
+//! right. Afterwards each device must still serve a driver that behaves. `TEARLESS_ABUSE_ROUNDS` sets how many rings
+//! each device is given (default 100); round `n` is the same every time, up to the timing of the workers.
+
+use std::{io::Write, sync::Arc, thread, time::Duration};
+
+use tearless_bus::CharInput;
+use tearless_memory::Gpa;
+use tearless_storage::{RawDisk, RawOptions};
+
+use crate::{
+    VirtioDevice,
+    blk::{Blk, BlkOptions},
+    console::{Console, ConsolePort},
+    rng::Rng,
+    testing::{Driver, NEXT, Queue, RAM, RAM_SIZE, WRITE, readable, writable, write_descriptor},
+};
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        (self.next() >> 16) % limit
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// Where buffers and tables of nonsense lie.
+const PLAYGROUND: Gpa = Gpa(RAM.0 + RAM_SIZE / 2);
+
+fn rounds() -> u64 {
+    std::env::var("TEARLESS_ABUSE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(100)
+}
+
+fn address(random: &mut Random) -> Gpa {
+    match random.below(24) {
+        0 => Gpa(random.next()),
+        1 => Gpa(RAM.0 + RAM_SIZE - random.below(64)),
+        2 => Gpa(u64::MAX - random.below(4096)),
+        3 => Gpa(RAM.0 + random.below(RAM_SIZE / 4)),
+        _ => PLAYGROUND + random.below(1 << 16),
+    }
+}
+
+fn length(random: &mut Random) -> u32 {
+    match random.below(16) {
+        0 => random.next() as u32,
+        1 => 0,
+        2 => 1 + random.below(8) as u32,
+        3 => random.below(1 << 20) as u32,
+        4..9 => 16,
+        _ => 512 * random.below(9) as u32,
+    }
+}
+
+fn flags(random: &mut Random) -> u16 {
+    match random.below(12) {
+        0 => random.next() as u16,
+        1..4 => 0,
+        4..8 => NEXT,
+        8..10 => WRITE,
+        _ => WRITE | NEXT,
+    }
+}
+
+/// Small numbers in memory look like request types, sectors, ports and events.
+fn scatter(driver: &Driver, random: &mut Random) {
+    for _ in 0..64 {
+        let at = PLAYGROUND + (random.below(1 << 16) & !3);
+        let value = if random.one_in(4) { random.next() as u32 } else { random.below(14) as u32 };
+        driver.memory.write(at, &value.to_le_bytes()).unwrap();
+    }
+    for _ in 0..32 {
+        let at = PLAYGROUND + (random.below(1 << 16) & !15);
+        let (to, len, next) = (address(random), length(random), random.below(40) as u16);
+        write_descriptor(driver, at, (to, len), flags(random), next);
+    }
+}
+
+/// Gives the workers a moment. Returns whether the device did something: used a buffer or asked for a reset.
+fn reacted(driver: &Driver, queue: &Queue, used_before: &[u8]) -> bool {
+    (0..50).any(|_| {
+        thread::sleep(Duration::from_micros(20));
+        driver.broken() || driver.bytes(queue.used + 2, 2) != used_before
+    })
+}
+
+/// Returns how often the device reacted.
+fn abuse(driver: &Driver, queues: &mut [Queue], random: &mut Random) -> u64 {
+    let mut reactions = 0;
+    for _ in 0..8 {
+        if driver.broken() {
+            break;
+        }
+        scatter(driver, random);
+        let index = random.below(queues.len() as u64) as usize;
+        let Some(queue) = queues.get_mut(index) else { continue };
+        for descriptor in 0..16 {
+            let next = if random.one_in(8) { random.next() as u16 } else { random.below(16) as u16 };
+            let mut flags = flags(random);
+            let mut at = address(random);
+            if random.one_in(6) {
+                flags = 4;
+                at = PLAYGROUND + (random.below(1 << 15) & !15);
+            }
+            queue.descriptor(driver, descriptor, (at, length(random)), flags, next);
+        }
+        for _ in 0..random.below(6) {
+            let head = if random.one_in(16) { random.next() as u16 } else { random.below(16) as u16 };
+            queue.publish(driver, head);
+        }
+        if random.one_in(32) {
+            driver.memory.write(queue.avail + 2, &(random.next() as u16).to_le_bytes()).unwrap();
+        }
+        let used = driver.bytes(queue.used + 2, 2);
+        driver.kick(index as u16);
+        reactions += u64::from(reacted(driver, queue, &used));
+        if random.one_in(8) {
+            driver.set_common(0x16, 2, index as u64);
+            driver.set_common(0x3a, 2, 1);
+        }
+    }
+    reactions
+}
+
+/// A driver with a little memory for its rings, used again each round.
+fn torture(
+    device: &Arc<impl VirtioDevice + 'static>,
+    features: u64,
+    queues: u16,
+    during: impl Fn(),
+) -> Driver {
+    let mut driver = Driver::probe(device.clone());
+    let mut random = Random(0x5eed_0000_0000_0001 ^ u64::from(device.kind().id));
+    let mut reactions = 0;
+    for _ in 0..rounds() {
+        driver.rewind();
+        let mut rings = driver.start(features, queues);
+        reactions += abuse(&driver, &mut rings, &mut random);
+        during();
+    }
+    assert!(
+        reactions >= rounds() / 2,
+        "nonsense that the device does not even look at proves nothing: {reactions}"
+    );
+    driver.rewind();
+    driver
+}
+
+#[test]
+fn the_entropy_device_survives() {
+    let mut driver = torture(&Rng::new(), 0, 1, || {});
+    let mut queue = driver.start(0, 1).remove(0);
+    let at = driver.alloc(16);
+    queue.offer(&driver, &[writable(at, 16)]);
+    assert_eq!(queue.wait(&driver).1, 16);
+}
+
+#[test]
+fn the_disk_survives() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&[0; 1 << 20]).unwrap();
+    let options = RawOptions { sync: tearless_storage::Sync::None, ..RawOptions::default() };
+    let disk = Arc::new(RawDisk::open(file.path(), options).unwrap());
+    let blk = Blk::new(disk, &BlkOptions { serial: "abused".to_owned(), queues: 2 });
+    let mut driver = torture(&blk, u64::MAX & blk.features(), 2, || {});
+    for index in 0..2 {
+        let mut queue = driver.start(0, 2).remove(index);
+        let header = driver.alloc_with(&[&8u32.to_le_bytes()[..], &[0; 12]].concat());
+        let (id, status) = (driver.alloc(20), driver.alloc_with(&[0xee]));
+        queue.offer(&driver, &[readable(header, 16), writable(id, 20), writable(status, 1)]);
+        queue.wait(&driver);
+        assert_eq!((driver.bytes(status, 1), driver.bytes(id, 6)), (vec![0], b"abused".to_vec()));
+    }
+    assert_eq!(file.as_file().metadata().unwrap().len(), 1 << 20);
+}
+
+#[test]
+fn the_console_survives() {
+    let port = |name: &str, is_console| ConsolePort {
+        name: name.to_owned(),
+        is_console,
+        sink: Box::new(|_: &[u8]| {}),
+        on_guest_open: None,
+    };
+    let console = Console::new(vec![port("", true), port("stream", false)]).unwrap();
+    let input = console.port(1).unwrap();
+    let mut driver = torture(&console, console.features(), 6, || {
+        input.push(b"some input for whoever opened the port");
+        input.close();
+        input.open();
+        console.resize(80, 24);
+        console.resize(81, 24);
+    });
+    let mut queue = driver.start(0, 2).remove(1);
+    let at = driver.alloc_with(b"still here");
+    queue.offer(&driver, &[readable(at, 10)]);
+    queue.wait(&driver);
+}
