@@ -175,7 +175,7 @@ fn the_disk_survives() {
     let options = RawOptions { sync: tearless_storage::Sync::None, ..RawOptions::default() };
     let disk = Arc::new(RawDisk::open(file.path(), options).unwrap());
     let blk = Blk::new(disk, &BlkOptions { serial: "abused".to_owned(), queues: 2 });
-    let mut driver = torture(&blk, u64::MAX & blk.features(), 2, || {});
+    let mut driver = torture(&blk, blk.features(), 2, || {});
     for index in 0..2 {
         let mut queue = driver.start(0, 2).remove(index);
         let header = driver.alloc_with(&[&8u32.to_le_bytes()[..], &[0; 12]].concat());

@@ -58,7 +58,7 @@ struct PortState {
 /// The host's side of one port: its input, and whether the host has it open.
 ///
 /// A Linux guest reads to the end once the port is closed, but it also blocks writers of a closed port: close only
-/// ports that carry data in one direction.
+/// ports that carry data in one direction. The terminal of a console port takes no notice of it.
 pub struct Port {
     pub(super) id: u32,
     pub(super) name: String,
