@@ -38,13 +38,14 @@ const ROOT: &str = include_str!("guest/root");
 const OFF: &str = include_str!("guest/off");
 const FSTAB: &str = include_str!("guest/fstab");
 const PROFILE: &str = include_str!("guest/profile");
+const SHRC: &str = include_str!("guest/shrc");
 
 /// A kernel module.
 #[derive(Clone, Copy, Debug)]
 pub struct Module<'a> {
     /// Its name, for messages.
     pub name: &'a str,
-    /// The ELF file, not compressed.
+    /// The ELF file, not compressed. Its signature is left out.
     pub bytes: &'a [u8],
 }
 
@@ -97,7 +98,8 @@ pub fn build(spec: &QuickSpec<'_>) -> Result<Vec<u8>> {
     for (i, module) in spec.modules.iter().enumerate() {
         check_word("module name", module.name, 64)?;
         // The init loads them in the order of their file names. Without ".ko", busybox takes them for compressed.
-        fs.file(&format!("tearless/modules/{i:03}-{}.ko", module.name), 0o644, module.bytes)?;
+        let file = format!("tearless/modules/{i:03}-{}.ko", module.name);
+        fs.file(&file, 0o644, without_signature(module.bytes))?;
     }
     add_mode(&mut fs, &spec.mode)?;
     Ok(fs.finish())
@@ -113,7 +115,10 @@ fn add_skeleton(fs: &mut Initramfs, spec: &QuickSpec<'_>) -> Result<()> {
     }
     fs.dir("tmp", 0o1777)?.dir("root", 0o700)?;
     // Until devtmpfs is there.
-    fs.node("dev/console", 0o600, NodeKind::Char, (5, 1))?.node("dev/null", 0o666, NodeKind::Char, (1, 3))?;
+    let devices = [("console", 0o600, (5, 1)), ("null", 0o666, (1, 3)), ("kmsg", 0o600, (1, 11))];
+    for (name, mode, number) in devices {
+        fs.node(&format!("dev/{name}"), mode, NodeKind::Char, number)?;
+    }
     // Copied over devtmpfs, which has the devices only.
     fs.dir("tearless/dev/pts", 0o755)?.dir("tearless/dev/shm", 0o1777)?;
     fs.symlink("tearless/dev/fd", "/proc/self/fd")?;
@@ -129,7 +134,7 @@ fn add_skeleton(fs: &mut Initramfs, spec: &QuickSpec<'_>) -> Result<()> {
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     )?;
     fs.file("etc/group", 0o644, "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n")?;
-    fs.file("etc/fstab", 0o644, FSTAB)?.file("etc/profile", 0o644, PROFILE)?;
+    fs.file("etc/fstab", 0o644, FSTAB)?.file("etc/profile", 0o644, PROFILE)?.file("etc/shrc", 0o644, SHRC)?;
     fs.symlink("etc/mtab", "/proc/self/mounts")?;
     fs.file("init", 0o755, INIT)?.file("tearless/off", 0o755, OFF)?.file(
         "tearless/library",
@@ -150,10 +155,6 @@ fn add_busybox(fs: &mut Initramfs, busybox: &[u8]) -> Result<()> {
     }
     for (link, target) in [("sbin", "bin"), ("usr/bin", "../bin"), ("usr/sbin", "../bin")] {
         fs.symlink(link, target)?;
-    }
-    // busybox' own ask its init to stop everything, which takes two seconds.
-    for (name, how) in [("poweroff", "poweroff"), ("halt", "poweroff"), ("reboot", "reboot")] {
-        fs.file(&format!("bin/{name}"), 0o755, format!("#!/bin/sh\nexec /tearless/off {how}\n"))?;
     }
     Ok(())
 }
@@ -185,8 +186,23 @@ fn add_mode(fs: &mut Initramfs, mode: &Mode) -> Result<()> {
             "hvc0::respawn:/tearless/shell"
         }
     };
-    fs.file("etc/inittab", 0o644, format!("{session}\n::shutdown:/bin/umount -a -r\n"))?;
+    fs.file("etc/inittab", 0o644, format!("{session}\n::shutdown:/tearless/off\n"))?;
     Ok(())
+}
+
+/// `module` without the signature that distributions append (Linux `include/linux/module_signature.h`).
+///
+/// The kernel would check it with 50 million instructions, ten times as many as all else that loading takes, although
+/// whoever could change the module could change the kernel as well. Without it the kernel notes that it is tainted.
+fn without_signature(module: &[u8]) -> &[u8] {
+    const MARK: &[u8] = b"~Module signature appended~\n";
+    const DESCRIPTION: usize = 12;
+    let stripped = || {
+        let (rest, description) = module.strip_suffix(MARK)?.split_last_chunk::<DESCRIPTION>()?;
+        let length = u32::from_be_bytes(*description.last_chunk()?);
+        rest.get(..rest.len().checked_sub(length as usize)?)
+    };
+    stripped().unwrap_or(module)
 }
 
 /// A word that a shell takes as it stands.
