@@ -1,14 +1,14 @@
 //! MSI-X (PCIe base, section 7.7.2): a table of messages and a pending bit array in a BAR.
 //!
-//! A vector that is signalled while it or the whole function is masked is remembered as pending, and sent when the
-//! mask goes.
+//! A vector that is signalled while it or the whole function is masked, or while the function may not write to memory,
+//! is remembered as pending, and sent when that changes.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tearless_bus::{AccessError, Msi, MsiSink};
 use tearless_memory::Gpa;
 
-use crate::{Attachment, ConfigSpace, LayoutError, lock};
+use crate::{Attachment, ConfigSpace, LayoutError, command, lock};
 
 const CAPABILITY_ID: u8 = 0x11;
 /// Most vectors that message control can express (section 7.7.2.2).
@@ -42,6 +42,8 @@ const RESET_VECTOR: Vector = Vector { address: 0, data: 0, control: VECTOR_MASKE
 struct State {
     vectors: Vec<Vector>,
     control: u16,
+    /// A message is a memory write, which the function may only do as bus master.
+    bus_master: bool,
 }
 
 /// Where the messages go and from whom.
@@ -65,7 +67,8 @@ impl Msix {
         if vectors == 0 || vectors > MAX_VECTORS {
             return Err(MsixError::Vectors(vectors));
         }
-        let state = State { vectors: vec![RESET_VECTOR; usize::from(vectors)], control: 0 };
+        let state =
+            State { vectors: vec![RESET_VECTOR; usize::from(vectors)], control: 0, bus_master: false };
         Ok(Self { state: Mutex::new(state), target: OnceLock::new() })
     }
 
@@ -113,14 +116,16 @@ impl Msix {
         lock(&self.state).control & CONTROL_ENABLE != 0
     }
 
-    /// Takes over message control (capability offset 2) after the guest wrote it.
-    pub fn set_control(&self, control: u16) {
+    /// Takes over message control (capability offset 2) and the command register after the guest wrote either.
+    pub fn set_control(&self, control: u16, command: u16) {
+        let bus_master = command & command::BUS_MASTER != 0;
         let due = {
             let mut state = lock(&self.state);
-            if state.control == control {
+            if (state.control, state.bus_master) == (control, bus_master) {
                 return;
             }
             state.control = control;
+            state.bus_master = bus_master;
             (0..state.vectors.len()).filter_map(|i| state.take_due(i)).collect::<Vec<_>>()
         };
         due.into_iter().for_each(|message| self.send(message));
@@ -220,6 +225,7 @@ impl Msix {
     pub fn reset(&self) {
         let mut state = lock(&self.state);
         state.control = 0;
+        state.bus_master = false;
         state.vectors.fill(RESET_VECTOR);
     }
 
@@ -235,7 +241,8 @@ impl Msix {
 impl State {
     /// The message of vector `index` if it is pending and may be sent, which clears it.
     fn take_due(&mut self, index: usize) -> Option<(u64, u32)> {
-        let open = self.control & (CONTROL_ENABLE | CONTROL_FUNCTION_MASK) == CONTROL_ENABLE;
+        let unmasked = self.control & (CONTROL_ENABLE | CONTROL_FUNCTION_MASK) == CONTROL_ENABLE;
+        let open = unmasked && self.bus_master;
         let vector = self.vectors.get_mut(index)?;
         let due = open && vector.pending && vector.control & VECTOR_MASKED == 0;
         due.then(|| {

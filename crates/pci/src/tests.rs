@@ -71,7 +71,7 @@ impl PciFunction for Probe {
     fn config_write(&self, offset: u16, data: &[u8]) {
         let mut config = lock(&self.config);
         config.write(offset, data);
-        self.msix.set_control(config.read_u16(self.msix_capability + 2));
+        self.msix.set_control(config.read_u16(self.msix_capability + 2), config.command());
     }
     fn bar(&self, index: usize) -> Option<Range<Gpa>> {
         lock(&self.config).bar(index)
@@ -225,6 +225,11 @@ fn masked_vectors_wait_and_carry_the_requester() {
     assert_eq!(pending(), 0);
     probe.msix.signal(1);
     assert_eq!(lock(&bench.record.messages).len(), 2);
+    bench.config_write(4, 4, u32::from(command::MEMORY));
+    probe.msix.signal(1);
+    assert_eq!((pending(), lock(&bench.record.messages).len()), (2, 2), "not a bus master");
+    bench.enable(4);
+    assert_eq!((pending(), lock(&bench.record.messages).len()), (0, 3));
 
     assert_eq!(bench.low.write(0x12, &[0; 2]), Err(AccessError::Width));
     assert_eq!(bench.low.read(0x30, &mut [0; 4]), Err(AccessError::NoRegister));

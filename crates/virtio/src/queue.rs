@@ -6,11 +6,13 @@
 //!      ^                |  stop                                      |  stop
 //!      +----------------+--------------------------------------------+
 //! ```
+//! Besides, a queue is paused while its function may not access memory; it keeps its place then.
+//!
 //! Each start begins a new *epoch*. A worker that gave up the lock in the middle of a request (because its host side
 //! blocks) comes back with [`VirtQueue::with_epoch`], which refuses if the queue was stopped in between.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc, Condvar, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -124,6 +126,7 @@ impl Ring {
 struct State {
     ring: Option<Ring>,
     epoch: u64,
+    paused: bool,
 }
 
 /// A queue of a device, running or not.
@@ -132,17 +135,18 @@ pub struct VirtQueue {
     state: Mutex<State>,
     /// Keeps a busy worker from taking the lock again and again while a stop waits for it.
     stopping: AtomicBool,
+    resumed: Condvar,
     /// The user was told that this guest breaks its rings: once, for a guest can do it for ever.
     complained: AtomicBool,
     wake: Arc<Wake>,
 }
 
 impl VirtQueue {
-    /// A stopped queue of at most `max_size` entries, a power of two; `wake` is the worker that serves it.
+    /// A stopped and paused queue of at most `max_size` entries, a power of two; `wake` is the worker that serves it.
     pub fn new(max_size: u16, wake: Arc<Wake>) -> Arc<Self> {
-        let state = Mutex::new(State { ring: None, epoch: 0 });
+        let state = Mutex::new(State { ring: None, epoch: 0, paused: true });
         let (stopping, complained) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { max_size, state, stopping, complained, wake })
+        Arc::new(Self { max_size, state, stopping, resumed: Condvar::new(), complained, wake })
     }
 
     /// Most entries that the driver may choose.
@@ -153,10 +157,13 @@ impl VirtQueue {
     /// Runs `work` on the ring if it runs, and breaks the ring if that fails. `None` when the queue is stopped or
     /// broken, before or by this call.
     pub fn with<R>(&self, work: impl FnOnce(&mut Ring) -> Result<R, RingError>) -> Option<R> {
+        if self.stopping.load(Ordering::Acquire) {
+            return None;
+        }
         self.run(None, work)
     }
 
-    /// As [`VirtQueue::with`], but only in the life `epoch` of the queue.
+    /// As [`VirtQueue::with`], but only in the life `epoch` of the queue; waits while the queue is paused.
     pub fn with_epoch<R>(
         &self,
         epoch: u64,
@@ -166,11 +173,17 @@ impl VirtQueue {
     }
 
     fn run<R>(&self, epoch: Option<u64>, work: impl FnOnce(&mut Ring) -> Result<R, RingError>) -> Option<R> {
-        if self.stopping.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut state = lock(&self.state);
-        let ring = state.ring.as_mut()?;
+        let state = lock(&self.state);
+        let mut state = match epoch {
+            // A request in progress must not get lost: it goes on after the pause.
+            Some(_) => {
+                let paused = |state: &mut State| state.paused && state.ring.is_some();
+                self.resumed.wait_while(state, paused).unwrap_or_else(PoisonError::into_inner)
+            }
+            None => state,
+        };
+        let paused = state.paused;
+        let ring = state.ring.as_mut().filter(|_| !paused)?;
         if epoch.is_some_and(|epoch| epoch != ring.epoch) {
             return None;
         }
@@ -229,11 +242,21 @@ impl VirtQueue {
         if queue.is_valid(start.memory.vm()) { Ok(queue) } else { Err(RingError::Placement) }
     }
 
+    /// Pauses the queue or lets it go on. When this returns from pausing no worker touches guest memory for it.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.stopping.store(paused, Ordering::Release);
+        lock(&self.state).paused = paused;
+        self.stopping.store(false, Ordering::Release);
+        self.resumed.notify_all();
+        self.wake.signal();
+    }
+
     /// Stops the ring. When this returns no worker touches guest memory for this queue.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         lock(&self.state).ring = None;
         self.stopping.store(false, Ordering::Release);
+        self.resumed.notify_all();
     }
 }
 

@@ -207,6 +207,7 @@ impl VirtioDevice for Console {
 impl Drop for Console {
     /// The threads end when they next look. They are not waited for: a sink may block for as long as its reader does.
     fn drop(&mut self) {
+        self.queues.iter().for_each(|queue| queue.stop());
         self.hub.wake.shut_down();
         self.hub.ports.iter().for_each(|port| port.transmit_wake.shut_down());
     }

@@ -287,6 +287,31 @@ fn a_large_buffer_goes_out_piece_by_piece() {
 }
 
 #[test]
+fn output_in_progress_survives_a_pause() {
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let output = Output::default();
+    let to = output.clone();
+    let sink = Box::new(move |bytes: &[u8]| {
+        lock(&to).extend(bytes);
+        lock(&gate).recv().unwrap_or_default();
+    });
+    let zero = ConsolePort { name: String::new(), is_console: true, sink, on_guest_open: None };
+    let mut driver = Driver::probe(Console::new(vec![zero]).unwrap());
+    let queues = driver.start(0, 2);
+    let mut guest = Guest { driver, queues, control: Vec::new() };
+    let data = vec![b'z'; 40 << 10];
+    guest.transmit(1, &data);
+    eventually("the sink has the first piece", || !lock(&output).is_empty());
+    guest.driver.config_write(4, 2);
+    drop(release);
+    assert!(guest.queues[1].used(&guest.driver).is_none());
+    guest.driver.config_write(4, 6);
+    guest.queues[1].wait(&guest.driver);
+    assert!(*lock(&output) == data);
+}
+
+#[test]
 fn refuses_ports_that_no_guest_could_use() {
     let make = |ports: &[(&str, bool)]| {
         Console::new(ports.iter().map(|(name, console)| port(name, *console).0).collect()).err()

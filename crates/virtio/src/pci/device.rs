@@ -60,6 +60,7 @@ pub struct VirtioPci {
     /// Where the MSI-X and the PCI configuration access capabilities start.
     msix_capability: u16,
     access_capability: u16,
+    bus_master: AtomicBool,
     /// The user was told that the device cannot start: once, for the guest can try for ever.
     complained: AtomicBool,
 }
@@ -109,6 +110,7 @@ impl VirtioPci {
             signals,
             msix_capability,
             access_capability,
+            bus_master: AtomicBool::new(false),
             complained: AtomicBool::new(false),
         }))
     }
@@ -282,6 +284,15 @@ impl VirtioPci {
         (usize::from(bar) == layout::BAR && sensible).then_some((u64::from(offset), length as usize))
     }
 
+    /// A function that is no bus master leaves memory alone: a kernel that hands over to the next (kexec) counts on it.
+    fn gate_memory_access(&self, allowed: bool) {
+        // Held so that of two vCPUs that write the command register the same one wins in all queues.
+        let _common = lock(&self.common);
+        if self.bus_master.swap(allowed, Ordering::AcqRel) != allowed {
+            self.device.queues().iter().for_each(|queue| queue.set_paused(!allowed));
+        }
+    }
+
     fn in_access_data(&self, offset: u16, len: usize) -> bool {
         let data = self.access_capability + cap::DATA;
         usize::from(offset) < usize::from(data) + 4 && usize::from(offset) + len > usize::from(data)
@@ -391,8 +402,9 @@ impl PciFunction for VirtioPci {
             config.write(offset, data);
             (config.read_u16(self.msix_capability + 2), config.command())
         };
-        self.signals.msix.set_control(control);
+        self.signals.msix.set_control(control, command);
         self.signals.update_wiring(command & command::INTX_DISABLE != 0);
+        self.gate_memory_access(command & command::BUS_MASTER != 0);
         if self.in_access_data(offset, data.len())
             && let Some((at, len)) = self.access_window()
         {
@@ -440,5 +452,6 @@ impl PciFunction for VirtioPci {
         self.signals.msix.reset();
         lock(&self.config).reset();
         self.signals.update_wiring(false);
+        self.gate_memory_access(false);
     }
 }

@@ -186,10 +186,22 @@ fn a_reset_forgets_everything_and_leaves_the_ring_alone() {
     queue.offer(&driver, &[writable(at, 4)]);
     driver.ecam.reset();
     driver.config_write(0x14, 0x80);
-    driver.config_write(0x04, 2);
+    driver.config_write(0x04, 6);
     assert!(queue.used(&driver).is_none());
     let mut queue = driver.start(0, 1).remove(0);
     queue.offer(&driver, &[writable(at, 4)]);
+    queue.wait(&driver);
+}
+
+#[test]
+fn without_bus_mastering_memory_is_left_alone() {
+    let (mut driver, mut queue) = started();
+    driver.config_write(0x04, 2);
+    let at = driver.alloc(4);
+    queue.offer(&driver, &[writable(at, 4)]);
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    assert!(queue.used(&driver).is_none());
+    driver.config_write(0x04, 6);
     queue.wait(&driver);
 }
 
