@@ -13,6 +13,7 @@
 //! them. A just-in-time tier takes over `decode` and `cpu` unchanged and keeps the interpreter as its oracle.
 
 mod cpu;
+mod crypto;
 mod decode;
 mod fp;
 mod interp;
