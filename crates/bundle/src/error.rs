@@ -1,0 +1,76 @@
+use std::{io, path::PathBuf};
+
+use tearless_config::ConfigError;
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something cannot be done with a VM's folder. Each message says what failed, why, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name cannot be used.
+    #[error("`{name}` is not a usable VM name: {why}; use letters, digits, `-`, `_` and dots")]
+    Name {
+        /// The name, control characters escaped.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// There is no such VM.
+    #[error("there is no VM {what}; `tearless list` shows the VMs, `tearless create` makes one")]
+    NotFound {
+        /// The name and where it was looked for, or the path.
+        what: String,
+    },
+    /// The name is taken.
+    #[error("there is already a VM {name}; choose another name, or delete it first: tearless delete {name}")]
+    Exists {
+        /// The name.
+        name: String,
+    },
+    /// Somebody holds the VM's lock.
+    #[error("VM {name} is running{}; stop it first", pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
+    Running {
+        /// The name.
+        name: String,
+        /// The process that runs it, if it has said so already.
+        pid: Option<u32>,
+    },
+    /// The configuration cannot be used.
+    #[error("VM {name} cannot be used: {}: {source}; repair the file, or delete the VM", path.display())]
+    Config {
+        /// The name.
+        name: String,
+        /// The configuration file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ConfigError,
+    },
+    /// No folder for VMs can be told.
+    #[error(
+        "cannot tell where VMs are kept: neither HOME nor TEARLESS_HOME is set; set TEARLESS_HOME to a folder"
+    )]
+    NoHome,
+    /// The host refused.
+    #[error("cannot {doing} {}: {source}; {}", path.display(), advice(source))]
+    Io {
+        /// What was tried, "write".
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "free some room, or set TEARLESS_HOME to a folder on a larger disk"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "make it accessible to you, or set TEARLESS_HOME to a folder that is"
+        }
+        _ => "check the folder and its disk",
+    }
+}

@@ -1,0 +1,292 @@
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, sync::Barrier, thread};
+
+use proptest::prelude::*;
+use tearless_config::{BootConfig, ByteSize, ConfigError, VmConfig};
+
+use super::*;
+
+fn config() -> VmConfig {
+    VmConfig::new(BootConfig::LinuxKernel { kernel: "Kernel".into(), initrd: None, cmdline: String::new() })
+}
+
+/// A store with the VM "deb".
+fn store_with_deb() -> (tempfile::TempDir, Store, Bundle) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().join("vms"));
+    let new = store.create("deb").unwrap();
+    fs::write(new.path().join("Disk.img"), b"disk").unwrap();
+    let bundle = new.finish(&config()).unwrap();
+    (dir, store, bundle)
+}
+
+fn names(store: &Store) -> Vec<String> {
+    store.list().unwrap().iter().map(|l| l.bundle.name().to_owned()).collect()
+}
+
+/// What lies in `folder` beside finished VMs and the store's lock.
+fn leftovers(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    entries.filter(|n| !n.ends_with(".vm") && n != ".lock").collect()
+}
+
+#[test]
+fn a_vm_appears_complete_and_reads_back() {
+    let (_dir, store, bundle) = store_with_deb();
+    assert_eq!(bundle.config().unwrap(), config());
+    assert_eq!(fs::read(bundle.disk()).unwrap(), b"disk");
+    assert!(bundle.logs().is_dir());
+    assert_eq!(names(&store), ["deb"]);
+    assert_eq!(store.find("deb").unwrap(), bundle);
+    assert_eq!(store.find(bundle.path().to_str().unwrap()).unwrap(), bundle);
+    assert!(leftovers(store.path()).is_empty());
+}
+
+#[test]
+fn an_unfinished_vm_leaves_nothing() {
+    let (_dir, store, _) = store_with_deb();
+    let new = store.create("other").unwrap();
+    assert_eq!(names(&store), ["deb"], "not there before it is complete");
+    fs::write(new.path().join("Disk.img"), b"half").unwrap();
+    drop(new);
+    assert!(leftovers(store.path()).is_empty());
+    assert!(matches!(store.find("other"), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn a_crashed_creation_is_cleared_away_and_a_running_one_is_not() {
+    let (_dir, store, _) = store_with_deb();
+    let running = store.create("running").unwrap();
+    for crashed in [".new-crashed-1-0", ".deleted-old-1"] {
+        fs::create_dir(store.path().join(crashed)).unwrap();
+        fs::write(store.path().join(crashed).join("lock"), b"1\n").unwrap();
+    }
+    fs::create_dir(store.path().join(".new-early-1-0")).unwrap();
+    drop(store.create("next").unwrap());
+    assert_eq!(leftovers(store.path()), [running.path().file_name().unwrap().to_str().unwrap()]);
+    running.finish(&config()).unwrap();
+    assert_eq!(names(&store), ["deb", "running"]);
+}
+
+#[test]
+fn a_name_is_given_once() {
+    let (_dir, store, _) = store_with_deb();
+    assert!(matches!(store.create("deb"), Err(Error::Exists { .. })));
+    let (one, two) = (store.create("twin").unwrap(), store.create("twin").unwrap());
+    one.finish(&config()).unwrap();
+    assert!(matches!(two.finish(&config()), Err(Error::Exists { .. })));
+    assert!(leftovers(store.path()).is_empty());
+}
+
+#[test]
+fn only_one_of_many_concurrent_creations_wins() {
+    let (_dir, store, _) = store_with_deb();
+    let barrier = Barrier::new(8);
+    let won: usize = thread::scope(|s| {
+        let make = || {
+            barrier.wait();
+            store.create("x").and_then(|new| new.finish(&config())).is_ok() as usize
+        };
+        let threads: Vec<_> = (0..8).map(|_| s.spawn(make)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).sum()
+    });
+    assert_eq!(won, 1);
+    assert!(leftovers(store.path()).is_empty());
+}
+
+#[test]
+fn a_running_vm_is_left_alone() {
+    let (_dir, store, bundle) = store_with_deb();
+    let lock = bundle.lock().unwrap();
+    let text = store.find("deb").unwrap().lock().unwrap_err().to_string();
+    assert_eq!(text, format!("VM deb is running (pid {}); stop it first", std::process::id()));
+    assert_eq!(bundle.running(), Some(Some(std::process::id())));
+    assert_eq!(store.list().unwrap()[0].running, Some(Some(std::process::id())));
+    assert!(matches!(bundle.clone().delete(), Err(Error::Running { .. })));
+    assert!(matches!(bundle.clone().rename("new"), Err(Error::Running { .. })));
+    assert_eq!(bundle.config().unwrap(), config(), "reading needs no lock");
+    drop(lock);
+    assert_eq!(bundle.running(), None);
+    bundle.lock().unwrap();
+}
+
+#[test]
+fn looking_does_not_disturb_starting() {
+    let (_dir, store, bundle) = store_with_deb();
+    thread::scope(|s| {
+        let looker = s.spawn(|| (0..200).for_each(|_| drop(store.list().unwrap())));
+        while !looker.is_finished() {
+            bundle.lock().unwrap();
+        }
+    });
+}
+
+#[test]
+fn rename_and_delete() {
+    let (_dir, store, bundle) = store_with_deb();
+    store.create("other").unwrap().finish(&config()).unwrap();
+    assert!(matches!(bundle.clone().rename("other"), Err(Error::Exists { .. })));
+    assert!(matches!(bundle.clone().rename("../x"), Err(Error::Name { .. })));
+    let renamed = bundle.clone().rename("new").unwrap();
+    assert_eq!((renamed.name(), names(&store)), ("new", vec!["new".to_owned(), "other".to_owned()]));
+    assert!(matches!(bundle.lock(), Err(Error::NotFound { .. })), "the old name is gone");
+    renamed.delete().unwrap();
+    assert_eq!(names(&store), ["other"]);
+    assert!(leftovers(store.path()).is_empty());
+}
+
+#[test]
+fn damaged_vms_are_listed_with_their_error() {
+    let (_dir, store, bundle) = store_with_deb();
+    for (name, content) in [
+        ("cut", &b"{\"version\": 1,"[..]),
+        ("bytes", b"\xff\xfe"),
+        ("newer", b"{\"version\": 99}"),
+        ("empty", b""),
+    ] {
+        let folder = store.path().join(format!("{name}.vm"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("config.json"), content).unwrap();
+    }
+    fs::create_dir(store.path().join("none.vm")).unwrap();
+    fs::write(store.path().join("file.vm"), b"").unwrap();
+    fs::create_dir(store.path().join("unrelated")).unwrap();
+    let list = store.list().unwrap();
+    let good: Vec<_> = list.iter().map(|l| (l.bundle.name(), l.config.is_ok())).collect();
+    let expected = [
+        ("bytes", false),
+        ("cut", false),
+        ("deb", true),
+        ("empty", false),
+        ("newer", false),
+        ("none", false),
+    ];
+    assert_eq!(good, expected);
+    let newer = store.find("newer").unwrap().config().unwrap_err();
+    assert!(matches!(&newer, Error::Config { source: ConfigError::Newer { found: 99, known: 1 }, .. }));
+    assert!(newer.to_string().starts_with("VM newer cannot be used: "), "{newer}");
+    // All of them can be deleted, even the one without a configuration.
+    for name in ["bytes", "cut", "empty", "newer", "none"] {
+        store.find(name).unwrap().delete().unwrap();
+    }
+    assert_eq!(names(&store), ["deb"]);
+    assert_eq!(bundle.config().unwrap(), config());
+}
+
+#[test]
+fn a_huge_configuration_is_refused() {
+    let (_dir, _store, bundle) = store_with_deb();
+    let file = fs::File::create(bundle.config_file()).unwrap();
+    file.set_len(1 << 40).unwrap();
+    assert!(matches!(bundle.config(), Err(Error::Config { .. })));
+}
+
+#[test]
+fn saving_replaces_the_whole_description() {
+    let (_dir, store, bundle) = store_with_deb();
+    let bigger = VmConfig { memory: ByteSize::gib(16), ..config() };
+    bundle.save_config(&bigger).unwrap();
+    assert_eq!(store.find("deb").unwrap().config().unwrap(), bigger);
+    assert_eq!(
+        fs::read_dir(bundle.path()).unwrap().count(),
+        4,
+        "config, disk, lock, logs; nothing temporary"
+    );
+}
+
+/// Run by the next test in a process that may not write a single byte to a file.
+#[test]
+#[ignore = "needs a process without room for files"]
+fn child_without_room() {
+    let bundle = Bundle::at(std::env::var_os("BUNDLE").unwrap()).unwrap();
+    let error = bundle.save_config(&VmConfig { cpus: 7, ..config() }).unwrap_err().to_string();
+    assert!(error.starts_with("cannot write ") && error.contains("free some room"), "{error}");
+    assert!(Store::at(bundle.path().parent().unwrap()).create("full").is_err());
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let (_dir, store, bundle) = store_with_deb();
+    let output = Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; ulimit -f 0; exec "$0" --exact tests::child_without_room --ignored"#])
+        .arg(std::env::current_exe().unwrap())
+        .env("BUNDLE", bundle.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert_eq!(bundle.config().unwrap(), config());
+    assert_eq!(fs::read_dir(bundle.path()).unwrap().count(), 4);
+    assert!(leftovers(store.path()).is_empty());
+}
+
+#[test]
+fn an_unwritable_store_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().join("file/vms"));
+    fs::write(dir.path().join("file"), b"").unwrap();
+    let text = store.create("deb").unwrap_err().to_string();
+    assert!(text.contains("cannot create") && text.contains("file/vms"), "{text}");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    // Root may write everywhere.
+    if fs::write(dir.path().join("probe"), b"").is_err() {
+        let text = Store::at(dir.path().join("vms")).create("deb").unwrap_err().to_string();
+        assert!(text.contains("TEARLESS_HOME"), "{text}");
+    }
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn an_empty_store_has_no_vms() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().join("none"));
+    assert!(store.list().unwrap().is_empty());
+    let text = store.find("deb").unwrap_err().to_string();
+    assert!(text.starts_with("there is no VM deb in ") && text.contains("tearless create"), "{text}");
+    assert!(matches!(store.find("./none.vm"), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn the_environment_decides_where_vms_are() {
+    let store = |variables: &[(&str, &str)]| {
+        Store::from_environment(|name| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
+            .map(|s| s.path().to_owned())
+    };
+    assert_eq!(store(&[("TEARLESS_HOME", "/t"), ("HOME", "/h")]).unwrap(), Path::new("/t"));
+    assert!(matches!(store(&[("TEARLESS_HOME", "")]), Err(Error::NoHome)));
+    #[cfg(not(target_os = "macos"))]
+    {
+        assert_eq!(store(&[("HOME", "/h")]).unwrap(), Path::new("/h/.local/share/tearless/vms"));
+        assert_eq!(store(&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")]).unwrap(), Path::new("/d/tearless/vms"));
+        let relative = store(&[("HOME", "/h"), ("XDG_DATA_HOME", "d")]).unwrap();
+        assert_eq!(relative, Path::new("/h/.local/share/tearless/vms"));
+    }
+    #[cfg(target_os = "macos")]
+    assert_eq!(store(&[("HOME", "/h")]).unwrap(), Path::new("/h/Library/Application Support/tearless/vms"));
+}
+
+#[test]
+fn names_are_checked() {
+    for name in ["deb", "Debian 13", "a.b-c_d", "größe", "1", &"x".repeat(100)] {
+        check_name(name).unwrap();
+    }
+    for name in
+        ["", ".", "..", ".hidden", "-x", "a/b", "a\\b", "a:b", "a\nb", "\u{7f}", " a", "a ", "x.vm", "x.VM"]
+    {
+        assert!(check_name(name).is_err(), "{name:?}");
+    }
+    assert!(check_name(&"x".repeat(101)).is_err());
+    let text = check_name("\x1b[2J").unwrap_err().to_string();
+    assert!(!text.contains('\x1b'), "control characters do not reach the terminal");
+}
+
+proptest! {
+    #[test]
+    fn an_accepted_name_is_one_visible_folder(name in "\\PC{0,12}|[a-z./: -]{1,8}") {
+        if check_name(&name).is_ok() {
+            let store = Store::at("/store");
+            let path = store.folder_of(&name);
+            prop_assert_eq!(path.parent(), Some(store.path()));
+            prop_assert!(!path.file_name().unwrap().to_str().unwrap().starts_with('.'));
+        }
+    }
+}
