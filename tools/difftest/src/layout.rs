@@ -1,0 +1,235 @@
+//! The one address map of both sides, and the record through which inputs go in and results come back.
+//!
+//! QEMU loads an ELF at these addresses; on our side they are guest physical RAM under an identity map. Code and
+//! scratch thus have the same addresses on both sides, and ADR, BL and base registers compare equal.
+
+/// Start of guest RAM on our side; holds the EL1 kernel and its page tables.
+pub const RAM_BASE: u64 = 0x4000_0000;
+/// Bytes of RAM on our side.
+pub const RAM_SIZE: u64 = 0x0200_0000;
+/// The EL1 kernel (our side only): exception vectors and start-up code.
+pub const KERNEL: u64 = RAM_BASE + 0x1_0000;
+/// Translation tables (our side only).
+pub const TABLES: u64 = RAM_BASE + 0x2_0000;
+/// The EL0 driver program.
+pub const DRIVER: u64 = RAM_BASE + 0x40_0000;
+/// The driver's variables, see [`vars`].
+pub const VARS: u64 = DRIVER + 0x8000;
+/// The alternate signal stack (QEMU only).
+pub const ALT_STACK: u64 = DRIVER + 0x10000;
+/// Bytes of the alternate signal stack.
+pub const ALT_STACK_SIZE: u64 = 0x1_0000;
+/// Bytes of the driver's segment.
+pub const DRIVER_SIZE: u64 = 0x3_0000;
+/// Code slots.
+pub const CODE: u64 = RAM_BASE + 0x50_0000;
+/// Code slots in a batch.
+pub const SLOTS: usize = 512;
+/// Bytes of a code slot.
+pub const SLOT_SIZE: u64 = 128;
+/// Records of a batch.
+pub const RECORDS: u64 = RAM_BASE + 0x60_0000;
+/// Most records in a batch.
+pub const MAX_RECORDS: usize = 2048;
+/// The scratch pages that memory operands point into; unmapped guard pages lie before and after.
+pub const SCRATCH: u64 = RAM_BASE + 0x100_0000;
+/// Bytes of scratch.
+pub const SCRATCH_SIZE: u64 = 0x4000;
+/// Bytes of scratch that a record carries in and out.
+pub const WINDOW: usize = 1024;
+
+/// Offsets of the driver's variables from [`VARS`].
+pub mod vars {
+    /// Address of the record being run.
+    pub const CURRENT: u32 = 0;
+    /// Records left.
+    pub const LEFT: u32 = 8;
+    /// The header of a batch as received: the number of records.
+    pub const HEADER: u32 = 16;
+    /// A `struct stack_t`, then a `struct kernel_sigaction` (QEMU only).
+    pub const STACK_T: u32 = 64;
+    /// A `struct kernel_sigaction` (QEMU only).
+    pub const SIGACTION: u32 = 128;
+}
+
+/// Offsets in a record.
+pub mod rec {
+    pub const X: u32 = 0;
+    pub const X30: u32 = 240;
+    pub const SP: u32 = 248;
+    pub const V: u32 = 256;
+    pub const NZCV: u32 = 768;
+    pub const FPCR: u32 = 776;
+    pub const FPSR: u32 = 784;
+    pub const SLOT: u32 = 792;
+    pub const WINDOW_ADDRESS: u32 = 800;
+    pub const STATUS: u32 = 808;
+    pub const FAULT_PC: u32 = 816;
+    pub const FAULT_ADDRESS: u32 = 824;
+    pub const MEM: u32 = 832;
+    pub const SIZE: u32 = MEM + super::WINDOW as u32;
+}
+
+/// One run of one sequence: registers and memory before it, and after it.
+#[repr(C)]
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    /// X0-X30.
+    pub x: [u64; 31],
+    /// SP.
+    pub sp: u64,
+    /// V0-V31.
+    pub v: [[u64; 2]; 32],
+    /// NZCV as the system register has it (bits 31:28).
+    pub nzcv: u64,
+    /// FPCR.
+    pub fpcr: u64,
+    /// FPSR.
+    pub fpsr: u64,
+    /// Address of the code slot.
+    pub slot: u64,
+    /// Address of the window in scratch memory, 0 for a sequence without memory operands.
+    pub window: u64,
+    /// 0, or the signal (Linux numbers) that ended the sequence.
+    pub status: u64,
+    /// Address of the instruction that took the signal.
+    pub fault_pc: u64,
+    /// Faulting address of a memory signal; on our side before normalisation, ESR_EL1.
+    pub fault_address: u64,
+    /// Contents of the window.
+    pub mem: [u8; WINDOW],
+}
+
+impl Record {
+    /// A record of zeros.
+    pub fn zero() -> Self {
+        Self {
+            x: [0; 31],
+            sp: 0,
+            v: [[0; 2]; 32],
+            nzcv: 0,
+            fpcr: 0,
+            fpsr: 0,
+            slot: CODE,
+            window: 0,
+            status: 0,
+            fault_pc: 0,
+            fault_address: 0,
+            mem: [0; WINDOW],
+        }
+    }
+
+    /// Appends the record as the driver reads it.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let words = self
+            .x
+            .iter()
+            .chain([&self.sp])
+            .chain(self.v.iter().flatten())
+            .chain([&self.nzcv, &self.fpcr, &self.fpsr, &self.slot])
+            .chain([&self.window, &self.status, &self.fault_pc, &self.fault_address]);
+        for word in words {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.extend_from_slice(&self.mem);
+        debug_assert_eq!(out.len() - start, rec::SIZE as usize);
+    }
+
+    /// Reads a record of [`rec::SIZE`] bytes.
+    pub fn read_from(bytes: &[u8]) -> Self {
+        let word = |offset: u32| {
+            let offset = offset as usize;
+            u64::from_le_bytes(bytes[offset..offset + 8].try_into().expect("eight bytes"))
+        };
+        let mut record = Self::zero();
+        for (i, x) in record.x.iter_mut().enumerate() {
+            *x = word(rec::X + 8 * i as u32);
+        }
+        for (i, v) in record.v.iter_mut().enumerate() {
+            let at = rec::V + 16 * i as u32;
+            *v = [word(at), word(at + 8)];
+        }
+        record.sp = word(rec::SP);
+        record.nzcv = word(rec::NZCV);
+        record.fpcr = word(rec::FPCR);
+        record.fpsr = word(rec::FPSR);
+        record.slot = word(rec::SLOT);
+        record.window = word(rec::WINDOW_ADDRESS);
+        record.status = word(rec::STATUS);
+        record.fault_pc = word(rec::FAULT_PC);
+        record.fault_address = word(rec::FAULT_ADDRESS);
+        record.mem.copy_from_slice(&bytes[rec::MEM as usize..rec::SIZE as usize]);
+        record
+    }
+}
+
+/// Code and inputs for one round on both sides.
+#[derive(Clone, Default)]
+pub struct Batch {
+    /// The sequences; slot `i` lies at `CODE + i * SLOT_SIZE`.
+    pub code: Vec<Vec<u32>>,
+    /// The inputs; each names its slot.
+    pub records: Vec<Record>,
+}
+
+/// Address of slot `index`.
+pub fn slot_address(index: usize) -> u64 {
+    CODE + index as u64 * SLOT_SIZE
+}
+
+impl Batch {
+    /// The bytes of the whole code area: each slot loads X29 and X30 (the entry has used them as pointers), runs
+    /// its sequence and branches to `exit`.
+    pub fn code_bytes(&self, exit: u64) -> Vec<u8> {
+        let mut words = vec![0u32; SLOTS * SLOT_SIZE as usize / 4];
+        for (i, sequence) in self.code.iter().enumerate() {
+            let at = i * SLOT_SIZE as usize / 4;
+            words[at] = 0xA940_0000 | ((rec::X + 29 * 8) / 8) << 15 | 30 << 10 | 30 << 5 | 29;
+            words[at + 1..=at + sequence.len()].copy_from_slice(sequence);
+            let branch = at + 1 + sequence.len();
+            let from = CODE + 4 * branch as u64;
+            words[branch] = 0x1400_0000 | ((exit.wrapping_sub(from) >> 2) as u32 & 0x03FF_FFFF);
+        }
+        words.iter().flat_map(|w| w.to_le_bytes()).collect()
+    }
+
+    /// The bytes of all records.
+    pub fn record_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.records.len() * rec::SIZE as usize);
+        for record in &self.records {
+            record.write_to(&mut out);
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_the_wire() {
+        let mut record = Record::zero();
+        for (i, x) in record.x.iter_mut().enumerate() {
+            *x = i as u64 * 0x0101;
+        }
+        for (i, v) in record.v.iter_mut().enumerate() {
+            *v = [i as u64, !(i as u64)];
+        }
+        record.sp = 77;
+        record.fault_address = 99;
+        record.mem[WINDOW - 1] = 5;
+        let mut bytes = Vec::new();
+        record.write_to(&mut bytes);
+        assert_eq!(bytes.len(), rec::SIZE as usize);
+        assert!(Record::read_from(&bytes) == record);
+    }
+
+    #[test]
+    fn slots_fit_their_area() {
+        const { assert!(CODE + SLOTS as u64 * SLOT_SIZE <= RECORDS) };
+        const { assert!(RECORDS + (MAX_RECORDS as u64) * rec::SIZE as u64 <= SCRATCH - 0x1000) };
+        const { assert!(rec::SIZE.is_multiple_of(64)) };
+    }
+}

@@ -1,0 +1,58 @@
+//! What the architecture leaves open, and what QEMU has beyond the features that Tearless advertises.
+
+use crate::encodings::bits;
+
+/// Words that are CONSTRAINED UNPREDICTABLE alone, whatever the registers hold, or that only make sense in company.
+pub fn unpredictable(word: u32) -> bool {
+    let (rt, rn, rt2, rs) = (bits(word, 4, 0), bits(word, 9, 5), bits(word, 14, 10), bits(word, 20, 16));
+    let vector = bits(word, 26, 26) == 1;
+    match (bits(word, 29, 27), bits(word, 25, 24)) {
+        // Exclusives and ordered accesses. A store-exclusive without its monitor may fault or fail as it likes.
+        // Fields that are not used should be ones; LDXP must have two targets.
+        (0b001, 0) if !vector => {
+            let (ordered, load, pair) =
+                (bits(word, 23, 23) == 1, bits(word, 22, 22) == 1, bits(word, 21, 21) == 1);
+            let compare_and_swap = pair && (ordered || bits(word, 31, 31) == 0);
+            let exclusive_pair = pair && !compare_and_swap;
+            !compare_and_swap
+                && (!(ordered || load) || rs != 31 || if exclusive_pair { rt == rt2 } else { rt2 != 31 })
+        }
+        // Memory copies and sets.
+        (0b011, 1) => bits(word, 21, 21) == 0 && bits(word, 11, 10) == 1,
+        // Pairs: equal targets of a load, write-back onto a target.
+        (0b101, 0 | 1) => {
+            let (load, write_back) = (bits(word, 22, 22) == 1, bits(word, 23, 23) == 1);
+            (load && rt == rt2) || (write_back && !vector && rn != 31 && (rn == rt || rn == rt2))
+        }
+        // Single registers with write-back (bit 10 set, bit 21 clear).
+        (0b111, 0) => !vector && bits(word, 21, 21) == 0 && bits(word, 10, 10) == 1 && rn != 31 && rn == rt,
+        _ => false,
+    }
+}
+
+/// Register numbers that a load or atomic may have written before its abort: Rt, Rt2, Rs and the lists of the SIMD
+/// structures.
+pub fn targets(word: u32) -> Vec<usize> {
+    let rt = bits(word, 4, 0);
+    let mut all = vec![rt, bits(word, 14, 10), bits(word, 20, 16), bits(word, 20, 16) + 1];
+    all.extend((1..4).map(|i| rt + i));
+    all.into_iter().map(|r| (r & 31) as usize).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unpredictable_words() {
+        assert!(unpredictable(0xA940_0000)); // LDP X0, X0, [X0]
+        assert!(!unpredictable(0xA940_0801)); // LDP X1, X2, [X0]
+        assert!(unpredictable(0xF840_0400)); // LDR X0, [X0], #0
+        assert!(!unpredictable(0xF840_0420)); // LDR X0, [X1], #0
+        assert!(unpredictable(0xC800_7C20)); // STXR W0, X0, [X1]
+        assert!(!unpredictable(0xC85F_7C20)); // LDXR X0, [X1]
+        assert!(unpredictable(0xC841_7C20)); // LDXR with Rs not all ones
+        assert!(!unpredictable(0xC8A0_7C20)); // CAS X0, X0, [X1]
+        assert!(unpredictable(0x1900_0440)); // CPYFP
+    }
+}

@@ -1,0 +1,79 @@
+//! The QEMU side: one long-running `qemu-aarch64` process that runs the driver program.
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::driver::{self, Driver, Host};
+use crate::layout::{Batch, Record, rec};
+use crate::side::Side;
+
+/// The CPU that QEMU presents: everything, less the extensions that Tearless does not have and that can be left out.
+pub const DEFAULT_CPU: &str = "max,pauth=off,sve=off,sme=off";
+
+/// The driver under QEMU.
+pub struct Qemu {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: ChildStdout,
+    driver: Driver,
+    /// Holds the ELF file as long as the process may read it.
+    _elf: tempfile::TempPath,
+}
+
+impl Qemu {
+    /// Starts QEMU.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start(program: &str, cpu: &str) -> Result<Self> {
+        let driver = driver::assemble(Host::Linux);
+        let mut file = tempfile::Builder::new()
+            .prefix("difftest-")
+            .tempfile()
+            .context("cannot create the driver's ELF file")?;
+        file.write_all(&driver::elf(&driver)).context("cannot write the driver's ELF file")?;
+        let path = file.into_temp_path();
+        let mut permissions = std::fs::metadata(&path)?.permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o700);
+        std::fs::set_permissions(&path, permissions)?;
+        let mut child = Command::new(program)
+            .args(["-cpu", cpu])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| {
+                format!("cannot start {program}: install QEMU's user-mode emulators (Debian: qemu-user)")
+            })?;
+        let input = child.stdin.take();
+        let output = child.stdout.take().context("no standard output")?;
+        Ok(Self { child, input, output, driver, _elf: path })
+    }
+}
+
+impl Side for Qemu {
+    fn submit(&mut self, batch: &Batch) -> Result<()> {
+        let input = self.input.as_mut().context("QEMU's input is closed")?;
+        let mut bytes = (batch.records.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(batch.code_bytes(self.driver.exit));
+        bytes.extend(batch.record_bytes());
+        input.write_all(&bytes).context("qemu-aarch64 ended")
+    }
+
+    fn collect(&mut self, batch: &Batch) -> Result<Vec<Record>> {
+        let mut bytes = vec![0; batch.records.len() * rec::SIZE as usize];
+        self.output.read_exact(&mut bytes).context("qemu-aarch64 ended in the middle of a batch")?;
+        Ok(bytes.chunks_exact(rec::SIZE as usize).map(Record::read_from).collect())
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // End of file ends the driver; kill covers a driver that hangs in a sequence.
+        drop(self.input.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

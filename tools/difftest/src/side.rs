@@ -1,0 +1,29 @@
+//! What the two sides have in common.
+
+use anyhow::Result;
+
+use crate::layout::{Batch, Record};
+
+/// Runs batches.
+pub trait Side {
+    /// Hands over a batch. A side that has a process of its own runs it while the caller goes on.
+    ///
+    /// # Errors
+    /// If the side is gone.
+    fn submit(&mut self, batch: &Batch) -> Result<()>;
+
+    /// The records of the batch that was submitted, as they are after the run.
+    ///
+    /// # Errors
+    /// If the side is gone, or did not come to the end of the batch.
+    fn collect(&mut self, batch: &Batch) -> Result<Vec<Record>>;
+
+    /// Runs a batch.
+    ///
+    /// # Errors
+    /// As the two halves.
+    fn run(&mut self, batch: &Batch) -> Result<Vec<Record>> {
+        self.submit(batch)?;
+        self.collect(batch)
+    }
+}
