@@ -22,8 +22,8 @@ const ATTEMPTS: u32 = 4;
 /// A file as a signed index describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
-    /// Where it may be, relative to the mirror's base; tried in order.
-    pub paths: Vec<String>,
+    /// Addresses where it may be; tried in order.
+    pub urls: Vec<String>,
     /// Its exact size in bytes.
     pub size: u64,
     /// Its digest.
@@ -117,14 +117,39 @@ impl<'a> Fetcher<'a> {
         if self.intact(&target, remote)? {
             return Ok(target);
         }
-        let Some(mut partial) = self.cache.partial(&target)? else {
-            return Ok(target);
-        };
         self.progress.begin(&format!("Downloading {label}"), Some(remote.size));
-        let done = self.fill_from_any(&mut partial, remote);
+        let done = self.download(target, remote);
         self.progress.end();
-        done?;
-        partial.publish()
+        done
+    }
+
+    /// [`Fetcher::object`] for many files, as one stage of progress.
+    ///
+    /// # Errors
+    /// As [`Fetcher::object`].
+    pub fn objects(&self, label: &str, remotes: &[&Remote]) -> Result<Vec<PathBuf>> {
+        self.progress.begin(&format!("Downloading {label}"), Some(remotes.iter().map(|r| r.size).sum()));
+        let fetch = |remote: &&Remote| {
+            let target = self.cache.object(&remote.digest);
+            if self.intact(&target, remote)? {
+                self.progress.advance(remote.size);
+                return Ok(target);
+            }
+            self.download(target, remote)
+        };
+        let paths = remotes.iter().map(fetch).collect();
+        self.progress.end();
+        paths
+    }
+
+    fn download(&self, target: PathBuf, remote: &Remote) -> Result<PathBuf> {
+        match self.cache.partial(&target)? {
+            Some(mut partial) => {
+                self.fill_from_any(&mut partial, remote)?;
+                partial.publish()
+            }
+            None => Ok(target),
+        }
     }
 
     /// Whether the cached file is complete and unharmed; a damaged one is removed.
@@ -143,13 +168,14 @@ impl<'a> Fetcher<'a> {
 
     fn fill_from_any(&self, partial: &mut Partial, remote: &Remote) -> Result<()> {
         let mut last = None;
-        for path in &remote.paths {
-            match self.fill(&self.mirror.url(path), partial, remote) {
+        for url in &remote.urls {
+            match self.fill(url, partial, remote) {
                 Err(e) if e.kind() == Kind::Missing => last = Some(e),
                 result => return result,
             }
         }
-        Err(last.unwrap_or_else(|| Error::format("cannot download a file", "the index gives no path for it")))
+        Err(last
+            .unwrap_or_else(|| Error::format("cannot download a file", "the index gives no address for it")))
     }
 
     /// Downloads, resumes after broken connections, and checks. Wrong content is fetched afresh once: the first part may

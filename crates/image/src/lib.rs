@@ -8,6 +8,7 @@ pub mod cache;
 mod compression;
 pub mod deb;
 pub mod deb822;
+pub mod debian;
 pub mod digest;
 pub mod error;
 pub mod ext4;
@@ -25,6 +26,7 @@ mod tls;
 pub mod tree;
 pub mod version;
 
+pub use debian::{DebianDisk, DebianOptions, build_debian};
 pub use error::{Error, Result};
 pub use progress::{Progress, Silent};
 pub use quick::{Flavour, Kernel, QuickBoot, QuickOptions, quick_boot};

@@ -2,6 +2,8 @@
 //! needs, in load order. The dependency file `modules.dep` is not in the package (it is made when it is installed), so
 //! the dependencies come from the modules.
 
+pub mod index;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use object::{Object, ObjectSection};
@@ -78,6 +80,11 @@ impl ModuleTree {
     /// Every module's name and path.
     pub fn paths(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().map(|(name, (path, _))| (name.as_str(), path.as_str()))
+    }
+
+    /// Every module's path and content, still compressed.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.values().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
     }
 
     /// One module, decompressed.

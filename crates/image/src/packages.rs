@@ -8,6 +8,7 @@ use crate::deb822::{self, Paragraph};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Fetcher, Remote};
+use crate::mirror::Mirror;
 use crate::release::{Keyring, Release};
 use crate::version::{self, Relation};
 
@@ -66,10 +67,10 @@ pub struct Index {
 }
 
 impl Index {
-    /// Parses the text of a `Packages` file and adds its packages. Incomplete entries are skipped.
-    pub fn add(&mut self, text: &str) {
+    /// Parses the text of a `Packages` file and adds its packages, which lie on `mirror`. Incomplete entries are skipped.
+    pub fn add(&mut self, text: &str, mirror: &Mirror) {
         for paragraph in deb822::paragraphs(text) {
-            if let Some(package) = Package::parse(&paragraph) {
+            if let Some(package) = Package::parse(&paragraph, mirror) {
                 let id = self.packages.len();
                 self.by_name.entry(package.name.clone()).or_default().push(id);
                 for (name, _) in &package.provides {
@@ -125,12 +126,12 @@ impl Index {
 }
 
 impl Package {
-    fn parse(p: &Paragraph) -> Option<Self> {
+    fn parse(p: &Paragraph, mirror: &Mirror) -> Option<Self> {
         let architecture = p.get("Architecture")?;
         if architecture != ARCHITECTURE && architecture != "all" {
             return None;
         }
-        let path = p.get("Filename")?;
+        let url = mirror.url(p.get("Filename")?);
         let size = p.get("Size")?.parse().ok().filter(|&s| s <= PACKAGE_LIMIT)?;
         let mut depends = parse_dependencies(p.get("Pre-Depends").unwrap_or_default());
         let pre_depends = depends.len();
@@ -148,7 +149,7 @@ impl Package {
             pre_depends,
             provides: provides.into_iter().flatten().map(|d| (d.name, d.version.map(|(_, v)| v))).collect(),
             conflicts: conflicts.collect(),
-            remote: Remote { paths: vec![path.to_owned()], size, digest: Digest::parse(p.get("SHA256")?)? },
+            remote: Remote { urls: vec![url], size, digest: Digest::parse(p.get("SHA256")?)? },
             installed_size: p
                 .get("Installed-Size")
                 .and_then(|s| s.parse::<u64>().ok())
@@ -229,7 +230,7 @@ pub fn check_suite(suite: &str) -> Result<()> {
 /// Any kind. [`Kind::Network`] only when nothing usable is cached.
 pub fn fetch_index(fetcher: &Fetcher, suite: &str, refresh: bool) -> Result<Index> {
     let mut index = Index::default();
-    index.add(&fetch_packages(fetcher, suite, refresh)?);
+    index.add(&fetch_packages(fetcher, suite, refresh)?, fetcher.mirror());
     Ok(index)
 }
 
@@ -253,10 +254,10 @@ pub(crate) fn fetch_packages(fetcher: &Fetcher, suite: &str, refresh: bool) -> R
             format!("the mirror is {}; choose another one with --mirror URL", fetcher.mirror().describe()),
         )
     })?;
-    let plain = format!("dists/{suite}/{path}");
+    let plain = fetcher.mirror().url(&format!("dists/{suite}/{path}"));
     let by_hash = format!("dists/{suite}/main/binary-{ARCHITECTURE}/by-hash/SHA256/{digest}");
-    let paths = if release.by_hash { vec![by_hash, plain] } else { vec![plain] };
-    let file = fetcher.object(&format!("package index of {suite}"), &Remote { paths, size, digest })?;
+    let urls = if release.by_hash { vec![fetcher.mirror().url(&by_hash), plain] } else { vec![plain] };
+    let file = fetcher.object(&format!("package index of {suite}"), &Remote { urls, size, digest })?;
     let open = std::fs::File::open(&file).map_err(|e| Error::local("read", &file, &e))?;
     let mut text = String::new();
     compression::reader(&path, open, INDEX_LIMIT)?
@@ -304,7 +305,7 @@ mod tests {
 
     fn index() -> Index {
         let mut index = Index::default();
-        index.add(TEXT);
+        index.add(TEXT, &Mirror::choose(Some("http://m.example/debian")).unwrap());
         index
     }
 
@@ -318,6 +319,7 @@ mod tests {
         assert_eq!(names, ["libc6", "a", "b", "c", "e"]);
         assert_eq!(old.depends[1][1].version, Some((Relation::Earlier, "2".to_owned())));
         assert_eq!(old.conflicts[0].name, "old");
+        assert_eq!(old.remote.urls, ["http://m.example/debian/pool/b.deb"]);
         assert!(index.get("busybox").unwrap().essential, "the newest version wins");
         assert_eq!(index.providers("thing").count(), 1);
         assert_eq!(index.require("other").unwrap_err().kind(), Kind::Request);

@@ -120,6 +120,7 @@ mod tests {
 
     /// Each line: `name version fields`, fields separated by `;`.
     fn index(lines: &[(&str, &str, &str)]) -> Index {
+        let mirror = crate::mirror::Mirror::choose(Some("http://m.example/debian")).unwrap();
         let mut index = Index::default();
         for (name, version, fields) in lines {
             let fields = fields
@@ -129,7 +130,7 @@ mod tests {
             index.add(&format!(
                 "Package: {name}\nVersion: {version}\nArchitecture: arm64\n{fields}Filename: x\nSize: 1\nSHA256: {}\n",
                 "0".repeat(64)
-            ));
+            ), &mirror);
         }
         index
     }

@@ -70,6 +70,16 @@ struct Folder {
     node: NodeId,
 }
 
+/// The way through the tree.
+struct Walk<'a> {
+    /// How many names each node has.
+    links: HashMap<NodeId, u32>,
+    /// The inodes of what was met; a node met again is another name of it.
+    inodes: HashMap<NodeId, u32>,
+    folders: Vec<Folder>,
+    progress: &'a dyn Progress,
+}
+
 pub(super) struct Writer<'a> {
     file: File,
     geometry: Geometry,
@@ -101,29 +111,24 @@ impl<'a> Writer<'a> {
 
     pub(super) fn run(&mut self, tree: &mut Tree, progress: &dyn Progress) -> Result<(), Failure> {
         let journal = self.write_journal()?;
-        let links = count_links(tree);
         let lost_and_found = self.take_inode()?;
         self.write_lost_and_found(lost_and_found)?;
-        let mut inodes: HashMap<NodeId, u32> = HashMap::from([(0, ROOT_INODE)]);
-        let mut folders = vec![Folder { inode: ROOT_INODE, parent: ROOT_INODE, node: 0 }];
-        while let Some(folder) = folders.pop() {
-            self.write_folder(tree, &folder, lost_and_found, &mut inodes, &mut folders, (&links, progress))?;
+        let mut walk = Walk {
+            links: count_links(tree),
+            inodes: HashMap::from([(0, ROOT_INODE)]),
+            folders: vec![Folder { inode: ROOT_INODE, parent: ROOT_INODE, node: 0 }],
+            progress,
+        };
+        while let Some(folder) = walk.folders.pop() {
+            self.write_folder(tree, &folder, &mut walk)?;
         }
         self.write_groups(&journal)?;
         self.file.sync_all()?;
         Ok(())
     }
 
-    /// Writes a folder and all in it that is no folder; those go to `folders`.
-    fn write_folder(
-        &mut self,
-        tree: &mut Tree,
-        folder: &Folder,
-        lost_and_found: u32,
-        inodes: &mut HashMap<NodeId, u32>,
-        folders: &mut Vec<Folder>,
-        (links, progress): (&HashMap<NodeId, u32>, &dyn Progress),
-    ) -> Result<(), Failure> {
+    /// Writes a folder and all in it that is no folder; those are left to the walk.
+    fn write_folder(&mut self, tree: &mut Tree, folder: &Folder, walk: &mut Walk) -> Result<(), Failure> {
         let Some(Node { kind: NodeKind::Directory(names), meta }) = tree.nodes().get(folder.node).cloned()
         else {
             return Ok(());
@@ -131,26 +136,26 @@ impl<'a> Writer<'a> {
         let mut entries = Entries::new(folder.inode, folder.parent);
         let mut subfolders = 0;
         if folder.inode == ROOT_INODE {
-            entries.push(lost_and_found, "lost+found", FILE_TYPE_DIRECTORY);
+            entries.push(FIRST_INODE, "lost+found", FILE_TYPE_DIRECTORY);
             subfolders += 1;
         }
         for (name, id) in names {
             let Some(node) = tree.nodes().get(id).cloned() else { continue };
             let file_type = file_type(&node.kind);
-            if let Some(&inode) = inodes.get(&id) {
+            if let Some(&inode) = walk.inodes.get(&id) {
                 entries.push(inode, &name, file_type);
                 continue;
             }
             let inode = self.take_inode()?;
-            inodes.insert(id, inode);
+            walk.inodes.insert(id, inode);
             entries.push(inode, &name, file_type);
             if file_type == FILE_TYPE_DIRECTORY {
                 subfolders += 1;
-                folders.push(Folder { inode, parent: folder.inode, node: id });
+                walk.folders.push(Folder { inode, parent: folder.inode, node: id });
             } else {
-                let links = links.get(&id).copied().unwrap_or(1);
+                let links = walk.links.get(&id).copied().unwrap_or(1);
                 self.write_node(tree, inode, &node, links)?;
-                progress.advance(content_len(&node));
+                walk.progress.advance(content_len(&node));
             }
         }
         let blocks = entries.finish(self.inode_seed(folder.inode));
@@ -281,7 +286,7 @@ impl<'a> Writer<'a> {
         r.put32(0x20, inode.flags);
         r.put(0x28, &inode.map);
         r.put32(0x6c, (inode.size >> 32) as u32);
-        r.put16(0x74, (inode.blocks * (BLOCK / 512) >> 32) as u16);
+        r.put16(0x74, ((inode.blocks * (BLOCK / 512)) >> 32) as u16);
         r.put16(0x78, (meta.uid >> 16) as u16);
         r.put16(0x7a, (meta.gid >> 16) as u16);
         r.put16(0x80, 32); // size of the part beyond 128 bytes

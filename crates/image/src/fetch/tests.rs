@@ -18,6 +18,11 @@ impl Scene {
         Fetcher::new(Mirror::choose(Some(&self.server.address)).unwrap(), self.cache.clone(), &Silent)
     }
 
+    fn remote(&self, bytes: &[u8], paths: &[&str]) -> Remote {
+        let urls = paths.iter().map(|p| self.fetcher().mirror().url(p)).collect();
+        Remote { urls, size: bytes.len() as u64, digest: Digest::of(bytes) }
+    }
+
     fn ranges(&self) -> Vec<Option<String>> {
         self.server.set(|s| s.requests.iter().map(|(_, range)| range.clone()).collect())
     }
@@ -27,16 +32,11 @@ fn content() -> Vec<u8> {
     (0..300_000u32).flat_map(|n| n.to_le_bytes()).collect()
 }
 
-fn remote(bytes: &[u8], paths: &[&str]) -> Remote {
-    let paths = paths.iter().map(|&p| p.to_owned()).collect();
-    Remote { paths, size: bytes.len() as u64, digest: Digest::of(bytes) }
-}
-
 #[test]
 fn a_download_is_kept_and_served_from_the_cache() {
     let scene = Scene::new();
     scene.server.put("pool/x", &content());
-    let wanted = remote(&content(), &["pool/absent", "pool/x"]);
+    let wanted = scene.remote(&content(), &["pool/absent", "pool/x"]);
     let path = scene.fetcher().object("x", &wanted).unwrap();
     assert_eq!(fs::read(&path).unwrap(), content());
     assert_eq!(scene.fetcher().object("x", &wanted).unwrap(), path);
@@ -49,7 +49,7 @@ fn a_broken_download_resumes_where_it_ended() {
     let scene = Scene::new();
     scene.server.put("pool/x", &content());
     scene.server.set(|s| s.break_after = Some(500_000));
-    let path = scene.fetcher().object("x", &remote(&content(), &["pool/x"])).unwrap();
+    let path = scene.fetcher().object("x", &scene.remote(&content(), &["pool/x"])).unwrap();
     assert_eq!(fs::read(path).unwrap(), content());
     let ranges = scene.ranges();
     assert_eq!(ranges[0], None);
@@ -65,7 +65,7 @@ fn an_interrupted_process_left_a_partial_file() {
         let scene = Scene::new();
         scene.server.put("pool/x", &content());
         scene.server.set(|s| s.no_ranges = no_ranges);
-        let wanted = remote(&content(), &["pool/x"]);
+        let wanted = scene.remote(&content(), &["pool/x"]);
         let mut partial = scene.cache.partial(&scene.cache.object(&wanted.digest)).unwrap().unwrap();
         partial.file.write_all(&left).unwrap();
         drop(partial);
@@ -78,7 +78,7 @@ fn an_interrupted_process_left_a_partial_file() {
 #[test]
 fn wrong_content_is_refused_and_not_kept() {
     let scene = Scene::new();
-    let wanted = remote(&content(), &["pool/x"]);
+    let wanted = scene.remote(&content(), &["pool/x"]);
     let mut altered = content();
     altered[77] ^= 1;
     let longer = [content(), vec![0]].concat();
@@ -95,7 +95,7 @@ fn wrong_content_is_refused_and_not_kept() {
 fn a_damaged_cached_file_is_fetched_again() {
     let scene = Scene::new();
     scene.server.put("pool/x", &content());
-    let wanted = remote(&content(), &["pool/x"]);
+    let wanted = scene.remote(&content(), &["pool/x"]);
     let path = scene.fetcher().object("x", &wanted).unwrap();
     fs::write(&path, vec![0; content().len()]).unwrap();
     assert_eq!(fs::read(scene.fetcher().object("x", &wanted).unwrap()).unwrap(), content());

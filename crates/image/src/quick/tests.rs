@@ -28,7 +28,7 @@ fn archive(server: &Server) -> Index {
             "Package: {name}\nVersion: 6.1-1\nArchitecture: arm64\nDepends: {depends}\nFilename: {path}\nSize: {}\nSHA256: {}\n",
             deb.len(),
             Digest::of(deb)
-        ));
+        ), &Mirror::choose(Some(&server.address)).unwrap());
     };
     add("linux-image-cloud-arm64", "linux-image-6.1-cloud (= 6.1-1)", b"");
     add("linux-image-6.1-cloud", "kmod, linux-modules-6.1-cloud", &image);
