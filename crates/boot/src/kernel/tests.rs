@@ -103,6 +103,16 @@ fn unpacks_gzip_and_zboot() {
 }
 
 #[test]
+fn unpacks_what_the_kernels_build_may_choose_for_zboot() {
+    // Each stream holds the text "tearless\n", which is then refused for what it is.
+    use crate::unpack::tests::{LZMA, XZ, ZSTD};
+    for (method, payload) in [("xzkern", XZ), ("zstd22", ZSTD), ("lzma", LZMA)] {
+        let text = message(zboot(method, payload));
+        assert!(text.contains("it is a text file"), "{method}: {text}");
+    }
+}
+
+#[test]
 fn places_an_image_where_qemu_does() {
     let ram = Gpa(0x4000_0000)..Gpa(0x8000_0000);
     let at = |b| place(&ram, &load(b, "k").unwrap(), 0, 0x1_0000).unwrap();

@@ -22,6 +22,15 @@ use crate::{
     initramfs::{Initramfs, NodeKind},
 };
 
+/// Kernel parameters that spare a CPU in software two thirds of its way to the shell: with Debian 13's cloud kernel
+/// 0.29 instead of 0.86 thousand million instructions (measured in QEMU with `-icount shift=0`).
+///
+/// They leave out the self-tests of the crypto code, the jitter random number generator (its start tests itself at
+/// length; the machine offers better entropy) and the check of the kernel's own certificates, whose only use is module
+/// signatures, which this RAM disk has not. A kernel without these functions ignores their names.
+pub const FAST_START: &str =
+    "cryptomgr.notests initcall_blacklist=load_system_certificate_list,jent_mod_init";
+
 /// What a single argument may hold, `MAX_ARG_STRLEN` of a kernel with 4 KiB pages.
 const MAX_ARGUMENT: usize = (128 << 10) - 1;
 /// What all arguments may hold; Linux takes up to a quarter of the stack, 2 MiB, less the environment.
