@@ -186,11 +186,11 @@ pub(super) fn fused(negate_product: bool, negate_addend: bool, size: u8) -> Hand
     })
 }
 
-/// FCADD; `imm` is the rotation in quarter turns, 1 or 3.
+/// FCADD; `imm` above [`HIGH`] is the rotation in quarter turns, 1 or 3.
 pub(super) fn complex_add(size: u8) -> Handler {
     fn handler<T: FpLane>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
         cpu.fp_check()?;
-        complex::<T>(cpu, o, |e, [_, _], [re, im], [mre, mim]| match o.imm {
+        complex::<T>(cpu, o, |e, [_, _], [re, im], [mre, mim]| match o.imm / HIGH {
             1 => [fp::add(e, re, mim.negated()), fp::add(e, im, mre)],
             _ => [fp::add(e, re, mim), fp::add(e, im, mre.negated())],
         });
