@@ -237,11 +237,11 @@ fn the_fast_path_gives_the_results_and_flags_of_the_soft_one() {
                 );
                 assert_eq!(
                     from_fixed::<u64>(&mut fast, b as i64 as i128, 0),
-                    convert::soft_from_fixed(&mut soft, b as i64 as i128, 0)
+                    convert::soft_from_fixed::<u64>(&mut soft, b as i64 as i128, 0)
                 );
                 assert_eq!(
                     from_fixed::<u32>(&mut fast, b as i128, 0),
-                    convert::soft_from_fixed(&mut soft, b as i128, 0)
+                    convert::soft_from_fixed::<u32>(&mut soft, b as i128, 0)
                 );
                 assert_eq!(
                     convert::<u64, u32>(&mut fast, a, Rounding::TieEven),
