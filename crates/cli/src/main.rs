@@ -1,3 +1,60 @@
 //! The `tearless` command.
+//!
+//! `args` is what was typed; a module per command turns it into what it means and calls the library below.
 
-fn main() {}
+mod args;
+mod doctor;
+mod progress;
+mod run;
+mod session;
+mod store;
+mod terminal;
+
+use std::{io, process::ExitCode};
+
+use clap::{CommandFactory, Parser};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use args::{Cli, Command};
+
+/// What `run -- CMD` exits with when Tearless itself fails, so that it is no status of CMD's.
+const OWN_FAILURE: u8 = 125;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.verbose);
+    let failure = match &cli.command {
+        Command::Run(args) if !args.command.is_empty() => OWN_FAILURE,
+        _ => 1,
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Create(args) => store::create(args),
+        Command::List(args) => store::list(&args),
+        Command::Info(args) => store::info(&args),
+        Command::Delete(args) => store::delete(args),
+        Command::Doctor(args) => doctor::doctor(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tearless", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    terminal::restore();
+    result.unwrap_or_else(|error| {
+        eprintln!("tearless: {error:#}");
+        ExitCode::from(failure)
+    })
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    let filter = EnvFilter::builder()
+        .with_default_directive(level.into())
+        .with_env_var("TEARLESS_LOG")
+        .from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+}

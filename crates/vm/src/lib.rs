@@ -1,1 +1,41 @@
 //! Describe, create, open, start and stop virtual machines.
+//!
+//! This is the library for people who code their own virtualiser: a [`Hardware`] says what the machine is made of, a
+//! [`Frontend`] is the host's end of its serial devices, [`Running`] is the machine while it runs.
+
+pub mod debian;
+pub mod engines;
+mod hardware;
+pub mod host;
+mod running;
+mod typist;
+
+pub use hardware::{DiskSpec, Hardware, Payload};
+pub use running::{Frontend, HostSide, Plug, Running};
+pub use tearless_bus::CharSink;
+pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree};
+pub use tearless_virtio::console::ConsolePort;
+pub use typist::Typist;
+
+/// Why a VM cannot be started, or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine is missing, or failed.
+    #[error("{0}")]
+    Engine(String),
+    /// A disk cannot be used.
+    #[error(transparent)]
+    Disk(#[from] tearless_storage::DiskError),
+    /// Debian cannot be had.
+    #[error(transparent)]
+    Image(#[from] tearless_image::Error),
+    /// The kernel or its companions cannot be used.
+    #[error(transparent)]
+    Boot(#[from] tearless_boot::Error),
+    /// The machine cannot be built or run.
+    #[error(transparent)]
+    Machine(#[from] tearless_machine::Error),
+    /// The host refused a resource.
+    #[error("cannot {0}: {1}")]
+    Host(&'static str, std::io::Error),
+}

@@ -1,0 +1,175 @@
+//! What was typed. What it means is decided by the command modules.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use tearless_config::{ByteSize, EngineChoice};
+use tearless_image::Flavour;
+
+/// macOS and Linux virtual machines without tears.
+#[derive(Parser)]
+#[command(name = "tearless", version, propagate_version = true, after_help = EXIT_STATUSES)]
+pub struct Cli {
+    /// Say more about what happens; twice for a trace of what the guest does with its devices.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_STATUSES: &str = "\
+Exit statuses: 0 the command succeeded, or the guest powered off; 1 it failed; 2 wrong usage;
+with `run -- CMD` the status of CMD, 125 if Tearless failed; 128+N ended by signal N.";
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Boot a VM: a fresh Debian to try things in, a kernel of your own, or a VM made with `create`.
+    Run(RunArgs),
+    /// Make a VM that stays.
+    Create(CreateArgs),
+    /// List the VMs.
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Show what a VM is made of.
+    Info(InfoArgs),
+    /// Delete a VM and its disk.
+    #[command(visible_alias = "rm")]
+    Delete(DeleteArgs),
+    /// Tell which engines work on this host and why the others do not.
+    Doctor(ListArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args)]
+pub struct RunArgs {
+    /// A VM by name, or the path of its folder. Without it a fresh Debian is booted from memory.
+    #[arg(conflicts_with_all = ["kernel", "command"])]
+    pub name: Option<String>,
+    /// A kernel to boot: arm64 Image (also gzip, EFI zboot or ELF), or a flat binary.
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    pub kernel: Option<PathBuf>,
+    /// The RAM disk for --kernel.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// The kernel command line; with a VM or the fresh Debian it is added to theirs.
+    #[arg(long, value_name = "TEXT")]
+    pub cmdline: Option<String>,
+    #[command(flatten)]
+    pub hardware: HardwareArgs,
+    /// A disk image (raw): FILE, or FILE:ro. Repeat it for more.
+    #[arg(long = "disk", value_name = "FILE[:ro]")]
+    pub disks: Vec<OsString>,
+    /// A host folder to share with the guest.
+    #[arg(long = "share", value_name = "DIR[:TAG][:ro]")]
+    pub shares: Vec<OsString>,
+    #[command(flatten)]
+    pub debian: DebianArgs,
+    /// Print the machine's plan (addresses, interrupts, slots) and exit.
+    #[arg(long)]
+    pub print_plan: bool,
+    /// Write the device tree to FILE and exit.
+    #[arg(long, value_name = "FILE")]
+    pub dump_dtb: Option<PathBuf>,
+    /// A command to run in the fresh Debian, after `--`. Its output, input and exit status are passed through.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// The part of the hardware that every VM has.
+#[derive(Args)]
+pub struct HardwareArgs {
+    /// How guest instructions are run.
+    #[arg(long, value_parser = parse_engine, value_name = "auto|vz|hvf|kvm|soft")]
+    pub engine: Option<EngineChoice>,
+    /// How many vCPUs.
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u32>,
+    /// How much memory, for example 512M or 4G.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<ByteSize>,
+    /// Allow more vCPUs than this host can keep running without stalls.
+    #[arg(long)]
+    pub overcommit: bool,
+}
+
+#[derive(Args)]
+pub struct DebianArgs {
+    /// The Debian release.
+    #[arg(long, value_name = "NAME", default_value = "trixie")]
+    pub suite: String,
+    /// Which of Debian's kernels: the small one for virtual machines, the standard one, or that with 16 KiB pages.
+    #[arg(long, value_name = "cloud|generic|16k", default_value = "cloud", value_parser = parse_flavour)]
+    pub flavour: Flavour,
+    /// The Debian mirror; default: the host's own, else $TEARLESS_DEBIAN_MIRROR.
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// Ask the mirror for newer packages.
+    #[arg(long)]
+    pub refresh: bool,
+}
+
+#[derive(Args)]
+pub struct CreateArgs {
+    /// The VM's name.
+    pub name: String,
+    /// Install this Linux: debian.
+    #[arg(long, value_name = "DISTRIBUTION", required_unless_present = "kernel", conflicts_with = "kernel")]
+    pub linux: Option<String>,
+    /// Boot this kernel; it is copied into the VM's folder.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// The RAM disk for --kernel; copied too.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// The kernel command line for --kernel, or additions to Debian's.
+    #[arg(long, value_name = "TEXT")]
+    pub cmdline: Option<String>,
+    /// Size of the VM's disk, for example 64G; it takes room only as it fills.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub disk: Option<ByteSize>,
+    #[command(flatten)]
+    pub hardware: HardwareArgs,
+    #[command(flatten)]
+    pub debian: DebianArgs,
+}
+
+#[derive(Args)]
+pub struct ListArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct InfoArgs {
+    /// The VM.
+    pub name: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct DeleteArgs {
+    /// The VM.
+    pub name: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+fn parse_engine(text: &str) -> Result<EngineChoice, String> {
+    text.parse().map_err(|e| format!("{e}"))
+}
+
+fn parse_size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|e| format!("{e}"))
+}
+
+fn parse_flavour(text: &str) -> Result<Flavour, String> {
+    text.parse().map_err(|e| format!("{e}"))
+}

@@ -1,0 +1,228 @@
+//! `tearless run`: what was typed becomes a configuration, hardware and a session.
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use tearless_boot::{kernel, quick::Mode};
+use tearless_config::{BootConfig, ByteSize, ConsoleKind, DiskConfig, SyncMode, VmConfig};
+use tearless_image::QuickOptions;
+use tearless_vm::{DiskSpec, Hardware, Payload, Plan, debian, device_tree, host};
+
+use crate::{
+    args::{DebianArgs, HardwareArgs, RunArgs},
+    progress::Bars,
+    session::{self, CommandSession, End, Events, InteractiveSession, Primary, Session, Status},
+    store,
+};
+
+/// The fresh Debian lives in memory and needs little.
+const QUICK_MEMORY: ByteSize = ByteSize::mib(512);
+
+pub fn run(args: RunArgs) -> Result<ExitCode> {
+    if !args.shares.is_empty() {
+        bail!(
+            "cannot share a folder: this version of Tearless has no shared-folder device yet\n\
+             attach a disk image with --disk instead, or pass data through `tearless run -- CMD` and a pipe"
+        );
+    }
+    let prepared = match (&args.name, &args.kernel) {
+        (Some(name), _) => prepare_bundle(name, &args)?,
+        (None, Some(path)) => prepare_kernel(path.clone(), &args)?,
+        (None, None) => prepare_quick(&args)?,
+    };
+    if args.print_plan {
+        let hardware = &prepared.hardware;
+        print!("{}", Plan::new(hardware.vcpus, hardware.memory, hardware.disks.len())?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(path) = &args.dump_dtb {
+        let hardware = &prepared.hardware;
+        let plan = Plan::new(hardware.vcpus, hardware.memory, hardware.disks.len())?;
+        let blob = {
+            let Payload { kernel, initrd, cmdline } = &hardware.payload;
+            device_tree(&plan, kernel, initrd.len() as u64, cmdline)?
+        };
+        std::fs::write(path, blob).with_context(|| format!("cannot write {}", path.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // The bundle's lock is held until the VM has ended.
+    let Prepared { hardware, session, events, bundle: _lock } = prepared;
+    session::run(hardware, &events, session)
+}
+
+/// All that a VM needs to start.
+struct Prepared {
+    hardware: Hardware,
+    session: Box<dyn Session>,
+    events: Events,
+    bundle: Option<store::Opened>,
+}
+
+fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
+    let mut config = VmConfig::new(BootConfig::LinuxKernel {
+        kernel: PathBuf::new(),
+        initrd: None,
+        cmdline: String::new(),
+    });
+    config.memory = QUICK_MEMORY;
+    apply(&mut config, &args.hardware);
+    config.disks = parse_disks(&args.disks)?;
+    config.validate(&host::limits()?)?;
+
+    let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal() && io::stderr().is_terminal();
+    let events = Events::default();
+    let (mode, session): (_, Box<dyn Session>) = if args.command.is_empty() {
+        let end = End::PowerOff { restarts: true };
+        (Mode::Shell, Box::new(InteractiveSession::new(Primary::Virtio, end, events.clone())))
+    } else {
+        let argv = args.command.iter().map(|arg| arg.as_bytes().to_vec()).collect();
+        let mode = Mode::Command { argv, tty: on_terminal };
+        let session: Box<dyn Session> = if on_terminal {
+            let end = End::Command(Status::default());
+            Box::new(InteractiveSession::new(Primary::Virtio, end, events.clone()))
+        } else {
+            Box::new(CommandSession::new(events.clone()))
+        };
+        (mode, session)
+    };
+    let extra = args.cmdline.as_deref().unwrap_or_default();
+    let payload = debian::quick(&quick_options(&args.debian), mode, extra, &Bars::new())?;
+    Ok(Prepared { hardware: hardware(&config, payload, None), session, events, bundle: None })
+}
+
+fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
+    let cmdline = args.cmdline.clone().unwrap_or_default();
+    let mut config = VmConfig::new(BootConfig::LinuxKernel {
+        kernel: path.clone(),
+        initrd: args.initrd.clone(),
+        cmdline: cmdline.clone(),
+    });
+    config.console = console_of(&cmdline);
+    apply(&mut config, &args.hardware);
+    config.disks = parse_disks(&args.disks)?;
+    config.validate(&host::limits()?)?;
+    let payload = Payload {
+        kernel: kernel::read(&path)?,
+        initrd: args.initrd.as_deref().map(kernel::read_initrd).transpose()?.unwrap_or_default(),
+        cmdline,
+    };
+    let events = Events::default();
+    let session = interactive(config.console, &events);
+    Ok(Prepared { hardware: hardware(&config, payload, None), session, events, bundle: None })
+}
+
+fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
+    let bundle = store::open_for_run(name)?;
+    let mut config = bundle.config.clone();
+    apply(&mut config, &args.hardware);
+    config.disks.extend(parse_disks(&args.disks)?);
+    config.validate(&host::limits()?).with_context(|| format!("cannot run {name}"))?;
+    let mut payload = bundle.payload()?;
+    if let Some(extra) = &args.cmdline {
+        payload.cmdline = format!("{} {extra}", payload.cmdline);
+    }
+    let events = Events::default();
+    let session = interactive(config.console, &events);
+    let hardware = hardware(&config, payload, Some(bundle.path()));
+    Ok(Prepared { hardware, session, events, bundle: Some(bundle) })
+}
+
+fn interactive(console: ConsoleKind, events: &Events) -> Box<dyn Session> {
+    let primary = match console {
+        ConsoleKind::Virtio => Primary::Virtio,
+        ConsoleKind::Uart => Primary::Uart,
+    };
+    Box::new(InteractiveSession::new(primary, End::PowerOff { restarts: true }, events.clone()))
+}
+
+/// The device of the last `console=`, which is the one that Linux makes `/dev/console`; the UART for any other kernel.
+pub fn console_of(cmdline: &str) -> ConsoleKind {
+    let last = cmdline.split_whitespace().filter_map(|word| word.strip_prefix("console=")).next_back();
+    match last {
+        Some(device) if device.starts_with("hvc") => ConsoleKind::Virtio,
+        _ => ConsoleKind::Uart,
+    }
+}
+
+/// What the command line says about the hardware goes over what the configuration says.
+pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
+    config.engine = args.engine.unwrap_or(config.engine);
+    config.cpus = args.cpus.unwrap_or(config.cpus);
+    config.memory = args.memory.unwrap_or(config.memory);
+    config.allow_overcommit |= args.overcommit;
+}
+
+/// Where Debian comes from.
+pub fn quick_options(args: &DebianArgs) -> QuickOptions {
+    QuickOptions {
+        suite: args.suite.clone(),
+        flavour: args.flavour,
+        mirror: args.mirror.clone(),
+        refresh: args.refresh,
+        ..QuickOptions::default()
+    }
+}
+
+fn hardware(config: &VmConfig, payload: Payload, bundle: Option<&std::path::Path>) -> Hardware {
+    let disks = config.disks.iter().map(|disk| {
+        let own = bundle.filter(|_| disk.path.is_relative());
+        DiskSpec {
+            path: own.map_or_else(|| disk.path.clone(), |bundle| bundle.join(&disk.path)),
+            read_only: disk.read_only,
+            sync: disk.sync,
+            known_raw: own.is_some(),
+        }
+    });
+    Hardware {
+        engine: config.engine,
+        vcpus: config.cpus,
+        memory: config.memory.bytes(),
+        disks: disks.collect(),
+        payload,
+    }
+}
+
+/// `FILE` or `FILE:ro`; relative paths are made absolute, so that they do not turn into files of a bundle.
+fn parse_disks(disks: &[OsString]) -> Result<Vec<DiskConfig>> {
+    disks.iter().map(parse_disk).collect()
+}
+
+fn parse_disk(text: &OsString) -> Result<DiskConfig> {
+    let bytes = text.as_bytes();
+    let (path, read_only) = match bytes.strip_suffix(b":ro") {
+        Some(path) => (PathBuf::from(OsString::from_vec(path.to_vec())), true),
+        None => (PathBuf::from(text), false),
+    };
+    if path.as_os_str().is_empty() {
+        bail!("cannot attach a disk without a name\ngive it as --disk FILE or --disk FILE:ro");
+    }
+    let path = std::path::absolute(&path).with_context(|| format!("cannot find disk {}", path.display()))?;
+    Ok(DiskConfig { path, read_only, sync: SyncMode::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_console_wins() {
+        assert_eq!(console_of(""), ConsoleKind::Uart);
+        assert_eq!(console_of("console=hvc0 console=ttyAMA0,115200"), ConsoleKind::Uart);
+        assert_eq!(console_of("console=ttyAMA0 quiet console=hvc0 x"), ConsoleKind::Virtio);
+    }
+
+    #[test]
+    fn disks_are_absolute_and_may_be_read_only() {
+        let disks = parse_disks(&["/a:b".into(), "/c:ro".into(), "d".into()]).unwrap();
+        assert_eq!((disks[0].path.to_str(), disks[0].read_only), (Some("/a:b"), false));
+        assert_eq!((disks[1].path.to_str(), disks[1].read_only), (Some("/c"), true));
+        assert!(disks[2].path.is_absolute());
+        assert!(parse_disks(&[":ro".into()]).is_err());
+    }
+}

@@ -1,0 +1,166 @@
+//! A VM in the foreground: its consoles, the user's terminal or pipes, signals, and the exit status.
+
+mod command;
+mod interactive;
+mod log;
+mod status;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH},
+    iterator::Signals,
+};
+use tearless_vm::{CharSink, ConsolePort, Frontend, Handle, Hardware, Plug, Running};
+
+pub use command::CommandSession;
+pub use interactive::{End, InteractiveSession, Primary};
+pub use status::Status;
+
+use crate::terminal;
+
+/// How long to wait for our streams at a time.
+const DRAIN_STEP: Duration = Duration::from_secs(1);
+
+/// What happened to a session besides the guest's own doing.
+#[derive(Clone, Default)]
+pub struct Events(Arc<EventsInner>);
+
+#[derive(Default)]
+struct EventsInner {
+    plug: OnceLock<Plug>,
+    handle: Mutex<Option<Handle>>,
+    cause: Mutex<Option<Cause>>,
+}
+
+/// Why the host ended the VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The user typed the escape sequence.
+    Left,
+    /// A signal.
+    Signal(i32),
+    /// The command that the VM was for has ended.
+    Finished,
+}
+
+impl Events {
+    /// Ends the VM because of `cause`; the first cause stays.
+    pub fn end(&self, cause: Cause) {
+        self.0.cause.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
+        if let Some(plug) = self.0.plug.get() {
+            plug.pull();
+        }
+    }
+
+    /// Ends the VM once everything that the guest has written has reached our streams. Returns at once.
+    pub fn finish(&self) {
+        let events = self.clone();
+        // It must not run on the caller's thread: that is one of those that it waits for.
+        thread::spawn(move || {
+            let handle = events.0.handle.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            // As long as our reader takes; a signal ends the VM in the meantime.
+            while handle.as_ref().is_some_and(|h| !h.console().drain(DRAIN_STEP)) {}
+            events.end(Cause::Finished);
+        });
+    }
+
+    /// The machine that runs now.
+    pub fn set_handle(&self, handle: &Handle) {
+        *self.0.handle.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
+        self.resize();
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        *self.0.cause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the guest the size of the terminal.
+    fn resize(&self) {
+        let handle = self.0.handle.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let (Some(handle), Some((cols, rows))) = (handle, terminal::size()) {
+            handle.console().resize(cols, rows);
+        }
+    }
+}
+
+/// How a session's guest ended, and what its frontend makes of that.
+pub trait Session: Frontend {
+    /// The exit status once the guest has powered off (or, where it may not restart, reset) by itself.
+    fn verdict(&self) -> Box<dyn FnOnce() -> Result<ExitCode> + Send>;
+}
+
+/// Runs a VM in the foreground to its end.
+pub fn run(hardware: Hardware, events: &Events, session: Box<dyn Session>) -> Result<ExitCode> {
+    let verdict = session.verdict();
+    let running = Running::start(hardware, session)?;
+    events.0.plug.set(running.plug()).map_err(|_| anyhow::anyhow!("a session runs one VM"))?;
+    watch_signals(events.clone())?;
+    let outcome = running.wait();
+    terminal::restore();
+    let outcome = outcome?;
+    match events.cause() {
+        Some(Cause::Left) => {
+            eprintln!("tearless: left; the VM is off");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Cause::Signal(signal)) => {
+            Ok(ExitCode::from(128u8.saturating_add(signal.try_into().unwrap_or(0))))
+        }
+        None | Some(Cause::Finished) => {
+            tracing::info!(?outcome, "the VM ended");
+            verdict()
+        }
+    }
+}
+
+fn watch_signals(events: Events) -> Result<()> {
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP, SIGWINCH]).context("cannot watch for signals")?;
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                match signal {
+                    SIGWINCH => events.resize(),
+                    signal => events.end(Cause::Signal(signal)),
+                }
+            }
+        })
+        .context("cannot start a thread")?;
+    Ok(())
+}
+
+/// A sink that writes to a stream of ours and, when its reader has gone, ends the VM as a pipe's writer would end.
+fn stream_sink(mut stream: impl Write + Send + 'static, events: Events) -> Box<dyn CharSink> {
+    let mut broken = false;
+    Box::new(move |bytes: &[u8]| {
+        if broken {
+            return;
+        }
+        if let Err(error) = stream.write_all(bytes).and_then(|()| stream.flush()) {
+            broken = true;
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                tracing::error!(%error, "cannot write the guest's output");
+            }
+            events.end(Cause::Signal(signal_hook::consts::SIGPIPE));
+        }
+    })
+}
+
+/// The console itself, the first port.
+fn console_port(sink: Box<dyn CharSink>) -> ConsolePort {
+    ConsolePort { name: String::new(), is_console: true, sink, on_guest_open: None }
+}
+
+/// A stream that the guest finds by `name`.
+fn stream_port(name: &str, sink: Box<dyn CharSink>) -> ConsolePort {
+    ConsolePort { name: name.to_owned(), is_console: false, sink, on_guest_open: None }
+}

@@ -1,0 +1,313 @@
+//! `create`, `list`, `info` and `delete`: the VMs that stay.
+
+use std::{
+    fs,
+    io::{self, BufRead, IsTerminal, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use tearless_boot::kernel;
+use tearless_bundle::{Bundle, Lock, Store};
+use tearless_config::{BootConfig, ByteSize, ConfigError, DiskConfig, SyncMode, VmConfig};
+use tearless_image::{Progress, debian::DebianOptions};
+use tearless_vm::{Payload, debian, host};
+
+use crate::{
+    args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
+    progress::Bars,
+    run,
+};
+
+/// The names of a bundle's own files, as its configuration has them.
+const DISK: &str = "Disk.img";
+const KERNEL: &str = "Kernel";
+const INITRD: &str = "Initrd";
+
+/// The disk of a Debian, unless told otherwise. It takes room only as it fills.
+const DEBIAN_DISK: ByteSize = ByteSize::gib(64);
+
+/// A bundle that this process runs.
+pub struct Opened {
+    pub config: VmConfig,
+    bundle: Bundle,
+    _lock: Lock,
+}
+
+impl Opened {
+    pub fn path(&self) -> &Path {
+        self.bundle.path()
+    }
+
+    /// What the VM boots.
+    pub fn payload(&self) -> Result<Payload> {
+        let (kernel, initrd, cmdline) = match &self.config.boot {
+            BootConfig::LinuxKernel { kernel, initrd, cmdline } => (kernel, initrd.as_ref(), cmdline.clone()),
+            BootConfig::LinuxDebian { kernel, initrd, cmdline, .. } => {
+                (kernel, Some(initrd), debian::cmdline(cmdline))
+            }
+        };
+        let initrd = initrd.map(|initrd| kernel::read_initrd(&self.path().join(initrd))).transpose()?;
+        Ok(Payload {
+            kernel: kernel::read(&self.path().join(kernel))?,
+            initrd: initrd.unwrap_or_default(),
+            cmdline,
+        })
+    }
+}
+
+/// Takes the VM `name` for this process.
+pub fn open_for_run(name: &str) -> Result<Opened> {
+    let bundle = Store::open()?.find(name)?;
+    let lock = bundle.lock()?;
+    Ok(Opened { config: bundle.config()?, bundle, _lock: lock })
+}
+
+pub fn create(args: CreateArgs) -> Result<ExitCode> {
+    let boot = match (&args.linux, &args.kernel) {
+        (Some(distribution), _) if distribution == "debian" => BootConfig::LinuxDebian {
+            suite: args.debian.suite.clone(),
+            kernel: KERNEL.into(),
+            initrd: INITRD.into(),
+            cmdline: args.cmdline.clone().unwrap_or_default(),
+        },
+        (Some(other), _) => bail!(
+            "cannot install {other}: Tearless knows how to install debian\n\
+             for another Linux give its kernel and RAM disk with --kernel and --initrd"
+        ),
+        (None, _) => BootConfig::LinuxKernel {
+            kernel: KERNEL.into(),
+            initrd: args.initrd.is_some().then(|| INITRD.into()),
+            cmdline: args.cmdline.clone().unwrap_or_default(),
+        },
+    };
+    let mut config = VmConfig::new(boot);
+    if let BootConfig::LinuxKernel { cmdline, .. } = &config.boot {
+        config.console = run::console_of(cmdline);
+    }
+    run::apply(&mut config, &args.hardware);
+    let disk_size = args.disk.or(args.linux.is_some().then_some(DEBIAN_DISK));
+    config.disks.extend(disk_size.map(|_| DiskConfig {
+        path: DISK.into(),
+        read_only: false,
+        sync: SyncMode::default(),
+    }));
+    config.validate(&host::limits()?).with_context(|| format!("cannot create {}", args.name))?;
+
+    let new = Store::open()?.create(&args.name)?;
+    match &args.kernel {
+        Some(path) => copy_kernel(new.path(), path, args.initrd.as_deref(), disk_size)?,
+        None => install_debian(new.path(), &args, disk_size.unwrap_or(DEBIAN_DISK))?,
+    }
+    let bundle = new.finish(&config)?;
+    println!("created {}; start it with: tearless run {}", bundle.name(), bundle.name());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn copy_kernel(folder: &Path, path: &Path, initrd: Option<&Path>, disk: Option<ByteSize>) -> Result<()> {
+    // Reading it checks it: better now than at the first run.
+    kernel::read(path)?;
+    copy(path, &folder.join(KERNEL))?;
+    if let Some(initrd) = initrd {
+        kernel::read_initrd(initrd)?;
+        copy(initrd, &folder.join(INITRD))?;
+    }
+    if let Some(size) = disk {
+        let path = folder.join(DISK);
+        fs::File::create_new(&path)
+            .and_then(|file| file.set_len(size.bytes()))
+            .with_context(|| format!("cannot make a disk of {size} at {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn install_debian(folder: &Path, args: &CreateArgs, size: ByteSize) -> Result<()> {
+    let quick = run::quick_options(&args.debian);
+    let options = DebianOptions {
+        suite: quick.suite.clone(),
+        flavour: quick.flavour,
+        mirror: quick.mirror.clone(),
+        refresh: quick.refresh,
+        ..DebianOptions::new(size.bytes(), hostname(&args.name))
+    };
+    let bars = Bars::new();
+    let disk = tearless_image::debian::build_debian(&folder.join(DISK), &options, &bars)?;
+    let busybox = tearless_image::quick_boot(&quick, &bars)?.busybox;
+    bars.begin("Making the RAM disk", None);
+    let payload = debian::root_payload(&disk.kernel, &busybox)?;
+    copy(&disk.kernel.image, &folder.join(KERNEL))?;
+    let initrd = folder.join(INITRD);
+    fs::write(&initrd, payload.initrd).with_context(|| format!("cannot write {}", initrd.display()))?;
+    bars.end();
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+/// The VM's name as far as it can be a host name (RFC 1123).
+fn hostname(name: &str) -> String {
+    let mapped: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let trimmed: String = mapped.trim_matches('-').chars().take(63).collect();
+    if trimmed.is_empty() { "tearless".into() } else { trimmed }
+}
+
+/// The schema of `list --json` (an array of these) and `info --json`.
+#[derive(Serialize)]
+struct Entry {
+    name: String,
+    path: String,
+    running: bool,
+    pid: Option<u32>,
+    /// Room that the VM's folder takes on the host.
+    used_bytes: u64,
+    config: Option<VmConfig>,
+    error: Option<String>,
+}
+
+impl Entry {
+    fn of(
+        bundle: &Bundle,
+        config: Result<VmConfig, tearless_bundle::Error>,
+        running: Option<Option<u32>>,
+    ) -> Self {
+        let (config, error) = match config {
+            Ok(config) => (Some(config), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Self {
+            name: bundle.name().to_owned(),
+            path: bundle.path().display().to_string(),
+            running: running.is_some(),
+            pid: running.flatten(),
+            used_bytes: used_bytes(bundle.path()),
+            config,
+            error,
+        }
+    }
+
+    fn state(&self) -> String {
+        match (self.error.is_some(), self.running, self.pid) {
+            (true, ..) => "damaged".into(),
+            (_, true, Some(pid)) => format!("running ({pid})"),
+            (_, true, None) => "running".into(),
+            (_, false, _) => "stopped".into(),
+        }
+    }
+}
+
+/// What a folder's files take on the host, holes not counted.
+fn used_bytes(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files
+        .filter_map(|file| file.metadata().ok())
+        .filter(fs::Metadata::is_file)
+        .map(|m| m.blocks() * 512)
+        .sum()
+}
+
+pub fn list(args: &ListArgs) -> Result<ExitCode> {
+    let listed = Store::open()?.list()?;
+    let entries: Vec<_> = listed.into_iter().map(|l| Entry::of(&l.bundle, l.config, l.running)).collect();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&entries)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if entries.is_empty() {
+        println!("no VMs yet; `tearless create NAME --linux debian` makes one");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = entries.iter().map(|e| e.name.len()).max().unwrap_or(0).max(4);
+    println!("{:<width$}  {:<16} {:>5} {:>8} {:>9}  SYSTEM", "NAME", "STATE", "VCPUS", "MEMORY", "ON DISK");
+    for entry in entries {
+        let (cpus, memory, system) = match (&entry.config, &entry.error) {
+            (Some(config), _) => (config.cpus.to_string(), config.memory.to_string(), system(config)),
+            (None, error) => ("-".into(), "-".into(), error.clone().unwrap_or_default()),
+        };
+        let used = format!("{}M", entry.used_bytes >> 20);
+        println!("{:<width$}  {:<16} {cpus:>5} {memory:>8} {used:>9}  {system}", entry.name, entry.state());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn system(config: &VmConfig) -> String {
+    match &config.boot {
+        BootConfig::LinuxKernel { .. } => "a kernel of your own".into(),
+        BootConfig::LinuxDebian { suite, .. } => format!("Debian {suite}"),
+    }
+}
+
+pub fn info(args: &InfoArgs) -> Result<ExitCode> {
+    let bundle = Store::open()?.find(&args.name)?;
+    let entry = Entry::of(&bundle, bundle.config(), bundle.running());
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&entry)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "Name     {}\nFolder   {}\nState    {}\nOn disk  {} MiB",
+        entry.name,
+        entry.path,
+        entry.state(),
+        entry.used_bytes >> 20
+    );
+    let Some(config) = &entry.config else { bail!(entry.error.unwrap_or_default()) };
+    println!(
+        "System   {}\nEngine   {}\nvCPUs    {}\nMemory   {}",
+        system(config),
+        config.engine,
+        config.cpus,
+        config.memory
+    );
+    for disk in &config.disks {
+        let path = bundle.path().join(&disk.path);
+        let size =
+            fs::metadata(&path).map_or_else(|e| e.to_string(), |m| format!("{}", ByteSize::new(m.len())));
+        println!("Disk     {} ({size}{})", path.display(), if disk.read_only { ", read-only" } else { "" });
+    }
+    let (BootConfig::LinuxKernel { cmdline, .. } | BootConfig::LinuxDebian { cmdline, .. }) = &config.boot;
+    if !cmdline.is_empty() {
+        println!("Cmdline  {cmdline}");
+    }
+    if let Err(ConfigError::Invalid { what, why, advice }) = config.validate(&host::limits()?) {
+        println!("Note     it cannot run as it is: {what}: {why}; {advice}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn delete(args: DeleteArgs) -> Result<ExitCode> {
+    let bundle = Store::open()?.find(&args.name)?;
+    if !args.force {
+        if !io::stdin().is_terminal() {
+            bail!("will not delete {} without being asked twice\nadd --force", bundle.name());
+        }
+        eprint!("Delete {} and its disk ({} MiB)? [y/N] ", bundle.name(), used_bytes(bundle.path()) >> 20);
+        io::stderr().flush()?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            eprintln!("kept");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    bundle.delete()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_host_names() {
+        assert_eq!(hostname("Deb_1.x"), "deb-1-x");
+        assert_eq!(hostname("_"), "tearless");
+        assert_eq!(hostname(&"a".repeat(200)).len(), 63);
+    }
+}

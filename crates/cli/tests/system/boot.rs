@@ -1,0 +1,83 @@
+//! Guests that boot.
+
+use crate::tool::Tool;
+
+#[test]
+fn a_command_runs_in_an_arm64_guest() {
+    let outcome = Tool::new().run(&["run", "--", "uname", "-m"]);
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (Some(0), "aarch64\n"), "{}", outcome.stderr);
+}
+
+#[test]
+fn the_exit_status_and_both_streams_pass_through() {
+    let outcome = Tool::new().run(&["run", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!(outcome.status, Some(7));
+    assert_eq!(outcome.stdout, "out\n");
+    assert!(outcome.stderr.ends_with("err\n"), "{}", outcome.stderr);
+}
+
+#[test]
+fn arguments_arrive_as_they_are() {
+    let outcome = Tool::new().run(&["run", "--", "printf", "[%s]", "a b", "", "$HOME;`x`", "'\"\n"]);
+    assert_eq!(outcome.stdout, "[a b][][$HOME;`x`]['\"\n]", "{}", outcome.stderr);
+}
+
+#[test]
+fn a_pipe_goes_through_bit_exact() {
+    let input: Vec<u8> =
+        (0..200_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 & 0x7f).collect();
+    let outcome = Tool::new().run_with_input(&["run", "--", "cat"], &input);
+    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    assert!(outcome.stdout.as_bytes() == input, "{} bytes came back", outcome.stdout.len());
+}
+
+#[test]
+fn several_vcpus_come_up() {
+    let outcome = Tool::new().run(&["run", "--cpus", "4", "--", "nproc"]);
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (Some(0), "4\n"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_missing_command_and_a_signal_have_the_shells_statuses() {
+    let tool = Tool::new();
+    assert_eq!(tool.run(&["run", "--", "no-such-command"]).status, Some(127));
+    assert_eq!(tool.run(&["run", "--", "sh", "-c", "kill -9 $$"]).status, Some(137));
+}
+
+#[test]
+fn a_disk_keeps_what_the_guest_wrote() {
+    let tool = Tool::new();
+    let disk = tool.file("d.img", &[0; 1 << 20]);
+    let disk = disk.to_str().unwrap();
+    let wrote = tool.run(&[
+        "run",
+        "--disk",
+        disk,
+        "--",
+        "sh",
+        "-c",
+        "echo kept | dd of=/dev/vda seek=100 conv=fsync",
+    ]);
+    assert_eq!(wrote.status, Some(0), "{}", wrote.stderr);
+    assert_eq!(&std::fs::read(disk).unwrap()[51_200..51_205], b"kept\n");
+    let ro = format!("{disk}:ro");
+    let read = tool.run(&[
+        "run",
+        "--disk",
+        &ro,
+        "--",
+        "sh",
+        "-c",
+        "head -c 51205 /dev/vda | tail -c 5; echo x > /dev/vda",
+    ]);
+    assert_eq!(read.stdout, "kept\n");
+    assert_ne!(read.status, Some(0));
+}
+
+#[test]
+fn a_16k_page_kernel_boots_too() {
+    let script = "grep -m1 KernelPageSize /proc/self/smaps";
+    let outcome = Tool::new().run(&["run", "--flavour", "16k", "--cpus", "2", "--", "sh", "-c", script]);
+    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    assert!(outcome.stdout.contains(" 16 kB"), "{}", outcome.stdout);
+}

@@ -1,0 +1,8 @@
+//! The command as a user runs it, against Debian's own kernel and busybox.
+//!
+//! The first test to run downloads them from a Debian mirror into the user's cache, unless they are there.
+#![allow(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+mod boot;
+mod mistakes;
+mod tool;

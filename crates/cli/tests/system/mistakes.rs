@@ -1,0 +1,65 @@
+//! What users get wrong, and what they are told.
+
+use crate::tool::Tool;
+
+/// Asserts that the command fails with an error that contains each of `hints`, and with no panic.
+fn refused(tool: &Tool, args: &[&str], hints: &[&str]) {
+    let outcome = tool.run(args);
+    assert_eq!(outcome.status, Some(1), "{args:?}: {}", outcome.stderr);
+    assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
+    for hint in hints {
+        assert!(outcome.stderr.contains(hint), "{args:?} does not say {hint:?}:\n{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn impossible_hardware() {
+    let tool = Tool::new();
+    refused(&tool, &["run", "--cpus", "0"], &["0 vCPUs", "at least one"]);
+    refused(&tool, &["run", "--cpus", "1000"], &["1000 vCPUs", "use 1 to"]);
+    refused(&tool, &["run", "--memory", "1024T"], &["memory", "the host has"]);
+    refused(&tool, &["run", "--memory", "1M"], &["memory", "at least"]);
+    refused(&tool, &["run", "--engine", "vz"], &["vz", "Apple silicon"]);
+}
+
+#[test]
+fn bad_kernels() {
+    let tool = Tool::new();
+    refused(&tool, &["run", "--kernel", "/no/such/kernel"], &["/no/such/kernel"]);
+    let empty = tool.file("empty", b"");
+    refused(&tool, &["run", "--kernel", empty.to_str().unwrap()], &["empty"]);
+    let mut bz_image = vec![0; 0x4000];
+    bz_image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    bz_image[0x202..0x206].copy_from_slice(b"HdrS");
+    let x86 = tool.file("bzImage", &bz_image);
+    refused(&tool, &["run", "--kernel", x86.to_str().unwrap()], &["bzImage", "x86"]);
+    let mut image = vec![0; 64];
+    image[16..24].copy_from_slice(&(64u64 << 20).to_le_bytes());
+    image[56..60].copy_from_slice(b"ARM\x64");
+    let big = tool.file("big", &image);
+    refused(&tool, &["run", "--memory", "64M", "--kernel", big.to_str().unwrap()], &["--memory"]);
+}
+
+#[test]
+fn bad_disks() {
+    let tool = Tool::new();
+    refused(&tool, &["run", "--disk", "/no/such/disk"], &["/no/such/disk"]);
+    let qcow2 = tool.file("d.qcow2", b"QFI\xfb\0\0\0\x03 and more that is not looked at......");
+    refused(&tool, &["run", "--disk", qcow2.to_str().unwrap()], &["qcow2", "convert"]);
+}
+
+#[test]
+fn vms_that_do_not_exist_or_are_damaged() {
+    let tool = Tool::new();
+    refused(&tool, &["run", "nobody"], &["nobody"]);
+    refused(&tool, &["info", "nobody"], &["nobody"]);
+    refused(&tool, &["delete", "--force", "nobody"], &["nobody"]);
+    refused(&tool, &["create", "a/b", "--kernel", "/dev/null"], &["a/b"]);
+    let bundle = tool.home().join("hurt.vm");
+    std::fs::create_dir(&bundle).unwrap();
+    std::fs::write(bundle.join("config.json"), "{").unwrap();
+    refused(&tool, &["run", "hurt"], &["hurt", "config.json"]);
+    let list = tool.run(&["list"]);
+    assert_eq!(list.status, Some(0));
+    assert!(list.stdout.contains("hurt"), "{}", list.stdout);
+}

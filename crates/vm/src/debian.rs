@@ -1,0 +1,70 @@
+//! Debian guests: the fresh one in memory, and the RAM disk that starts an installed one.
+
+use tearless_boot::{
+    kernel,
+    quick::{self, Mode, Module, QuickSpec},
+};
+use tearless_image::{Kernel, Progress, QuickOptions, quick_boot};
+
+use crate::{Error, Payload};
+
+/// The console is virtio's; what the kernel says before that is up, or when it panics, goes to the UART. A panic ends the
+/// VM at once, so that its last words are seen.
+const CONSOLES: &str = "console=ttyAMA0 console=hvc0 quiet panic=-1";
+/// The fresh guest's name.
+const HOSTNAME: &str = "tearless";
+/// The disk that an installed Debian has its root on.
+const ROOT_DEVICE: &str = "/dev/vda";
+
+/// Our kernel command line for Debian, with the user's additions.
+pub fn cmdline(extra: &str) -> String {
+    let own = format!("{CONSOLES} {}", quick::FAST_START);
+    if extra.is_empty() { own } else { format!("{own} {extra}") }
+}
+
+/// A fresh Debian that lives in memory and does what `mode` says.
+///
+/// # Errors
+/// When it cannot be fetched or does not fit together.
+pub fn quick(
+    options: &QuickOptions,
+    mode: Mode,
+    extra: &str,
+    progress: &dyn Progress,
+) -> Result<Payload, Error> {
+    let quick = quick_boot(options, progress)?;
+    payload(&quick.kernel, &quick.busybox, mode, extra)
+}
+
+/// What boots into the Debian on the machine's first disk.
+///
+/// # Errors
+/// When the parts do not fit together.
+pub fn root_payload(kernel: &Kernel, busybox: &[u8]) -> Result<Payload, Error> {
+    let mode = Mode::Root { device: ROOT_DEVICE.into(), fstype: "ext4".into(), options: "rw".into() };
+    payload(kernel, busybox, mode, "")
+}
+
+fn payload(kernel: &Kernel, busybox: &[u8], mode: Mode, extra: &str) -> Result<Payload, Error> {
+    let modules: Vec<_> = kernel.modules.iter().map(|m| Module { name: &m.name, bytes: &m.bytes }).collect();
+    let term = std::env::var("TERM").ok();
+    let spec = QuickSpec {
+        busybox,
+        modules: &modules,
+        hostname: HOSTNAME,
+        term: term.as_deref().filter(|term| is_word(term)),
+        mode,
+    };
+    Ok(Payload {
+        initrd: quick::build(&spec)?,
+        kernel: kernel::read(&kernel.image)?,
+        cmdline: cmdline(extra),
+    })
+}
+
+/// Whether a terminal type is a plain word; anything else would be refused, and a guest can do without.
+fn is_word(term: &str) -> bool {
+    !term.is_empty()
+        && term.len() <= 64
+        && term.chars().all(|c| c.is_ascii_alphanumeric() || "-+._".contains(c))
+}

@@ -1,0 +1,142 @@
+//! A running VM: the machine on a thread of its own, built anew whenever the guest resets.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use tearless_bus::CharSink;
+use tearless_config::EngineChoice;
+use tearless_engine_soft::SoftVm;
+use tearless_machine::{Handle, Machine, Outcome, Spec};
+use tearless_virtio::console::ConsolePort;
+
+use crate::{Error, Hardware, engines};
+
+/// The host's end of the VM's serial devices.
+pub struct HostSide {
+    /// Where the UART's output goes.
+    pub uart: Box<dyn CharSink>,
+    /// The ports of the virtio console; the first is the console itself.
+    pub ports: Vec<ConsolePort>,
+}
+
+/// Who looks at the VM. A reset of the guest starts a new machine, so each method may be called several times.
+pub trait Frontend: Send {
+    /// Makes the host's end of the serial devices.
+    fn connect(&mut self) -> HostSide;
+
+    /// A machine has been built and runs its first instruction as soon as this returns.
+    fn started(&mut self, handle: &Handle);
+
+    /// The guest reset itself: whether to run it again.
+    fn restart(&mut self) -> bool;
+}
+
+/// What stops a VM from any thread, whether its machine has been built or not.
+#[derive(Clone, Default)]
+pub struct Plug(Arc<Mutex<PlugState>>);
+
+#[derive(Default)]
+struct PlugState {
+    pulled: bool,
+    handle: Option<Handle>,
+}
+
+impl Plug {
+    /// Ends the VM at once.
+    pub fn pull(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.pulled = true;
+        if let Some(handle) = &state.handle {
+            handle.kill();
+        }
+    }
+
+    /// Watches `handle`; returns whether it may still run.
+    fn insert(&self, handle: Handle) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.handle = Some(handle);
+        !state.pulled
+    }
+}
+
+/// A VM that runs.
+pub struct Running {
+    plug: Plug,
+    thread: JoinHandle<Result<Outcome, Error>>,
+}
+
+impl Running {
+    /// Starts a VM of `hardware`, seen by `frontend`.
+    ///
+    /// # Errors
+    /// When its engine is missing here. What goes wrong later comes from [`Running::wait`].
+    pub fn start(hardware: Hardware, frontend: Box<dyn Frontend>) -> Result<Self, Error> {
+        let engine = engines::choose(hardware.engine).map_err(Error::Engine)?;
+        let plug = Plug::default();
+        let thread = thread::Builder::new()
+            .name("machine".into())
+            .spawn({
+                let plug = plug.clone();
+                move || run(engine, &hardware, frontend, &plug)
+            })
+            .map_err(|e| Error::Host("start a thread", e))?;
+        Ok(Self { plug, thread })
+    }
+
+    /// The way to end it early.
+    pub fn plug(&self) -> Plug {
+        self.plug.clone()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When the machine could not be built or the host failed.
+    pub fn wait(self) -> Result<Outcome, Error> {
+        self.thread.join().unwrap_or_else(|_| {
+            Err(Error::Engine(
+                "the machine's thread panicked; this is a bug in Tearless, please report it".into(),
+            ))
+        })
+    }
+}
+
+fn run(
+    engine: EngineChoice,
+    hardware: &Hardware,
+    mut frontend: Box<dyn Frontend>,
+    plug: &Plug,
+) -> Result<Outcome, Error> {
+    loop {
+        let HostSide { uart, ports } = frontend.connect();
+        let spec = hardware.spec(uart, ports)?;
+        let outcome = match engine {
+            EngineChoice::Soft => run_machine(
+                SoftVm::new().map_err(tearless_machine::Error::from)?,
+                spec,
+                &mut *frontend,
+                plug,
+            )?,
+            other => return Err(Error::Engine(format!("engine {other} cannot run this machine"))),
+        };
+        if outcome != Outcome::Reset || !frontend.restart() {
+            return Ok(outcome);
+        }
+    }
+}
+
+fn run_machine<V: tearless_engine::Vm>(
+    vm: V,
+    spec: Spec,
+    frontend: &mut dyn Frontend,
+    plug: &Plug,
+) -> Result<Outcome, Error> {
+    let machine = Machine::build(vm, spec)?;
+    if !plug.insert(machine.handle()) {
+        return Ok(Outcome::Killed);
+    }
+    frontend.started(&machine.handle());
+    Ok(machine.run()?)
+}
