@@ -30,6 +30,8 @@ pub(crate) enum Exception {
     PcAlignment { far: u64 },
     /// A memory access with a misaligned SP as its base.
     SpAlignment,
+    /// A memory copy or set found registers that it cannot have left, with its ISS.
+    MemoryCopySet(u32),
     /// An instruction executed with PSTATE.IL set.
     IllegalState,
     /// A software step; the ISS says whether the syndrome is valid and whether a load-exclusive was stepped.
@@ -69,6 +71,7 @@ impl Exception {
             Self::InstructionAbort { iss, far } => (paired(ec::IABT_LOWER, from_el), iss, Some(far)),
             Self::PcAlignment { far } => (ec::PC_ALIGN, 0, Some(far)),
             Self::SpAlignment => (ec::SP_ALIGN, 0, None),
+            Self::MemoryCopySet(iss) => (ec::MOPS, iss, None),
             Self::IllegalState => (ec::ILLEGAL_STATE, 0, None),
             Self::Step(iss) => (paired(ec::STEP_LOWER, from_el), iss | 0x22, None),
             Self::Breakpoint => (paired(ec::BREAKPOINT_LOWER, from_el), 0x22, None),
@@ -234,4 +237,3 @@ const SCTLR_SA0: u64 = 1 << 4;
 const SCTLR_SPAN: u64 = 1 << 23;
 /// `SCTLR_EL1.DSSBS`: the value of SSBS on exception entry.
 const SCTLR_DSSBS: u64 = 1 << 44;
-

@@ -15,14 +15,14 @@ pub(crate) const ZERO_BLOCK: u64 = 64;
 type Field = (u32, u64);
 
 const PFR0: &[Field] = &[
-    (0, 1),   // EL0: AArch64 only
-    (4, 1),   // EL1: AArch64 only
-    (16, 1),  // FP: with half precision
-    (20, 1),  // AdvSIMD: with half precision
-    (24, 1),  // GIC: CPU interface by system registers
-    (48, 1),  // DIT
-    (56, 1),  // CSV2: no speculation on foreign branch history; spares the guest its Spectre mitigations
-    (60, 1),  // CSV3: no speculation across privilege; spares the guest KPTI
+    (0, 1),  // EL0: AArch64 only
+    (4, 1),  // EL1: AArch64 only
+    (16, 1), // FP: with half precision
+    (20, 1), // AdvSIMD: with half precision
+    (24, 1), // GIC: CPU interface by system registers
+    (48, 1), // DIT
+    (56, 1), // CSV2: no speculation on foreign branch history; spares the guest its Spectre mitigations
+    (60, 1), // CSV3: no speculation across privilege; spares the guest KPTI
 ];
 
 const PFR1: &[Field] = &[
@@ -56,6 +56,10 @@ const ISAR1: &[Field] = &[
     (20, 2), // LRCPC: with unscaled offsets
     (32, 1), // FRINTTS
     (36, 1), // SB
+];
+
+const ISAR2: &[Field] = &[
+    (16, 1), // MOPS: memory copy and set
 ];
 
 const MMFR0: &[Field] = &[
@@ -116,6 +120,7 @@ pub(crate) fn id_register(reg: SysReg) -> Option<u64> {
         r::ID_AA64DFR0_EL1 => const { pack(DFR0) },
         r::ID_AA64ISAR0_EL1 => const { pack(ISAR0) },
         r::ID_AA64ISAR1_EL1 => const { pack(ISAR1) },
+        r::ID_AA64ISAR2_EL1 => const { pack(ISAR2) },
         r::ID_AA64MMFR0_EL1 => const { pack(MMFR0) },
         r::ID_AA64MMFR1_EL1 => const { pack(MMFR1) },
         r::ID_AA64MMFR2_EL1 => const { pack(MMFR2) },

@@ -23,7 +23,7 @@ fn wanted(va: u64, size: u64) -> u64 {
 
 /// The host address of `size` readable bytes.
 #[inline(always)]
-fn hit_read(bank: *const Bank, va: u64, size: u64) -> Option<*mut u8> {
+pub(super) fn hit_read(bank: *const Bank, va: u64, size: u64) -> Option<*mut u8> {
     // SAFETY: the bank pointers of a Cpu are valid banks of its Tlb, see `Cpu::select_banks`.
     let e = unsafe { &(*bank).data[data_index(va)] };
     (e.read == wanted(va, size)).then(|| va.wrapping_add(e.addend) as *mut u8)
@@ -31,7 +31,7 @@ fn hit_read(bank: *const Bank, va: u64, size: u64) -> Option<*mut u8> {
 
 /// The host address of `size` writable bytes.
 #[inline(always)]
-fn hit_write(bank: *const Bank, va: u64, size: u64) -> Option<*mut u8> {
+pub(super) fn hit_write(bank: *const Bank, va: u64, size: u64) -> Option<*mut u8> {
     // SAFETY: as in `hit_read`.
     let e = unsafe { &(*bank).data[data_index(va)] };
     (e.write == wanted(va, size)).then(|| va.wrapping_add(e.addend) as *mut u8)

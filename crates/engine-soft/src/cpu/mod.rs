@@ -3,6 +3,8 @@
 
 #[allow(unsafe_code)]
 mod atomic;
+#[allow(unsafe_code)]
+mod bulk;
 mod debug;
 mod exception;
 #[allow(unsafe_code)]
@@ -32,6 +34,7 @@ use std::sync::{Arc, atomic::Ordering};
 use tearless_arm64::{SysReg, pstate};
 use tearless_engine::Conduit;
 
+pub(crate) use bulk::Side;
 pub(crate) use exception::Exception;
 pub(crate) use host::{Unit, supported};
 pub(crate) use id::id_registers;

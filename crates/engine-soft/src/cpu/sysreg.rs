@@ -20,7 +20,7 @@ mod sctlr {
     pub const UCI: u64 = 1 << 26;
     /// What has no meaning here and reads as one: AArch32 controls, FEAT_LSMAOC, FEAT_ExS, FEAT_CSV2_2.
     pub const ONES: u64 = 1 << 29 | 1 << 28 | 1 << 22 | 1 << 20 | 1 << 11 | 1 << 8 | 1 << 7;
-    /// Everything that can be written: M A C SA SA0 nAA UMA I DZE UCT nTWI nTWE WXN SPAN UCI DSSBS EPAN.
+    /// Everything that can be written: M A C SA SA0 nAA UMA I DZE UCT nTWI nTWE WXN SPAN UCI MSCEn DSSBS EPAN.
     pub const WRITABLE: u64 = 0b1_1111
         | 1 << 6
         | UMA
@@ -32,6 +32,7 @@ mod sctlr {
         | 1 << 19
         | 1 << 23
         | UCI
+        | 1 << 33
         | 1 << 44
         | 1 << 57;
 }

@@ -140,6 +140,13 @@ pub(crate) enum Insn {
     /// LDADD, LDCLR, LDEOR, LDSET, LDSMAX, LDSMIN, LDUMAX, LDUMIN, SWP: `rt` takes the old value.
     Atomic { op: AtomicOp, size: u8, acquire: bool, release: bool, rs: Reg, rt: Reg, rn: Reg },
 
+    /// CPYFP, CPYFM, CPYFE with `ascending`, else CPYP, CPYM, CPYE: from the address in `rs` to that in `rd`, as many
+    /// bytes as `rn` says; `options` is op2, 4 bits.
+    MemoryCopy { stage: Stage, ascending: bool, options: u8, rd: Reg, rs: Reg, rn: Reg },
+    /// SETP, SETM, SETE: as many bytes as `rn` says at the address in `rd` to the value of `rs`; `options` is op2's low 2
+    /// bits.
+    MemorySet { stage: Stage, options: u8, rd: Reg, rs: Reg, rn: Reg },
+
     /// Floating point, Advanced SIMD and cryptography, and structure loads and stores.
     Simd(SimdInsn),
 }
@@ -359,4 +366,12 @@ pub(crate) enum AtomicOp {
     UnsignedMax,
     UnsignedMin,
     Swap,
+}
+
+/// The parts of a memory copy or set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Prologue,
+    Main,
+    Epilogue,
 }

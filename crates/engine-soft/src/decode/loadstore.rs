@@ -1,6 +1,6 @@
 //! Loads and stores (Arm ARM C4.1.95), but for the structure loads and stores of Advanced SIMD.
 
-use super::{Access, AccessKind, AtomicOp, Extend, Index, Insn, Order, bit, bits, reg, signed, simd};
+use super::{Access, AccessKind, AtomicOp, Extend, Index, Insn, Order, Stage, bit, bits, reg, signed, simd};
 
 pub(super) fn decode(raw: u32) -> Option<Insn> {
     let simd = bit(raw, 26);
@@ -8,6 +8,7 @@ pub(super) fn decode(raw: u32) -> Option<Insn> {
         (0b00, _) if simd => simd::decode(raw).map(Insn::Simd),
         (0b00, false) => exclusive_and_ordered(raw),
         (0b01, false) => literal(raw),
+        (0b01, true) if !bit(raw, 21) && bits(raw, 11, 10) == 1 => memory_copy_set(raw),
         (0b01, true) if !simd && !bit(raw, 21) && bits(raw, 11, 10) == 0 => ordered_unscaled(raw),
         (0b10, _) => pair(raw),
         (0b11, true) => unsigned_offset(raw),
@@ -203,7 +204,8 @@ fn atomic(raw: u32) -> Option<Insn> {
         6 => AtomicOp::UnsignedMax,
         7 => AtomicOp::UnsignedMin,
         8 => AtomicOp::Swap,
-        0b1100 if acquire && !release => {
+        // Rs is (1)(1)(1)(1)(1); other values are unallocated in practice.
+        0b1100 if acquire && !release && rs == 31 => {
             return Some(Insn::Ordered {
                 access: Access { kind: AccessKind::Load, size, simd: false },
                 rt,
@@ -215,4 +217,30 @@ fn atomic(raw: u32) -> Option<Insn> {
         _ => return None,
     };
     Some(Insn::Atomic { op, size, acquire, release, rs, rt, rn })
+}
+
+/// Memory copy and set (FEAT_MOPS). Registers that overlap are CONSTRAINED UNPREDICTABLE, and undefined here.
+fn memory_copy_set(raw: u32) -> Option<Insn> {
+    let (op1, op2) = (bits(raw, 23, 22), bits(raw, 15, 12) as u8);
+    let (rd, rs, rn) = (reg(raw, 0), reg(raw, 16), reg(raw, 5));
+    if bits(raw, 31, 30) != 0 || rd == 31 || rn == 31 || rd == rs || rd == rn || rs == rn {
+        return None;
+    }
+    let stage = |number| match number {
+        0 => Some(Stage::Prologue),
+        1 => Some(Stage::Main),
+        2 => Some(Stage::Epilogue),
+        _ => None,
+    };
+    match (op1, bit(raw, 26)) {
+        (3, false) => {
+            Some(Insn::MemorySet { stage: stage(u32::from(op2) >> 2)?, options: op2 & 3, rd, rs, rn })
+        }
+        // SETG, of FEAT_MTE.
+        (3, true) => None,
+        _ if rs == 31 => None,
+        (_, either_way) => {
+            Some(Insn::MemoryCopy { stage: stage(op1)?, ascending: !either_way, options: op2, rd, rs, rn })
+        }
+    }
 }

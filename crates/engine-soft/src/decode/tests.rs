@@ -99,6 +99,30 @@ fn what_other_extensions_would_be_is_undefined() {
     }
 }
 
+#[test]
+fn memory_copy_and_set() {
+    let copy =
+        |stage, ascending, options| Insn::MemoryCopy { stage, ascending, options, rd: 0, rs: 1, rn: 2 };
+    let set = |stage, options| Insn::MemorySet { stage, options, rd: 0, rs: 1, rn: 2 };
+    let cases = [
+        (0x1901_1440, copy(Stage::Prologue, true, 1)), // cpyfpwt [x0]!, [x1]!, x2!
+        (0x1941_2440, copy(Stage::Main, true, 2)),     // cpyfmrt [x0]!, [x1]!, x2!
+        (0x1d81_c440, copy(Stage::Epilogue, false, 12)), // cpyen [x0]!, [x1]!, x2!
+        (0x19c1_1440, set(Stage::Prologue, 1)),        // setpt [x0]!, x2!, x1
+        (0x19c1_6440, set(Stage::Main, 2)),            // setmn [x0]!, x2!, x1
+        (0x19c1_8440, set(Stage::Epilogue, 0)),        // sete [x0]!, x2!, x1
+        (0x19c1_c440, Insn::Undefined),
+        (0x1dc1_0440, Insn::Undefined), // setgp [x0]!, x2!, x1
+        (0x1900_0440, Insn::Undefined), // source and destination are one
+        (0x191f_0440, Insn::Undefined), // the source is XZR
+        (0x5901_0440, Insn::Undefined),
+        (0x19df_0440, Insn::MemorySet { stage: Stage::Prologue, options: 0, rd: 0, rs: 31, rn: 2 }),
+    ];
+    for (raw, insn) in cases {
+        assert_eq!(decode(raw), insn, "{raw:#010x}");
+    }
+}
+
 /// The decoder accepts anything, and what it accepts stays within its documented ranges.
 #[test]
 fn is_total() {

@@ -161,6 +161,7 @@ pub(crate) fn lower(insn: &Insn, at: usize) -> Op {
         | Insn::CompareSwap { .. }
         | Insn::CompareSwapPair { .. }
         | Insn::Atomic { .. } => memory::atomic(insn),
+        Insn::MemoryCopy { .. } | Insn::MemorySet { .. } => memory::copy_set(insn),
         _ => system::lower(insn),
     }
 }

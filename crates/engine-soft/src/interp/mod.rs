@@ -8,6 +8,7 @@ mod flow;
 mod integer;
 mod loadstore;
 pub(crate) mod lower;
+mod mops;
 #[allow(unsafe_code)]
 pub(crate) mod op;
 #[allow(unsafe_code)]

@@ -128,6 +128,29 @@ pub(crate) fn branch<F: Fn(&mut Cpu, Operands) -> Option<u64> + Copy>(_: F) -> H
     run::<F>
 }
 
+/// An instruction that does its work in parts: run again, after a look at what wants attention, until the function says
+/// that it is done.
+pub(crate) fn repeating<F: Fn(&mut Cpu, Operands) -> Result<bool, Trap> + Copy>(_: F) -> Handler {
+    /// # Safety
+    /// See [`Handler`].
+    unsafe fn run<F: Fn(&mut Cpu, Operands) -> Result<bool, Trap> + Copy>(
+        cpu: &mut Cpu,
+        op: *const Op,
+    ) -> *const Op {
+        // SAFETY: as in `simple`.
+        let (o, next) = unsafe { ((*op).o, op.add(1)) };
+        match item::<F>()(cpu, o) {
+            Ok(true) => next,
+            Ok(false) if !cpu.attention() => op,
+            Ok(false) | Err(Trap) => {
+                cpu.pc = cpu.pc_of(op);
+                std::ptr::null()
+            }
+        }
+    }
+    run::<F>
+}
+
 /// An instruction after which nothing that was known before holds: system register writes, barriers, waits. The next
 /// instruction is looked up anew, and attention polled. The function may set [`Cpu::stop`] to leave the inner loop;
 /// `cpu.pc` is the address of the *next* instruction when it runs, and of this one again when it traps.

@@ -2,6 +2,7 @@
 
 mod integer;
 mod memory;
+mod mops;
 
 use crate::cpu::testing::TestCpu;
 

@@ -2,14 +2,15 @@
 
 use super::{or_sp, sink, source};
 use crate::{
-    decode::{Access, AccessKind, AtomicOp, Extend, Index, Insn, Reg},
+    decode::{Access, AccessKind, AtomicOp, Extend, Index, Insn, Reg, Stage},
     interp::{
         atomics,
         loadstore::{
             self, Address, General, Literal, Offset, PostIndex, PreIndex, Register, Sign32, Sign64, Vector,
             Zero,
         },
-        op::{Handler, Op, Operands, fallible},
+        mops,
+        op::{Handler, Op, Operands, fallible, repeating},
     },
 };
 
@@ -246,4 +247,30 @@ fn atomic_handler<T: atomics::Element>(op: AtomicOp) -> Handler {
         AtomicOp::UnsignedMin => fallible(atomics::unsigned_min::<T>),
         AtomicOp::Swap => fallible(atomics::swap::<T>),
     }
+}
+
+/// Memory copy and set.
+pub(super) fn copy_set(insn: &Insn) -> Op {
+    let (run, stage, options, [rd, rs, rn], class) = match *insn {
+        Insn::MemoryCopy { stage, ascending, options, rd, rs, rn } => {
+            let run = by_bool!(ascending, ASCENDING => match stage {
+                Stage::Prologue => fallible(mops::copy_prologue::<ASCENDING>),
+                _ => repeating(mops::copy::<ASCENDING>),
+            });
+            (run, stage, options, [rd, rs, rn], 0)
+        }
+        Insn::MemorySet { stage, options, rd, rs, rn } => {
+            let run = match stage {
+                Stage::Prologue => fallible(mops::set_prologue),
+                _ => repeating(mops::set),
+            };
+            (run, stage, options, [rd, rs, rn], mops::iss::SET)
+        }
+        _ => return super::nop(),
+    };
+    let registers = u32::from(rd) << 10 | u32::from(rs) << 5 | u32::from(rn);
+    let epilogue = if stage == Stage::Epilogue { mops::iss::EPILOGUE } else { 0 };
+    let options_field = u32::from(options) << mops::iss::OPTIONS;
+    let imm = class | options_field | epilogue | mops::iss::OPTION_A | registers;
+    Op { run, o: Operands { d: sink(rd), n: source(rn), m: source(rs), a: options, imm } }
 }
