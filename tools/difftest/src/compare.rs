@@ -115,3 +115,70 @@ pub fn explain(input: &Record, qemu: &Record, ours: &Record) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::CODE;
+
+    fn sequence(word: u32) -> Sequence {
+        Sequence { words: vec![word], names: vec!["test"], fixed: [None; 32], window: 0, faulting: false }
+    }
+
+    fn fault(signal: u64) -> Record {
+        Record { status: signal, fault_pc: CODE + 4, ..Record::zero() }
+    }
+
+    #[test]
+    fn every_part_of_the_state_counts() {
+        let rules = Rules::new(&Features::everything());
+        let add = sequence(0x8B02_0020);
+        let changes: [fn(&mut Record); 8] = [
+            |r| r.x[30] ^= 1,
+            |r| r.sp ^= 1,
+            |r| r.v[31][1] ^= 1 << 63,
+            |r| r.nzcv ^= 1 << 28,
+            |r| r.fpcr ^= 1 << 24,
+            |r| r.fpsr ^= 1 << 4,
+            |r| r.mem[WINDOW - 1] ^= 1,
+            |r| *r = fault(SIGILL),
+        ];
+        assert!(!rules.differs(&add, &Record::zero(), &Record::zero()));
+        for change in changes {
+            let mut other = Record::zero();
+            change(&mut other);
+            assert!(rules.differs(&add, &Record::zero(), &other));
+            assert!(rules.differs(&add, &other, &Record::zero()));
+        }
+    }
+
+    #[test]
+    fn after_an_abort_only_the_targets_are_open() {
+        let rules = Rules::new(&Features::everything());
+        let ldp = sequence(0xA940_0801); // LDP X1, X2, [X0]
+        let qemu = fault(SIGSEGV);
+        let mut ours = fault(SIGSEGV);
+        ours.x[2] = 7;
+        assert!(!rules.differs(&ldp, &qemu, &ours));
+        ours.x[5] = 7;
+        assert!(rules.differs(&ldp, &qemu, &ours));
+    }
+
+    #[test]
+    fn undefined_must_agree_for_what_is_advertised() {
+        let rules = Rules::new(&Features::everything());
+        let bfdot = sequence(0x2E42_FC20);
+        assert!(!rules.differs(&bfdot, &Record::zero(), &fault(SIGILL)));
+        assert!(rules.differs(&bfdot, &fault(SIGILL), &Record::zero()));
+        let add = sequence(0x8B02_0020);
+        assert!(rules.differs(&add, &Record::zero(), &fault(SIGILL)));
+    }
+
+    #[test]
+    fn syndromes_become_signals() {
+        assert_eq!(signal_of(0x0200_0000), SIGILL);
+        assert_eq!(signal_of(0x9200_0021), SIGBUS);
+        assert_eq!(signal_of(0x9200_0007), SIGSEGV);
+        assert_eq!(signal_of(0x8A00_0000), SIGBUS);
+    }
+}

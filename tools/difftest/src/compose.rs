@@ -54,6 +54,7 @@ fn indirect_branch(b: &mut Builder) -> bool {
     b.push("adr", 0x1000_0000 | (bytes >> 2) << 5 | reg);
     let word = *b.rng.pick(&[0xD61F_0000, 0xD63F_0000, 0xD65F_0000]);
     b.push("br/blr/ret", word | reg << 5);
+    b.not_repeatable();
     b.branch_over(distance);
     true
 }
@@ -139,6 +140,7 @@ fn copy(b: &mut Builder) -> bool {
     for (stage, name) in [(0, "cpyp"), (1, "cpym"), (2, "cpye")] {
         b.push(name, top | stage << 22 | rs << 16 | options | rn << 5 | rd);
     }
+    b.not_repeatable();
     true
 }
 
@@ -161,6 +163,7 @@ fn set(b: &mut Builder) -> bool {
     for (stage, name) in [(0, "setp"), (1, "setm"), (2, "sete")] {
         b.push(name, 0x19C0_0400 | stage << 14 | rs << 16 | options | rn << 5 | rd);
     }
+    b.not_repeatable();
     true
 }
 
@@ -195,5 +198,20 @@ fn patch(b: &mut Builder) -> bool {
     b.push("dsb", 0xD503_3B9F);
     b.push("isb", 0xD503_3FDF);
     b.push("patched nop", NOP);
+    b.not_repeatable();
     true
+}
+
+/// Turns the last instructions into a loop that runs a few times.
+pub fn repeat(b: &mut Builder) {
+    let most = b.repeatable() as u64;
+    if most == 0 || !b.unconditional() {
+        return;
+    }
+    let body = 1 + b.rng.below(most) as u32;
+    let times = 1 + b.rng.below(4);
+    let Some(counter) = b.reserve(times) else { return };
+    b.push("sub", 0xD100_0400 | counter << 5 | counter);
+    b.push("cbnz", 0xB500_0000 | ((body + 1).wrapping_neg() & 0x7_FFFF) << 5 | counter);
+    b.not_repeatable();
 }

@@ -6,8 +6,8 @@
 
 use crate::asm::{Asm, FPCR, FPSR, Label, NZCV, TPIDR_EL0};
 use crate::layout::{
-    ALT_STACK, ALT_STACK_SIZE, CODE, DRIVER, DRIVER_SIZE, MAX_RECORDS, RECORDS, SCRATCH, SCRATCH_SIZE,
-    SLOT_SIZE, SLOTS, VARS, WINDOW, rec, vars,
+    ALT_STACK, ALT_STACK_SIZE, CODE, CODE_AREA, CODE_AREA_SIZE, DRIVER, DRIVER_SIZE, MAX_RECORDS, RECORDS,
+    SCRATCH, SCRATCH_SIZE, SLOT_SIZE, SLOTS, VARS, WINDOW, rec, vars,
 };
 
 /// Where the program runs.
@@ -303,7 +303,7 @@ pub fn elf(driver: &Driver) -> Vec<u8> {
     // (address, bytes in the file, bytes in memory)
     let segments = [
         (DRIVER, driver.bytes.len() as u64, DRIVER_SIZE),
-        (CODE, 0, CODE_BYTES),
+        (CODE_AREA, 0, CODE_AREA_SIZE),
         (RECORDS, 0, records.next_multiple_of(0x1000)),
         (SCRATCH, 0, SCRATCH_SIZE),
     ];

@@ -88,6 +88,9 @@ impl Generator {
                 builder.push("nop", NOP);
             }
         }
+        if builder.rng.one_in(6) {
+            compose::repeat(&mut builder);
+        }
         if first.0 == Class::Memory && builder.rng.one_in(24) && builder.unconditional() {
             builder.edge = true;
             let encoding = builder.rng.pick(&first.1).clone();
@@ -173,6 +176,8 @@ pub struct Builder {
     /// Instructions before this index may be skipped by a branch.
     conditional_until: usize,
     planned: usize,
+    /// From here on the instructions may run again: nothing changed a register that holds an address.
+    repeatable_from: usize,
     /// Bit per general register that is written in a way that no field shows.
     written_unseen: u32,
     /// Whether accesses are to reach over an end of scratch memory into a guard page.
@@ -196,6 +201,7 @@ impl Builder {
             v_pool,
             conditional_until: 0,
             planned,
+            repeatable_from: 0,
             written_unseen: 0,
             edge: false,
         }
@@ -233,6 +239,16 @@ impl Builder {
     /// A forward distance in instructions, 1 to 3.
     pub fn distance(&mut self) -> usize {
         1 + self.rng.below(3) as usize
+    }
+
+    /// The instructions at the end that may run several times.
+    pub fn repeatable(&self) -> usize {
+        self.words.len().saturating_sub(self.repeatable_from)
+    }
+
+    /// Says that what has been emitted so far must not run again.
+    pub fn not_repeatable(&mut self) {
+        self.repeatable_from = self.words.len();
     }
 
     /// Instructions that were planned and are not there yet.
@@ -369,8 +385,12 @@ impl Builder {
             self.bases.retain(|(reg, _)| *reg != base);
             return false;
         }
+        let known = self.bases.len() + self.indexes.len();
         self.bases.retain(|(reg, _)| !targets.contains(reg));
         self.indexes.retain(|(reg, _)| !targets.contains(reg));
+        if self.bases.len() + self.indexes.len() != known {
+            self.repeatable_from = self.words.len() + 1;
+        }
         true
     }
 
@@ -444,6 +464,7 @@ impl Builder {
         }
         if access.mode.writes_back() {
             self.bases[chosen].1 = value.wrapping_add(offset);
+            self.repeatable_from = self.words.len() + 1;
         }
         word = word & !(0x1F << 5) | reg << 5;
         Some(word)

@@ -9,8 +9,8 @@ use crate::asm::{
 };
 use crate::driver::{self, Driver};
 use crate::layout::{
-    CODE, DRIVER, DRIVER_SIZE, KERNEL, MAX_RECORDS, RAM_BASE, RAM_SIZE, RECORDS, SCRATCH, SCRATCH_SIZE,
-    SLOT_SIZE, SLOTS, TABLES, rec,
+    CODE_AREA, CODE_AREA_SIZE, DRIVER, DRIVER_SIZE, KERNEL, MAX_RECORDS, RAM_BASE, RAM_SIZE, RECORDS,
+    SCRATCH, SCRATCH_SIZE, TABLES, rec,
 };
 
 /// X0 in the HVC that asks for a batch.
@@ -153,7 +153,7 @@ pub fn tables() -> Vec<u8> {
     let records = (MAX_RECORDS as u64 * u64::from(rec::SIZE)).next_multiple_of(PAGE);
     let user = [
         DRIVER..DRIVER + DRIVER_SIZE,
-        CODE..CODE + SLOTS as u64 * SLOT_SIZE,
+        CODE_AREA..CODE_AREA + CODE_AREA_SIZE,
         RECORDS..RECORDS + records,
         SCRATCH..SCRATCH + SCRATCH_SIZE,
     ];

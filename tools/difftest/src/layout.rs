@@ -21,8 +21,12 @@ pub const ALT_STACK: u64 = DRIVER + 0x10000;
 pub const ALT_STACK_SIZE: u64 = 0x1_0000;
 /// Bytes of the driver's segment.
 pub const DRIVER_SIZE: u64 = 0x3_0000;
-/// Code slots.
-pub const CODE: u64 = RAM_BASE + 0x50_0000;
+/// The pages that hold the code slots.
+pub const CODE_AREA: u64 = RAM_BASE + 0x50_0000;
+/// Bytes of these pages.
+pub const CODE_AREA_SIZE: u64 = (SLOTS as u64 * SLOT_SIZE).next_multiple_of(0x1000) + 0x1000;
+/// The first code slot. Half a slot into its page, so that sequences cross pages here and there.
+pub const CODE: u64 = CODE_AREA + SLOT_SIZE / 2;
 /// Code slots in a batch.
 pub const SLOTS: usize = 512;
 /// Bytes of a code slot.
@@ -228,7 +232,8 @@ mod tests {
 
     #[test]
     fn slots_fit_their_area() {
-        const { assert!(CODE + SLOTS as u64 * SLOT_SIZE <= RECORDS) };
+        const { assert!(CODE + SLOTS as u64 * SLOT_SIZE <= CODE_AREA + CODE_AREA_SIZE) };
+        const { assert!(CODE_AREA + CODE_AREA_SIZE <= RECORDS) };
         const { assert!(RECORDS + (MAX_RECORDS as u64) * rec::SIZE as u64 <= SCRATCH - 0x1000) };
         const { assert!(rec::SIZE.is_multiple_of(64)) };
     }

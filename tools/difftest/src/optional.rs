@@ -6,6 +6,14 @@ use crate::encodings::bits;
 pub fn unpredictable(word: u32) -> bool {
     let (rt, rn, rt2, rs) = (bits(word, 4, 0), bits(word, 9, 5), bits(word, 14, 10), bits(word, 20, 16));
     let vector = bits(word, 26, 26) == 1;
+    // SMULH and UMULH: Ra should be ones.
+    if word & 0xFF60_8000 == 0x9B40_0000 {
+        return rt2 != 31;
+    }
+    // LDAPR: Rs should be ones.
+    if word & 0x3FE0_FC00 == 0x38A0_C000 {
+        return rs != 31;
+    }
     match (bits(word, 29, 27), bits(word, 25, 24)) {
         // Exclusives and ordered accesses. A store-exclusive without its monitor may fault or fail as it likes.
         // Fields that are not used should be ones; LDXP must have two targets.
@@ -54,5 +62,6 @@ mod tests {
         assert!(unpredictable(0xC841_7C20)); // LDXR with Rs not all ones
         assert!(!unpredictable(0xC8A0_7C20)); // CAS X0, X0, [X1]
         assert!(unpredictable(0x1900_0440)); // CPYFP
+        assert!(unpredictable(0x9B42_0020) && !unpredictable(0x9B42_7C20)); // SMULH
     }
 }
