@@ -127,7 +127,7 @@ fn wide_mul(a: u128, b: u128) -> (u128, u128) {
 }
 
 fn constants(count: usize) -> Vec<u64> {
-    let prime = |n: &u128| (2..*n).all(|d| n % d != 0);
+    let prime = |n: &u128| !(2..*n).any(|d| n.is_multiple_of(d));
     (2u128..).filter(prime).take(count).map(cube_root_fraction).collect()
 }
 

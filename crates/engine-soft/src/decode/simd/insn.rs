@@ -336,6 +336,7 @@ pub(crate) enum Aes {
 
 /// The SHA-1, SHA-256, SHA-512 and SHA-3 instructions that only name registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "these are the mnemonics")]
 pub(crate) enum Sha {
     Sha1c,
     Sha1p,

@@ -154,7 +154,7 @@ fn fp_three_same(f: Fields, opcode: u32, size: u8) -> Option<SimdInsn> {
         (false, _, 0b11001) if !f.scalar => {
             return Some(SimdInsn::FpMulAdd { subtract: a, shape, rd, rn, rm: Source::whole(rm) });
         }
-        (true, _, 0b11000 | 0b11010 | 0b11110) if !f.scalar && !(a && opcode == 0b11010) => {
+        (true, _, 0b11000 | 0b11010 | 0b11110) if !(f.scalar || a && opcode == 0b11010) => {
             let op = match (opcode, a) {
                 (0b11000, false) => Fmaxnm,
                 (0b11000, true) => Fminnm,

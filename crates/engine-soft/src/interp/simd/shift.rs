@@ -38,11 +38,11 @@ fn shift<T: Int, const ROUND: bool, const SATURATE: bool>(e: &mut Env, n: T, by:
 
 pub(super) fn by_register(op: Binary, size: u8) -> Handler {
     match op {
-        Binary::Sshl => by_size!(size, signed T => map2(|n: T, by| match by as i8 {
+        Binary::Sshl => by_size!(size, signed T => map2(|n: T, by| match by.wide() as i8 {
             by @ 0.. => n.checked_shl(by as u32).unwrap_or(0),
             by => n >> u32::from(by.unsigned_abs()).min(T::BITS - 1),
         })),
-        Binary::Ushl => by_size!(size, unsigned T => map2(|n: T, by| match by as i8 {
+        Binary::Ushl => by_size!(size, unsigned T => map2(|n: T, by| match by.wide() as i8 {
             by @ 0.. => n.checked_shl(by as u32).unwrap_or(0),
             by => n.checked_shr(by.unsigned_abs().into()).unwrap_or(0),
         })),
