@@ -128,6 +128,12 @@ pub struct CreateArgs {
     /// The kernel command line for --kernel, or additions to Debian's.
     #[arg(long, value_name = "TEXT")]
     pub cmdline: Option<String>,
+    /// Debian packages to install beside the base system; repeat it, or separate names by commas.
+    #[arg(long = "package", value_name = "NAME", value_delimiter = ',', requires = "linux")]
+    pub packages: Vec<String>,
+    /// A file with public SSH keys that may log in as root.
+    #[arg(long, value_name = "FILE", requires = "linux")]
+    pub ssh_key: Option<PathBuf>,
     /// Size of the VM's disk, for example 64G; it takes room only as it fills.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub disk: Option<ByteSize>,

@@ -41,8 +41,17 @@ fn main() -> ExitCode {
     };
     terminal::restore();
     result.unwrap_or_else(|error| {
-        eprintln!("tearless: {error:#}");
+        eprintln!("tearless: {}", explain(&error));
         ExitCode::from(failure)
+    })
+}
+
+/// The error with its causes, each said once: many of our messages quote their cause already.
+fn explain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        _ if said.contains(&cause) => said,
+        _ => format!("{said}\n  because: {cause}"),
     })
 }
 
@@ -57,4 +66,18 @@ fn start_log(verbose: u8) {
         .with_env_var("TEARLESS_LOG")
         .from_env_lossy();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let io = || Err::<(), _>(anyhow!("no such file"));
+        let plain = io().context("cannot read x").unwrap_err();
+        assert_eq!(super::explain(&plain), "cannot read x\n  because: no such file");
+        let quoting = io().context("cannot read x: no such file").unwrap_err();
+        assert_eq!(super::explain(&quoting), "cannot read x: no such file");
+    }
 }

@@ -12,7 +12,10 @@ use serde::Serialize;
 use tearless_boot::kernel;
 use tearless_bundle::{Bundle, Lock, Store};
 use tearless_config::{BootConfig, ByteSize, ConfigError, DiskConfig, SyncMode, VmConfig};
-use tearless_image::{Progress, debian::DebianOptions};
+use tearless_image::{
+    Progress,
+    debian::{Access, DebianOptions},
+};
 use tearless_vm::{Payload, debian, host};
 
 use crate::{
@@ -125,7 +128,21 @@ fn copy_kernel(folder: &Path, path: &Path, initrd: Option<&Path>, disk: Option<B
 
 fn install_debian(folder: &Path, args: &CreateArgs, size: ByteSize) -> Result<()> {
     let quick = run::quick_options(&args.debian);
+    let ssh_keys = match &args.ssh_key {
+        None => Vec::new(),
+        Some(path) => {
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("cannot read SSH keys {}", path.display()))?;
+            text.lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                .map(str::to_owned)
+                .collect()
+        }
+    };
     let options = DebianOptions {
+        packages: args.packages.clone(),
+        access: Access { ssh_keys, ..Access::default() },
         suite: quick.suite.clone(),
         flavour: quick.flavour,
         mirror: quick.mirror.clone(),
