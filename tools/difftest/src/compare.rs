@@ -9,6 +9,7 @@ use crate::layout::{Record, WINDOW};
 use crate::optional;
 
 const SIGILL: u64 = 4;
+const SIGTRAP: u64 = 5;
 const SIGBUS: u64 = 7;
 const SIGSEGV: u64 = 11;
 
@@ -27,6 +28,7 @@ pub fn signal_of(esr: u64) -> u64 {
         0x22 | 0x26 => SIGBUS,
         0x20 | 0x24 if alignment => SIGBUS,
         0x20 | 0x24 => SIGSEGV,
+        0x3C => SIGTRAP,
         _ => 1000 + class,
     }
 }

@@ -10,6 +10,7 @@ use crate::encodings::memory::{Access, Mode};
 use crate::encodings::{Class, Encoding, Reg, bits, table};
 use crate::features::Features;
 use crate::layout::{Record, SCRATCH, SCRATCH_SIZE, WINDOW};
+use crate::optional;
 use crate::rng::Rng;
 use crate::values;
 
@@ -137,23 +138,35 @@ fn faulting_address(random: u64) -> u64 {
     0x00A5_0000_0000_0000 | random & 0xFFFF_F000
 }
 
-/// One random word outside the groups that would leave the sandbox: branches, exceptions and system instructions
-/// (`x101x`) and literal loads.
+/// One random word, as far as it stays inside the sandbox.
 fn decode_sequence(rng: &mut Rng) -> Sequence {
     loop {
-        let word = rng.next_u64() as u32;
-        let literal = word & 0x3B00_0000 == 0x1800_0000;
-        if bits(word, 28, 26) == 0b101 || literal || crate::optional::unpredictable(word) {
-            continue;
-        }
-        return Sequence {
-            words: vec![word],
-            names: vec!["random"],
-            fixed: [None; 32],
-            window: 0,
-            faulting: true,
+        let random = rng.next_u64() as u32;
+        let (name, word) = match rng.below(8) {
+            0 => ("random exception", 0xD400_0000 | random & 0x00FF_FFFF),
+            1 | 2 => ("random system", 0xD500_0000 | random & 0x003F_FFFF),
+            3 => ("random branch register", branch_register(random)),
+            _ => ("random", random),
         };
+        if optional::contained(word) && !optional::unpredictable(word) {
+            return Sequence {
+                words: vec![word],
+                names: vec![name],
+                fixed: [None; 32],
+                window: 0,
+                faulting: true,
+            };
+        }
     }
+}
+
+/// A branch to a register: any word of the group, or one that is allocated, whose target does not exist.
+fn branch_register(random: u32) -> u32 {
+    if random >> 31 == 0 {
+        return 0xD600_0000 | random & 0x01FF_FFFF;
+    }
+    let opc = [0, 1, 2, 4, 5][(random >> 25) as usize % 5];
+    0xD61F_0000 | opc << 21 | random & 0x3E0
 }
 
 /// A sequence under construction.
@@ -442,6 +455,15 @@ impl Builder {
         self.window != 0 && address >= self.window && address + bytes <= self.window + WINDOW as u64
     }
 
+    /// Whether an access goes where it should: into the window, or over an edge into a guard page.
+    fn reachable(&self, address: u64, bytes: u64) -> bool {
+        if self.edge {
+            let address = address & 0x00FF_FFFF_FFFF_FFFF;
+            return address < SCRATCH || address + bytes > SCRATCH + SCRATCH_SIZE;
+        }
+        self.in_window(address, bytes)
+    }
+
     /// Fills in the base register, and the index register where there is one.
     fn address(&mut self, word: u32, access: &Access) -> Option<u32> {
         if access.mode.writes_back() && !self.unconditional() {
@@ -459,7 +481,7 @@ impl Builder {
         let (reg, value) = self.bases[chosen];
         let address = value.wrapping_add(applied);
         let aligned = address.is_multiple_of(align) || self.rng.one_in(10);
-        if !(self.edge || self.in_window(address, bytes)) || (reg == 31 && value % 16 != 0) || !aligned {
+        if !self.reachable(address, bytes) || (reg == 31 && value % 16 != 0) || !aligned {
             return None;
         }
         if access.mode.writes_back() {

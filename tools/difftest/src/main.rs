@@ -69,6 +69,9 @@ struct Args {
     /// How many differing sequences to shrink and print; the rest is only counted.
     #[arg(long, default_value_t = 10)]
     show: usize,
+    /// List which instructions ended in signals.
+    #[arg(long)]
+    list_faults: bool,
     /// Print each sequence that ends in this signal on QEMU, differing or not.
     #[arg(long)]
     print_signal: Option<u64>,
@@ -144,7 +147,7 @@ fn run(args: &Args) -> Result<u64> {
     } else {
         session.random(&Generator::new(args.seed, &classes, &features))?;
     }
-    summary(&session.tally, started.elapsed());
+    summary(&session.tally, started.elapsed(), args.list_faults);
     Ok(session.tally.differing)
 }
 
@@ -251,7 +254,7 @@ impl Session<'_> {
     }
 }
 
-fn summary(tally: &Tally, elapsed: Duration) {
+fn summary(tally: &Tally, elapsed: Duration, list_faults: bool) {
     let seconds = elapsed.as_secs_f64();
     println!(
         "{} sequences, {} runs in {seconds:.1} s ({:.0} sequences/s): {} differ",
@@ -260,7 +263,9 @@ fn summary(tally: &Tally, elapsed: Duration) {
         tally.sequences as f64 / seconds,
         tally.differing
     );
-    for ((signal, name), count) in &tally.faults {
+    let total: u64 = tally.faults.values().sum();
+    println!("  {total} runs ended in a signal on QEMU");
+    for ((signal, name), count) in tally.faults.iter().filter(|_| list_faults) {
         println!("  signal {signal} in {name}: {count} runs");
     }
     for (name, count) in &tally.culprits {
