@@ -4,8 +4,8 @@ use std::{ops::Range, sync::Arc};
 
 use tearless_arm64::SysReg;
 use tearless_engine::{
-    Error, Exit, Kick, Kicker, Region, Result, SmcccCall, SysRegAccess, TimerLines, Vcpu, VcpuSeed, VcpuState,
-    Vm,
+    Error, Exit, Kick, Kicker, Region, Result, SmcccCall, SysRegAccess, TimerLines, Vcpu, VcpuSeed,
+    VcpuState, Vm,
 };
 use tearless_memory::Gpa;
 
@@ -116,10 +116,9 @@ pub struct SoftVcpu {
 }
 
 impl SoftVcpu {
-    /// Guest instructions executed so far, as far as they are counted: with every branch that is taken, so the count
-    /// of running straight-line code lags by a few.
+    /// Guest instructions executed so far.
     pub fn instructions(&self) -> u64 {
-        self.cpu.instructions
+        self.cpu.instructions()
     }
 
     /// Carries the answer to the last exit into the guest.

@@ -10,9 +10,9 @@ use super::{
     host::Unit,
     mem::within_16_bytes,
     mmu::{Intent, Place},
+    phys::PAGE,
     tlb::data_index,
 };
-use crate::cpu::phys::PAGE;
 use tearless_arm64::esr::fsc;
 
 /// The local exclusive monitor.
@@ -30,7 +30,10 @@ impl Cpu {
     /// When the access takes an exception.
     #[inline(always)]
     pub fn rmw<T: Unit>(&mut self, va: u64, f: impl Fn(T) -> T) -> Result<T, Trap> {
-        let at = self.atomic_place::<T>(va)?;
+        if va % T::SIZE != 0 {
+            return self.rmw_unaligned(va, f);
+        }
+        let at = self.atomic_place(va, T::SIZE)?;
         // SAFETY: `atomic_place` returns aligned, writable guest memory.
         let mut seen = unsafe { T::read(at) };
         loop {
@@ -49,9 +52,39 @@ impl Cpu {
     /// As [`Cpu::rmw`].
     #[inline(always)]
     pub fn cas<T: Unit>(&mut self, va: u64, expected: T, new: T) -> Result<T, Trap> {
-        let at = self.atomic_place::<T>(va)?;
+        if va % T::SIZE != 0 {
+            return self.rmw_unaligned(va, |old: T| if old == expected { new } else { old });
+        }
+        let at = self.atomic_place(va, T::SIZE)?;
         // SAFETY: as in `rmw`.
         Ok(unsafe { T::compare_exchange(at, expected, new) })
+    }
+
+    /// [`Cpu::rmw`] of a location that is not aligned: within 16 bytes, FEAT_LSE2 makes it work on Normal memory.
+    #[cold]
+    #[inline(never)]
+    fn rmw_unaligned<T: Unit>(&mut self, va: u64, f: impl Fn(T) -> T) -> Result<T, Trap> {
+        if !within_16_bytes(va, T::SIZE) {
+            return Err(self.alignment_fault(va, Intent::WRITE));
+        }
+        let at = match self.place(va, T::SIZE, Intent::WRITE)? {
+            Place::Ram(at) => at.wrapping_sub((va & 15) as usize),
+            Place::Mmio(_) => return Err(self.unsupported_exclusive(va, Intent::WRITE)),
+        };
+        let shift = 8 * (va & 15);
+        let mask = (u128::MAX >> (128 - 8 * T::SIZE)) << shift;
+        // SAFETY: the aligned 16 bytes around a writable location are in its page.
+        let mut seen = unsafe { u128::read(at) };
+        loop {
+            let old = T::truncate(seen >> shift);
+            let new = seen & !mask | f(old).widen() << shift;
+            // SAFETY: as above.
+            let found = unsafe { u128::compare_exchange(at, seen, new) };
+            if found == seen {
+                return Ok(old);
+            }
+            seen = found;
+        }
     }
 
     /// Load-exclusive: LDXR, LDAXR; LDXP as one access of twice the size.
@@ -63,7 +96,7 @@ impl Cpu {
         if va % T::SIZE != 0 {
             return Err(self.alignment_fault(va, Intent::READ));
         }
-        let at = match self.place_of_read(va)? {
+        let at = match self.place_of_read(va, T::SIZE)? {
             Place::Ram(at) => at,
             Place::Mmio(_) => return Err(self.unsupported_exclusive(va, Intent::READ)),
         };
@@ -87,7 +120,7 @@ impl Cpu {
         if monitor.armed.is_none() {
             return Ok(false);
         }
-        let at = self.atomic_place::<T>(va)?;
+        let at = self.atomic_place(va, T::SIZE)?;
         self.monitor.armed = None;
         if monitor.armed != Some((at as u64, T::SIZE)) {
             return Ok(false);
@@ -105,36 +138,30 @@ impl Cpu {
 
     /// Where a readable location is in host memory.
     #[inline(always)]
-    fn place_of_read(&mut self, va: u64) -> Result<Place, Trap> {
+    fn place_of_read(&mut self, va: u64, size: u64) -> Result<Place, Trap> {
         // SAFETY: the bank pointers of a Cpu are valid banks of its Tlb.
         let e = unsafe { &(*self.bank).data[data_index(va)] };
         if e.read == va & !(PAGE - 1) {
             return Ok(Place::Ram(va.wrapping_add(e.addend) as *mut u8));
         }
-        self.place(va, true, Intent::READ)
+        self.place(va, size, Intent::READ)
     }
 
-    /// The host address of `T` at `va` for an atomic update: writable, readable, aligned for the host.
+    /// The host address of `size` bytes at `va`, a multiple of it, for an atomic update: writable and readable.
     #[inline(always)]
-    fn atomic_place<T: Unit>(&mut self, va: u64) -> Result<*mut u8, Trap> {
+    fn atomic_place(&mut self, va: u64, size: u64) -> Result<*mut u8, Trap> {
         // SAFETY: as in `place_of_read`.
         let e = unsafe { &(*self.bank).data[data_index(va)] };
-        if e.write == va & !(PAGE - 1) | va & (T::SIZE - 1) && e.read == e.write {
+        if e.write == va & !(PAGE - size) && e.read == e.write {
             return Ok(va.wrapping_add(e.addend) as *mut u8);
         }
-        self.atomic_place_slow(va, T::SIZE)
+        self.atomic_place_slow(va, size)
     }
 
     #[cold]
     #[inline(never)]
     fn atomic_place_slow(&mut self, va: u64, size: u64) -> Result<*mut u8, Trap> {
-        if va % size != 0 {
-            // FEAT_LSE2 permits an alignment fault for atomics that leave their natural alignment only when they also
-            // leave a 16-byte window; the few that do not are rare enough to be refused as well by SCTLR.nAA = 0.
-            let _ = within_16_bytes;
-            return Err(self.alignment_fault(va, Intent::WRITE));
-        }
-        match self.place(va, true, Intent::WRITE)? {
+        match self.place(va, size, Intent::WRITE)? {
             Place::Ram(at) => Ok(at),
             Place::Mmio(_) => Err(self.unsupported_exclusive(va, Intent::WRITE)),
         }

@@ -77,7 +77,7 @@ impl Cpu {
         let bank = if side.user { self.user_bank } else { self.bank };
         match hit_read(bank, side.va, len) {
             Some(at) => Ok(Place::Ram(at)),
-            None => self.place(side.va, true, by(side, Intent::READ)),
+            None => self.place(side.va, 1, by(side, Intent::READ)),
         }
     }
 
@@ -86,7 +86,7 @@ impl Cpu {
         let bank = if side.user { self.user_bank } else { self.bank };
         match hit_write(bank, side.va, len) {
             Some(at) => Ok(Place::Ram(at)),
-            None => self.place(side.va, true, by(side, Intent::WRITE)),
+            None => self.place(side.va, 1, by(side, Intent::WRITE)),
         }
     }
 }

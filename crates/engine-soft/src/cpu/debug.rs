@@ -3,10 +3,14 @@
 //! The step state machine is *active-not-pending* while `MDSCR_EL1.SS` is set, debug exceptions are enabled from the
 //! current state and PSTATE.SS is 1: one instruction runs and clears PSTATE.SS. With PSTATE.SS 0 it is
 //! *active-pending*: the exception comes before the next instruction.
+//!
+//! Watchpoints (D2.10) cost nothing when there are none: a page with one is not entered into the TLB, so that accesses
+//! to it take the slow path, which compares. Breakpoints (D2.9) make the run loop go instruction by instruction while
+//! one is enabled for the current exception level; a kernel enables those of a process only while it runs.
 
 use tearless_arm64::{SysReg, pstate, sysreg::name as r};
 
-use super::Cpu;
+use super::{Cpu, Exception, Intent, Trap, View, phys::PAGE};
 
 /// Breakpoints, and watchpoints.
 pub(crate) const POINTS: usize = 2;
@@ -17,6 +21,8 @@ const MDSCR_SS: u64 = 1;
 const MDSCR_TDCC: u64 = 1 << 12;
 /// `MDSCR_EL1.KDE`: debug exceptions from EL1 to EL1.
 const MDSCR_KDE: u64 = 1 << 13;
+/// `MDSCR_EL1.MDE`: breakpoint and watchpoint exceptions.
+const MDSCR_MDE: u64 = 1 << 15;
 /// What of `MDSCR_EL1` can be written: SS, ERR, TDCC, KDE, HDE, MDE and the bits that only hold values.
 const MDSCR_WRITABLE: u64 = 0x0_6c68_f041;
 
@@ -112,7 +118,96 @@ impl Registers {
     }
 }
 
+/// Whether the control register of a breakpoint or watchpoint enables it for an access by EL0 (`user`) or EL1: E, and
+/// PMC or PAC. Those for other exception levels (HMC, SSC) and linked ones (LBN) never match here.
+fn is_enabled(control: u64, user: bool) -> bool {
+    control & 1 != 0 && control >> 13 & 7 == 0 && control >> (1 + u32::from(user)) & 1 != 0
+}
+
+/// Address bits that are not the tag.
+const ADDRESS: u64 = (1 << 56) - 1;
+
+/// The address range that watchpoint `(value, control)` covers at most: first address, length.
+fn watched_range((value, control): (u64, u64)) -> (u64, u64) {
+    let mask = control >> 24 & 31;
+    let value = value & ADDRESS;
+    if mask >= 3 { (value & !((1 << mask) - 1), 1 << mask) } else { (value & !7, 8) }
+}
+
+/// Whether watchpoint `point` covers a byte of the `size` ones at `va`.
+fn watches(point: (u64, u64), va: u64, size: u64) -> bool {
+    let (start, len) = watched_range(point);
+    let va = va & ADDRESS;
+    if va >= start + len || start >= va + size {
+        return false;
+    }
+    // BAS selects bytes of the doubleword; with a mask it is all ones.
+    len > 8 || (0..8).any(|i| point.1 >> (5 + i) & 1 != 0 && (va..va + size).contains(&(start + i)))
+}
+
 impl Cpu {
+    /// Whether a watchpoint is on the page of `va`, so that accesses must be compared.
+    pub(super) fn is_watched(&self, va: u64) -> bool {
+        self.watching
+            && self.sys.debug.watchpoints.iter().any(|&point| {
+                let (start, len) = watched_range(point);
+                let page = va & ADDRESS & !(PAGE - 1);
+                point.1 & 1 != 0 && start < page + PAGE && page < start + len
+            })
+    }
+
+    /// Compares an access with the watchpoints.
+    ///
+    /// # Errors
+    /// The watchpoint exception.
+    pub(super) fn check_watchpoints(
+        &mut self,
+        va: u64,
+        size: u64,
+        intent: Intent,
+        view: View,
+    ) -> Result<(), Trap> {
+        if !self.watching || intent.maintenance || !self.debug_points_enabled() {
+            return Ok(());
+        }
+        // LSC: 1 for loads, 2 for stores.
+        let access = if intent.write { 2 } else { 1 };
+        let hit = self.sys.debug.watchpoints.iter().any(|&point| {
+            is_enabled(point.1, view == View::User) && point.1 >> 3 & access != 0 && watches(point, va, size)
+        });
+        if hit {
+            let iss = u32::from(intent.write) << 6;
+            return Err(self.raise(Exception::Watchpoint { iss, far: va }));
+        }
+        Ok(())
+    }
+
+    /// Whether breakpoints are enabled for the code that runs now.
+    fn has_breakpoints(&self) -> bool {
+        let user = self.el() == 0;
+        self.debug_points_enabled() && self.sys.debug.breakpoints.iter().any(|p| is_enabled(p.1, user))
+    }
+
+    /// Whether the instruction at `pc` has a breakpoint.
+    pub fn is_at_breakpoint(&self) -> bool {
+        let user = self.el() == 0;
+        self.debug_points_enabled()
+            && self.sys.debug.breakpoints.iter().any(|&(value, control)| {
+                // BT 0: unlinked address match.
+                is_enabled(control, user) && control >> 20 & 15 == 0 && (value ^ self.pc) & ADDRESS & !3 == 0
+            })
+    }
+
+    /// Whether instructions are to be run one by one.
+    pub fn goes_singly(&self) -> bool {
+        self.is_stepping() || self.has_breakpoints()
+    }
+
+    /// Whether breakpoints and watchpoints are enabled in the current state.
+    fn debug_points_enabled(&self) -> bool {
+        self.sys.debug.mdscr & MDSCR_MDE != 0 && self.debug_enabled_in(self.pstate)
+    }
+
     /// Whether debug exceptions are enabled in PSTATE `state` (Arm ARM D2.4, AArch64.GenerateDebugExceptions).
     fn debug_enabled_in(&self, state: u32) -> bool {
         let kernel = state & (pstate::MODE & !1) != 0;
@@ -135,6 +230,11 @@ impl Cpu {
 
     /// A debug register was written.
     pub fn debug_changed(&mut self) {
+        let watching = self.sys.debug.watchpoints.iter().any(|p| p.1 & 1 != 0);
+        if watching || self.watching {
+            self.flush_tlb();
+        }
+        self.watching = watching;
         self.update_derived();
     }
 }

@@ -109,11 +109,13 @@ impl Cpu {
     /// When SP is misaligned and `SCTLR_EL1.SA` or `SA0` says to check it.
     #[inline(always)]
     pub fn sp_check(&mut self) -> Result<(), Trap> {
-        if self.x[usize::from(super::SP)] & self.sp_mask == 0 {
-            Ok(())
-        } else {
-            Err(self.raise(Exception::SpAlignment))
-        }
+        if self.sp_is_aligned() { Ok(()) } else { Err(self.raise(Exception::SpAlignment)) }
+    }
+
+    /// Whether [`Cpu::sp_check`] has nothing to say.
+    #[inline(always)]
+    pub fn sp_is_aligned(&self) -> bool {
+        self.x[usize::from(super::SP)] & self.sp_mask == 0
     }
 
     /// Takes `exception`; `self.pc` is the address of the instruction. Returns the address of the vector.
@@ -221,7 +223,7 @@ impl Cpu {
 
     /// Whether the run loop must look at this vCPU before the next instruction.
     pub fn wants_attention(&self) -> bool {
-        (self.irq && self.pstate & pstate::I == 0) || self.pstate & pstate::IL != 0 || self.is_stepping()
+        (self.irq && self.pstate & pstate::I == 0) || self.pstate & pstate::IL != 0 || self.goes_singly()
     }
 }
 

@@ -151,7 +151,9 @@ mod wide {
     pub(super) unsafe fn read(at: *const u8) -> u128 {
         let (low, high): (u64, u64);
         // SAFETY: valid for reads by the caller; LDP takes any alignment of Normal memory.
-        unsafe { asm!("ldp {}, {}, [{}]", out(reg) low, out(reg) high, in(reg) at, options(nostack, readonly)) };
+        unsafe {
+            asm!("ldp {}, {}, [{}]", out(reg) low, out(reg) high, in(reg) at, options(nostack, readonly))
+        };
         u128::from(low) | u128::from(high) << 64
     }
 

@@ -14,6 +14,9 @@ use super::{
     tlb::{Bank, View, data_index},
 };
 
+/// `SCTLR_EL1.nAA`: ordered accesses need not stay within 16 bytes.
+const SCTLR_NAA: u32 = 6;
+
 /// The address that a tag must equal for an access of `size` bytes at `va`: the page of its last byte, at the index of
 /// its first one, so that an access that crosses pages never hits.
 #[inline(always)]
@@ -44,11 +47,17 @@ impl Cpu {
     /// When the access takes an exception or needs the machine.
     #[inline(always)]
     pub fn load<T: Unit>(&mut self, va: u64) -> Result<T, Trap> {
-        match hit_read(self.bank, va, T::SIZE) {
-            // SAFETY: a read tag equal to the wanted page means that the page's host memory is mapped and readable.
-            Some(at) => Ok(unsafe { T::read(at) }),
+        match self.load_hit(va) {
+            Some(value) => Ok(value),
             None => self.load_slow(va, Intent::READ),
         }
+    }
+
+    /// The fast half of [`Cpu::load`]: a load that needs nothing but a TLB entry which is there.
+    #[inline(always)]
+    pub fn load_hit<T: Unit>(&self, va: u64) -> Option<T> {
+        // SAFETY: a read tag equal to the wanted page means that the page's host memory is mapped and readable.
+        hit_read(self.bank, va, T::SIZE).map(|at| unsafe { T::read(at) })
     }
 
     /// Stores `value` to `va`, little-endian.
@@ -57,14 +66,14 @@ impl Cpu {
     /// As [`Cpu::load`]; no byte is written then.
     #[inline(always)]
     pub fn store<T: Unit>(&mut self, va: u64, value: T) -> Result<(), Trap> {
-        match hit_write(self.bank, va, T::SIZE) {
-            Some(at) => {
-                // SAFETY: a write tag equal to the wanted page means that the page's host memory may be written.
-                unsafe { T::write(at, value) };
-                Ok(())
-            }
-            None => self.store_slow(va, value, Intent::WRITE),
-        }
+        if self.store_hit(va, value) { Ok(()) } else { self.store_slow(va, value, Intent::WRITE) }
+    }
+
+    /// The fast half of [`Cpu::store`]: whether it could be done by a TLB entry which is there, and was.
+    #[inline(always)]
+    pub fn store_hit<T: Unit>(&mut self, va: u64, value: T) -> bool {
+        // SAFETY: a write tag equal to the wanted page means that the page's host memory may be written.
+        hit_write(self.bank, va, T::SIZE).map(|at| unsafe { T::write(at, value) }).is_some()
     }
 
     /// Two adjacent loads, as LDP does them.
@@ -73,11 +82,18 @@ impl Cpu {
     /// As [`Cpu::load`].
     #[inline(always)]
     pub fn load_pair<T: Unit>(&mut self, va: u64) -> Result<(T, T), Trap> {
-        match hit_read(self.bank, va, 2 * T::SIZE) {
-            // SAFETY: as in `load`, for both halves.
-            Some(at) => Ok(unsafe { (T::read(at), T::read(at.add(T::SIZE as usize))) }),
+        match self.load_pair_hit(va) {
+            Some(values) => Ok(values),
             None => Ok((self.load(va)?, self.load(va.wrapping_add(T::SIZE))?)),
         }
+    }
+
+    /// The fast half of [`Cpu::load_pair`], as [`Cpu::load_hit`].
+    #[inline(always)]
+    pub fn load_pair_hit<T: Unit>(&self, va: u64) -> Option<(T, T)> {
+        // SAFETY: as in `load_hit`, for both halves.
+        hit_read(self.bank, va, 2 * T::SIZE)
+            .map(|at| unsafe { (T::read(at), T::read(at.add(T::SIZE as usize))) })
     }
 
     /// Two adjacent stores, as STP does them.
@@ -86,21 +102,24 @@ impl Cpu {
     /// As [`Cpu::load`]; no byte of RAM is written then.
     #[inline(always)]
     pub fn store_pair<T: Unit>(&mut self, va: u64, values: (T, T)) -> Result<(), Trap> {
-        match hit_write(self.bank, va, 2 * T::SIZE) {
-            Some(at) => {
-                // SAFETY: as in `store`, for both halves.
-                unsafe {
-                    T::write(at, values.0);
-                    T::write(at.add(T::SIZE as usize), values.1);
-                }
-                Ok(())
-            }
-            None => {
-                self.check_write(va, 2 * T::SIZE)?;
-                self.store(va, values.0)?;
-                self.store(va.wrapping_add(T::SIZE), values.1)
-            }
+        if self.store_pair_hit(va, values) {
+            return Ok(());
         }
+        self.check_write(va, 2 * T::SIZE)?;
+        self.store(va, values.0)?;
+        self.store(va.wrapping_add(T::SIZE), values.1)
+    }
+
+    /// The fast half of [`Cpu::store_pair`], as [`Cpu::store_hit`].
+    #[inline(always)]
+    pub fn store_pair_hit<T: Unit>(&mut self, va: u64, values: (T, T)) -> bool {
+        let Some(at) = hit_write(self.bank, va, 2 * T::SIZE) else { return false };
+        // SAFETY: as in `store_hit`, for both halves.
+        unsafe {
+            T::write(at, values.0);
+            T::write(at.add(T::SIZE as usize), values.1);
+        }
+        true
     }
 
     /// Loads with the permissions of EL0: LDTR.
@@ -138,7 +157,7 @@ impl Cpu {
     /// As [`Cpu::load`]; and when the access is not aligned as FEAT_LSE2 requires.
     #[inline(always)]
     pub fn load_acquire<T: Unit>(&mut self, va: u64) -> Result<T, Trap> {
-        if !within_16_bytes(va, T::SIZE) {
+        if !within_16_bytes(va, T::SIZE) && !self.sctlr_bit(SCTLR_NAA) {
             return Err(self.alignment_fault(va, Intent::READ));
         }
         let value = self.load(va)?;
@@ -152,7 +171,7 @@ impl Cpu {
     /// As [`Cpu::load_acquire`].
     #[inline(always)]
     pub fn store_release<T: Unit>(&mut self, va: u64, value: T) -> Result<(), Trap> {
-        if !within_16_bytes(va, T::SIZE) {
+        if !within_16_bytes(va, T::SIZE) && !self.sctlr_bit(SCTLR_NAA) {
             return Err(self.alignment_fault(va, Intent::WRITE));
         }
         fence(Ordering::Release);
@@ -178,9 +197,9 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     fn check_slow(&mut self, va: u64, len: u64, intent: Intent) -> Result<(), Trap> {
-        self.place(va, true, intent)?;
+        self.place(va, 1, intent)?;
         if crosses(va, len) {
-            self.place(next_page(va), true, intent)?;
+            self.place(next_page(va), 1, intent)?;
         }
         Ok(())
     }
@@ -191,7 +210,7 @@ impl Cpu {
         if crosses(va, T::SIZE) {
             return self.load_crossing(va, intent);
         }
-        match self.place(va, va % T::SIZE == 0, intent)? {
+        match self.place(va, T::SIZE, intent)? {
             // SAFETY: `place` returns host addresses that are valid for the access that it was asked for.
             Place::Ram(at) => Ok(unsafe { T::read(at) }),
             Place::Mmio(gpa) => self.mmio_load(gpa),
@@ -204,7 +223,7 @@ impl Cpu {
         if crosses(va, T::SIZE) {
             return self.store_crossing(va, value, intent);
         }
-        match self.place(va, va % T::SIZE == 0, intent)? {
+        match self.place(va, T::SIZE, intent)? {
             // SAFETY: as in `load_slow`.
             Place::Ram(at) => unsafe { T::write(at, value) },
             Place::Mmio(gpa) => self.mmio_store(gpa, value)?,
@@ -214,7 +233,7 @@ impl Cpu {
 
     /// An access to two pages: byte by byte, after the checks of both.
     fn load_crossing<T: Unit>(&mut self, va: u64, intent: Intent) -> Result<T, Trap> {
-        let places = self.both_places(va, intent)?;
+        let places = self.both_places(va, T::SIZE, intent)?;
         let mut value = 0;
         for i in 0..T::SIZE {
             let byte: u8 = match places.of(va, i) {
@@ -228,7 +247,7 @@ impl Cpu {
     }
 
     fn store_crossing<T: Unit>(&mut self, va: u64, value: T, intent: Intent) -> Result<(), Trap> {
-        let places = self.both_places(va, intent)?;
+        let places = self.both_places(va, T::SIZE, intent)?;
         for i in 0..T::SIZE {
             let byte = (value.widen() >> (8 * i)) as u8;
             match places.of(va, i) {
@@ -240,10 +259,13 @@ impl Cpu {
         Ok(())
     }
 
-    fn both_places(&mut self, va: u64, intent: Intent) -> Result<Places, Trap> {
-        let first = self.place(va, false, intent)?;
-        let second = self.place(next_page(va), false, intent)?;
-        Ok(Places { first, second, boundary: next_page(va) })
+    fn both_places(&mut self, va: u64, size: u64, intent: Intent) -> Result<Places, Trap> {
+        let intent = Intent { partial: true, ..intent };
+        let boundary = next_page(va);
+        let left = boundary.wrapping_sub(va);
+        let first = self.place(va, left, intent)?;
+        let second = self.place(boundary, size - left, intent)?;
+        Ok(Places { first, second, boundary })
     }
 }
 

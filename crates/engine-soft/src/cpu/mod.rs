@@ -25,6 +25,8 @@ mod sysop;
 mod sysreg;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod timer;
 #[allow(unsafe_code)]
 mod tlb;
@@ -124,6 +126,8 @@ pub(crate) struct Cpu {
     pub sp: [u64; 2],
     /// Everything else that MRS and MSR name.
     pub sys: SysRegs,
+    /// Whether a watchpoint is enabled.
+    watching: bool,
     /// The exclusive monitor.
     monitor: Monitor,
     /// Answers to the MMIO accesses of the current instruction.
@@ -145,14 +149,16 @@ pub(crate) struct Cpu {
     pub shared: Arc<Shared>,
     /// The number of this vCPU.
     pub index: u32,
-    /// Instructions executed, counted with every taken branch.
-    pub instructions: u64,
+    /// Counts instructions: see [`Cpu::arrive`].
+    progress: u64,
 }
 
 impl Cpu {
     /// A vCPU in its reset state: EL1h, exceptions masked, MMU off.
     pub fn new(shared: Arc<Shared>, mailbox: Arc<Mailbox>, index: u32) -> Box<Self> {
         let timers = Timers::new(shared.counter_base);
+        let sys = SysRegs::reset();
+        let regime = Regime::el1(&sys.mmu);
         let mut cpu = Box::new(Self {
             x: [0; 64],
             v: [0; 32],
@@ -171,10 +177,11 @@ impl Cpu {
             pstate: pstate::DAIF | pstate::EL1H,
             irq: false,
             sp: [0; 2],
-            sys: SysRegs::reset(),
+            sys,
+            watching: false,
             monitor: Monitor::default(),
             replay: Replay::default(),
-            regime: Regime::default(),
+            regime,
             memory: shared.memory(),
             tlb: Tlb::new(),
             code: CodeCache::default(),
@@ -183,7 +190,7 @@ impl Cpu {
             tickets: Tickets::default(),
             shared,
             index,
-            instructions: 0,
+            progress: 0,
         });
         cpu.update_derived();
         cpu
@@ -206,6 +213,26 @@ impl Cpu {
     pub fn pc_of(&self, op: *const Op) -> u64 {
         let index = (op as usize - self.page_ops as usize) / size_of::<Op>();
         self.pc_page.wrapping_add(index as u64 * 4)
+    }
+
+    /// Straight-line code begins at `op`.
+    ///
+    /// Instructions are counted by the distances that straight-line code covers: addresses of ops are subtracted where
+    /// it begins and added where it ends, which costs an addition per taken branch.
+    #[inline(always)]
+    pub fn arrive(&mut self, op: *const Op) {
+        self.progress = self.progress.wrapping_sub(op as u64);
+    }
+
+    /// Straight-line code ends at `op`, `completed` (0 or 1) of which is executed.
+    #[inline(always)]
+    pub fn leave(&mut self, op: *const Op, completed: u64) {
+        self.progress = self.progress.wrapping_add(op as u64 + completed * size_of::<Op>() as u64);
+    }
+
+    /// Instructions executed so far; exact when the inner loop is left.
+    pub fn instructions(&self) -> u64 {
+        self.progress / size_of::<Op>() as u64
     }
 
     /// The current exception level: 0 or 1.

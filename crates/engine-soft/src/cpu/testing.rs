@@ -48,8 +48,7 @@ impl TestCpu {
     pub fn bare(code: &[u32]) -> Self {
         let shared = Shared::new();
         let memory = GuestMemory::new(&[Gpa(RAM)..Gpa(RAM + RAM_SIZE)]).unwrap();
-        let region =
-            Region { range: Gpa(RAM)..Gpa(RAM + RAM_SIZE), memory: memory.clone(), writable: true };
+        let region = Region { range: Gpa(RAM)..Gpa(RAM + RAM_SIZE), memory: memory.clone(), writable: true };
         shared.change_memory(|m| m.with(&region)).unwrap();
         Self::join(&shared, &memory, 0, code)
     }

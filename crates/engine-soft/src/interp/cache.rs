@@ -113,7 +113,8 @@ pub(crate) fn decode_in_place(cpu: &mut Cpu, op: *const Op) {
 ///
 /// # Safety
 /// See [`Handler`]; `op` is the sentinel here.
-unsafe fn page_cross(cpu: &mut Cpu, _: *const Op) -> *const Op {
+unsafe fn page_cross(cpu: &mut Cpu, op: *const Op) -> *const Op {
+    cpu.leave(op, 0);
     cpu.go(cpu.pc_page.wrapping_add(PAGE))
 }
 
@@ -214,7 +215,9 @@ impl Cpu {
         self.pc_page = page;
         self.page_ops = ops;
         // SAFETY: the array has an op for each of the 1024 words of the page.
-        unsafe { ops.add((target / 4) as usize % OPS) }
+        let op = unsafe { ops.add((target / 4) as usize % OPS) };
+        self.arrive(op);
+        op
     }
 
     #[cold]
@@ -247,7 +250,9 @@ impl Cpu {
         self.pc_page = page;
         self.page_ops = ops;
         // SAFETY: as in `find_op`.
-        unsafe { ops.add((target / 4) as usize % OPS) }
+        let op = unsafe { ops.add((target / 4) as usize % OPS) };
+        self.arrive(op);
+        op
     }
 }
 

@@ -67,23 +67,51 @@ pub(crate) fn simple<F: Fn(&mut Cpu, Operands) + Copy>(_: F) -> Handler {
 /// An instruction that may trap and otherwise falls through. It must not have changed any register when it traps, since
 /// it may be run again from its start.
 pub(crate) fn fallible<F: Fn(&mut Cpu, Operands) -> Result<(), Trap> + Copy>(_: F) -> Handler {
-    /// # Safety
-    /// See [`Handler`].
-    unsafe fn run<F: Fn(&mut Cpu, Operands) -> Result<(), Trap> + Copy>(
-        cpu: &mut Cpu,
-        op: *const Op,
-    ) -> *const Op {
-        // SAFETY: as in `simple`.
-        let (o, next) = unsafe { ((*op).o, op.add(1)) };
-        match item::<F>()(cpu, o) {
-            Ok(()) => next,
-            Err(Trap) => {
-                cpu.pc = cpu.pc_of(op);
-                std::ptr::null()
-            }
+    run_fallible::<F>
+}
+
+/// # Safety
+/// See [`Handler`].
+#[inline(never)]
+unsafe fn run_fallible<F: Fn(&mut Cpu, Operands) -> Result<(), Trap> + Copy>(
+    cpu: &mut Cpu,
+    op: *const Op,
+) -> *const Op {
+    // SAFETY: as in `simple`.
+    let (o, next) = unsafe { ((*op).o, op.add(1)) };
+    match item::<F>()(cpu, o) {
+        Ok(()) => next,
+        Err(Trap) => {
+            cpu.leave(op, 0);
+            cpu.pc = cpu.pc_of(op);
+            std::ptr::null()
         }
     }
-    run::<F>
+}
+
+/// An instruction with a fast path: `quick` either does all of it and says so, or changes nothing, and then `whole` is run
+/// as a [`fallible`] one. With the calls of slow paths out of its way, the fast path needs no stack frame.
+pub(crate) fn quick<Q, F>(_: Q, _: F) -> Handler
+where
+    Q: Fn(&mut Cpu, Operands) -> bool + Copy,
+    F: Fn(&mut Cpu, Operands) -> Result<(), Trap> + Copy,
+{
+    /// # Safety
+    /// See [`Handler`].
+    unsafe fn run<Q, F>(cpu: &mut Cpu, op: *const Op) -> *const Op
+    where
+        Q: Fn(&mut Cpu, Operands) -> bool + Copy,
+        F: Fn(&mut Cpu, Operands) -> Result<(), Trap> + Copy,
+    {
+        // SAFETY: as in `simple`.
+        let (o, next) = unsafe { ((*op).o, op.add(1)) };
+        if item::<Q>()(cpu, o) {
+            return next;
+        }
+        // SAFETY: the contract is the same.
+        unsafe { run_fallible::<F>(cpu, op) }
+    }
+    run::<Q, F>
 }
 
 /// A direct branch within the page: taken when the function says so, by `imm` (signed) ops. Backward branches poll for
@@ -101,10 +129,12 @@ pub(crate) fn branch_near<F: Fn(&mut Cpu, Operands) -> bool + Copy>(_: F) -> Han
         let delta = o.imm as i32 as isize;
         // SAFETY: the lowering makes near branches only for targets within the page's array.
         let target = unsafe { op.offset(delta) };
+        cpu.leave(op, 1);
         if delta <= 0 && cpu.attention() {
             cpu.pc = cpu.pc_of(target);
             return std::ptr::null();
         }
+        cpu.arrive(target);
         target
     }
     run::<F>
@@ -121,7 +151,10 @@ pub(crate) fn branch<F: Fn(&mut Cpu, Operands) -> Option<u64> + Copy>(_: F) -> H
         // SAFETY: as in `simple`.
         let (o, next) = unsafe { ((*op).o, op.add(1)) };
         match item::<F>()(cpu, o) {
-            Some(target) => cpu.go(target),
+            Some(target) => {
+                cpu.leave(op, 1);
+                cpu.go(target)
+            }
             None => next,
         }
     }
@@ -143,6 +176,7 @@ pub(crate) fn repeating<F: Fn(&mut Cpu, Operands) -> Result<bool, Trap> + Copy>(
             Ok(true) => next,
             Ok(false) if !cpu.attention() => op,
             Ok(false) | Err(Trap) => {
+                cpu.leave(op, 0);
                 cpu.pc = cpu.pc_of(op);
                 std::ptr::null()
             }
@@ -163,6 +197,7 @@ pub(crate) fn serialising<F: Fn(&mut Cpu, Operands) -> Result<(), Trap> + Copy>(
     ) -> *const Op {
         let pc = cpu.pc_of(op);
         cpu.pc = pc.wrapping_add(4);
+        cpu.leave(op, 1);
         // SAFETY: as in `simple`.
         let o = unsafe { (*op).o };
         match item::<F>()(cpu, o) {
@@ -188,6 +223,7 @@ pub(crate) fn jump<F: Fn(&mut Cpu, Operands) -> Result<u64, Trap> + Copy>(_: F) 
     ) -> *const Op {
         let pc = cpu.pc_of(op);
         cpu.pc = pc.wrapping_add(4);
+        cpu.leave(op, 1);
         // SAFETY: as in `simple`.
         let o = unsafe { (*op).o };
         match item::<F>()(cpu, o) {

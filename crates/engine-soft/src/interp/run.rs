@@ -38,7 +38,7 @@ impl Cpu {
             }
             let op = self.find_op(self.pc);
             if !op.is_null() {
-                if self.replay.is_active() || self.is_stepping() {
+                if self.replay.is_active() || self.goes_singly() {
                     self.run_one(op);
                 } else {
                     run_ops(self, op);
@@ -64,9 +64,11 @@ impl Cpu {
     pub fn run_one(&mut self, op: *const Op) {
         decode_in_place(self, op);
         self.replay.rewind();
+        let stepping = self.is_stepping();
         // SAFETY: as in `run_ops`.
         let next = unsafe { ((*op).run)(self, op) };
         if !next.is_null() {
+            self.leave(next, 0);
             self.pc = self.pc_of(next);
         }
         match self.stop {
@@ -74,7 +76,9 @@ impl Cpu {
             Stop::MmioRead { .. } | Stop::MmioWrite { .. } | Stop::Exception(_) => {}
             _ => {
                 self.replay.clear();
-                self.pstate &= !pstate::SS;
+                if stepping {
+                    self.pstate &= !pstate::SS;
+                }
             }
         }
     }
@@ -88,7 +92,10 @@ impl Cpu {
             // In the middle of an instruction; everything else waits for its end.
             return None;
         }
-        let bits = self.mailbox.attention.swap(0, Ordering::SeqCst);
+        let mut bits = self.mailbox.attention.load(Ordering::Relaxed);
+        if bits != 0 {
+            bits = self.mailbox.attention.swap(0, Ordering::SeqCst);
+        }
         if bits & attention::INBOX != 0 {
             self.drain_requests();
         }
@@ -110,8 +117,10 @@ impl Cpu {
             self.take(Exception::IllegalState);
         } else if self.is_stepping() && self.pstate & pstate::SS == 0 {
             self.take(Exception::Step(1 << 24));
+        } else if self.is_at_breakpoint() {
+            self.take(Exception::Breakpoint);
         }
-        if self.is_stepping() {
+        if self.goes_singly() {
             self.mailbox.raise(attention::SELF);
         }
         None

@@ -170,9 +170,7 @@ pub(in crate::interp) fn msr(reg: SysReg) -> Handler {
         r::TPIDR_EL0 => simple(|cpu, o| cpu.sys.tpidr_el0 = cpu.r(o.n)),
         r::NZCV => simple(|cpu, o| cpu.nzcv = cpu.r(o.n) as u32 & pstate::NZCV),
         r::ELR_EL1 => fallible(|cpu, o| kernel(cpu).map(|()| cpu.sys.elr = cpu.r(o.n))),
-        r::SPSR_EL1 => {
-            fallible(|cpu, o| kernel(cpu).map(|()| cpu.sys.spsr = cpu.r(o.n) & 0xffff_ffff))
-        }
+        r::SPSR_EL1 => fallible(|cpu, o| kernel(cpu).map(|()| cpu.sys.spsr = cpu.r(o.n) & 0xffff_ffff)),
         _ => serialising(msr_any),
     }
 }

@@ -1,9 +1,11 @@
 //! Address translation: from a missing TLB entry to a host address, an MMIO address or a fault.
 
 mod regime;
+#[cfg(test)]
+mod tests;
 mod walk;
 
-pub(crate) use regime::{Registers, Regime};
+pub(crate) use regime::{Regime, Registers};
 pub(crate) use walk::{Kind, Leaf, walk};
 
 use tearless_arm64::esr::fsc;
@@ -27,15 +29,17 @@ pub(crate) struct Intent {
     pub view: Option<View>,
     /// A cache maintenance instruction (`ESR_ELx.ISS.CM`).
     pub maintenance: bool,
+    /// Half of an access that crosses pages, and so is not aligned.
+    pub partial: bool,
 }
 
 impl Intent {
     /// A load.
-    pub const READ: Self = Self { write: false, view: None, maintenance: false };
+    pub const READ: Self = Self { write: false, view: None, maintenance: false, partial: false };
     /// A store or atomic update.
-    pub const WRITE: Self = Self { write: true, view: None, maintenance: false };
+    pub const WRITE: Self = Self { write: true, view: None, maintenance: false, partial: false };
     /// A cache maintenance instruction; faults report a write.
-    pub const MAINTAIN: Self = Self { write: false, view: None, maintenance: true };
+    pub const MAINTAIN: Self = Self { write: false, view: None, maintenance: true, partial: false };
 
     /// The same access by `view`.
     pub const fn by(self, view: View) -> Self {
@@ -93,12 +97,13 @@ impl Cpu {
         walk(&self.regime, &self.memory, va, view, kind)
     }
 
-    /// Where the access at `va` goes; fills the TLB. `aligned` says whether the access is aligned to its size.
+    /// Where the access of `size` bytes at `va` goes; fills the TLB. The access stays within a page.
     ///
     /// # Errors
     /// Raises the data abort.
-    pub(super) fn place(&mut self, va: u64, aligned: bool, intent: Intent) -> Result<Place, Trap> {
+    pub(super) fn place(&mut self, va: u64, size: u64, intent: Intent) -> Result<Place, Trap> {
         let view = intent.view.unwrap_or(self.view());
+        let aligned = va % size == 0 && !intent.partial;
         if !aligned && self.regime.checks_alignment {
             return Err(self.alignment_fault(va, intent));
         }
@@ -110,9 +115,10 @@ impl Cpu {
         if !aligned && leaf.is_device() {
             return Err(self.alignment_fault(va, intent));
         }
+        self.check_watchpoints(va, size, intent, view)?;
         match self.memory.page(leaf.pa) {
             Some(page) if page.writable || !intent.write => {
-                if !leaf.is_device() && !self.regime.checks_alignment {
+                if !leaf.is_device() && !self.regime.checks_alignment && !self.is_watched(va) {
                     let bank = self.tlb.select(self.regime.asid, view);
                     let fill = Fill {
                         va,
@@ -139,7 +145,8 @@ impl Cpu {
     /// Raises a data abort with fault status `status` for the access at `va`.
     #[cold]
     pub(super) fn data_abort(&mut self, va: u64, status: u32, intent: Intent) -> Trap {
-        let (cm, wnr) = (u32::from(intent.maintenance) << 8, u32::from(intent.write || intent.maintenance) << 6);
+        let (cm, wnr) =
+            (u32::from(intent.maintenance) << 8, u32::from(intent.write || intent.maintenance) << 6);
         self.raise(Exception::DataAbort { iss: cm | wnr | status, far: va })
     }
 

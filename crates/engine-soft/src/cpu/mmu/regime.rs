@@ -128,7 +128,10 @@ fn half(r: &Registers, upper: bool) -> Half {
 impl Regime {
     /// Decodes EL1&0.
     pub fn el1(r: &Registers) -> Self {
+        let enabled = r.sctlr & sctlr::M != 0;
         let pa_bits = match r.tcr >> 32 & 7 {
+            // Without translation the physical address size is the only limit.
+            _ if !enabled => PA_BITS,
             0 => 32,
             1 => 36,
             2 => 40,
@@ -140,7 +143,7 @@ impl Regime {
         let asid = (r.ttbr[(r.tcr >> 22 & 1) as usize] >> 48) & asid_mask;
         let sets_access = bit(r.tcr, 39);
         Self {
-            enabled: r.sctlr & sctlr::M != 0,
+            enabled,
             checks_alignment: r.sctlr & sctlr::A != 0,
             wxn: r.sctlr & sctlr::WXN != 0,
             epan: r.sctlr & sctlr::EPAN != 0,
