@@ -10,6 +10,7 @@
 //! are, under `/usr/lib/modules`.
 
 mod accounts;
+mod certificates;
 mod database;
 mod settings;
 mod units;
@@ -284,6 +285,7 @@ impl Builder<'_> {
         });
         progress.end();
         result?;
+        units::write(&mut self.tree, &database.enabled_units(), self.time)?;
         let wanted: Vec<&str> =
             COMFORT.iter().copied().chain(self.options.packages.iter().map(String::as_str)).collect();
         database.write(&mut self.tree, &wanted, self.time)
@@ -300,8 +302,8 @@ impl Builder<'_> {
 
     fn configure(&mut self, archives: &Archives) -> Result<()> {
         accounts::write(&mut self.tree, &self.options.access, self.time)?;
-        settings::write(&mut self.tree, self.options, &archives.sources, self.time)?;
-        units::write(&mut self.tree, self.time)
+        certificates::write(&mut self.tree, self.time)?;
+        settings::write(&mut self.tree, self.options, &archives.sources, self.time)
     }
 
     fn kernel_modules(&mut self, files: &KernelFiles) -> Result<()> {

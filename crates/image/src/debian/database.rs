@@ -7,6 +7,7 @@ use std::path::Path;
 
 use md5::{Digest as _, Md5};
 
+use super::units;
 use crate::compression;
 use crate::deb::{self, Part};
 use crate::deb822;
@@ -44,6 +45,9 @@ const IDLE_PREINST: [&str; 21] = [
     "udev",
 ];
 
+/// Packages whose `postinst` the host stands in for, with what their modules here write.
+const DONE_BY_HOST: [&str; 1] = ["ca-certificates"];
+
 /// The database in the making.
 #[derive(Default)]
 pub(super) struct Database {
@@ -60,12 +64,9 @@ struct Unpacked {
     /// Configuration files with their MD5 digests, as dpkg notes them.
     conffiles: String,
     triggers: String,
-}
-
-impl Unpacked {
-    fn needs_configuring(&self) -> bool {
-        self.scripts.contains("postinst")
-    }
+    postinst: String,
+    /// Names and defaults of the questions it may ask.
+    questions: Vec<(String, String)>,
 }
 
 impl Database {
@@ -109,6 +110,8 @@ impl Database {
             info,
             conffiles,
             triggers: text("triggers"),
+            postinst: text("postinst"),
+            questions: questions(&text("templates")),
             scripts: control.into_keys().collect(),
             control: fields,
         };
@@ -137,14 +140,27 @@ impl Database {
         tree.write(&format!("{ADMIN}/arch-native"), format!("{ARCHITECTURE}\n").as_bytes(), meta)?;
         self.write_triggers(tree, meta)?;
         self.write_automatic(tree, wanted, meta)?;
-        let count = self.packages.values().filter(|p| p.needs_configuring()).count();
+        let count = self.packages.iter().filter(|(name, p)| p.needs_configuring(name)).count();
         tree.write("usr/lib/tearless/count", format!("{count}\n").as_bytes(), meta)?;
         let preinst = self
             .packages
             .iter()
             .filter(|(n, p)| p.scripts.contains("preinst") && !IDLE_PREINST.contains(&n.as_str()));
         let preinst: String = preinst.map(|(_, p)| format!("{}\n", p.info)).collect();
-        tree.write("usr/lib/tearless/preinst", preinst.as_bytes(), meta)
+        tree.write("usr/lib/tearless/preinst", preinst.as_bytes(), meta)?;
+        for (question, default) in self.packages.values().flat_map(|p| &p.questions) {
+            tree.write(
+                &format!("usr/lib/tearless/answers/{question}"),
+                format!("{default}\n").as_bytes(),
+                meta,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The units that the packages' scripts would enable.
+    pub(super) fn enabled_units(&self) -> BTreeSet<String> {
+        self.packages.values().flat_map(|p| units::enabled_by(&p.postinst)).collect()
     }
 
     /// Who is interested in which trigger (deb-triggers(5)): paths in `File`, names in a file each.
@@ -197,8 +213,12 @@ fn diversions(tree: &mut Tree) -> Result<String> {
 }
 
 impl Unpacked {
+    fn needs_configuring(&self, name: &str) -> bool {
+        self.scripts.contains("postinst") && !DONE_BY_HOST.contains(&name)
+    }
+
     fn stanza(&self, name: &str) -> String {
-        let state = if self.needs_configuring() { "unpacked" } else { "installed" };
+        let state = if self.needs_configuring(name) { "unpacked" } else { "installed" };
         let mut text = format!("Package: {name}\nStatus: install ok {state}\n");
         let head = deb822::paragraphs(&self.control).next().unwrap_or_default();
         for (field, value) in head.fields().iter().filter(|(f, _)| !f.eq_ignore_ascii_case("Package")) {
@@ -209,6 +229,18 @@ impl Unpacked {
         }
         text
     }
+}
+
+/// The questions of a `templates` file (debconf-devel(7)) that are no mere texts.
+fn questions(templates: &str) -> Vec<(String, String)> {
+    let template = |p: deb822::Paragraph| {
+        let name = p
+            .get("Template")
+            .filter(|n| n.split('/').all(|part| !part.is_empty() && part != ".." && part != "."))?;
+        let asks = !matches!(p.get("Type"), Some("note" | "error" | "title" | "text"));
+        asks.then(|| (name.to_owned(), p.get("Default").unwrap_or_default().replace('\n', " ")))
+    };
+    deb822::paragraphs(templates).filter_map(template).collect()
 }
 
 /// dpkg keeps the digest of each configuration file as it was delivered, to know later whether the user changed it.

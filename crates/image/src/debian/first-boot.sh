@@ -1,10 +1,11 @@
 #!/bin/sh
 # The first process of a new disk: configures the unpacked packages, then gives its place to systemd for good.
 # Every step can be repeated, so an interrupted first boot continues at the next start.
-export PATH=/usr/lib/tearless/shortcuts:/usr/sbin:/usr/bin
-export HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true
 here=/usr/lib/tearless
 log=/var/log/first-boot.log
+# The shortcuts are programs whose work the host has done already, or that describe hardware no virtual machine has.
+export PATH=$here/shortcuts:/usr/sbin:/usr/bin
+export HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true
 
 mountpoint -q /proc || mount -t proc proc /proc
 mountpoint -q /sys || mount -t sysfs sysfs /sys
@@ -14,24 +15,57 @@ mount -o remount,rw /
 mkdir -p /run/lock
 umask 022
 
+# Answers the questions of the packages' scripts (the debconf protocol) with their defaults, which the host has laid out
+# as files. debconf itself would start a perl for each package.
+answer() {
+    while read -r command name value; do
+        file=$here/answers/$name
+        case $command in
+            GET)
+                if [ -e "$file" ]; then
+                    read -r value <"$file"
+                    echo "0 $value"
+                else
+                    echo "10 $name does not exist"
+                fi
+                ;;
+            SET)
+                mkdir -p "${file%/*}"
+                echo "$value" >"$file"
+                echo "0 value set"
+                ;;
+            VERSION) echo "0 2.0" ;;
+            FGET) echo "0 true" ;;
+            INPUT) echo "30 question skipped" ;;
+            STOP) ;;
+            *) echo "0 " ;;
+        esac
+    done
+}
+rm -f /run/questions /run/answers
+mkfifo /run/questions /run/answers
+exec 3<>/run/questions 4<>/run/answers
+answer <&3 >&4 &
+export DEBIAN_HAS_FRONTEND=1 DEBCONF_REDIR=1
+
 total=$(cat $here/count)
 echo "Tearless: first boot, setting up $total packages (later boots are quick)"
 
-while read -r package; do
-    DPKG_MAINTSCRIPT_PACKAGE=${package%%:*} DPKG_MAINTSCRIPT_NAME=preinst \
-        /var/lib/dpkg/info/$package.preinst install >>$log 2>&1
-done <$here/preinst
+while read -r package <&5; do
+    DPKG_MAINTSCRIPT_PACKAGE=${package%%:*} DPKG_MAINTSCRIPT_NAME=preinst DPKG_MAINTSCRIPT_ARCH=arm64 \
+        /var/lib/dpkg/info/$package.preinst install <&4 >>$log 2>&1
+done 5<$here/preinst
 
-(dpkg --configure -a --force-unsafe-io 2>&1 && echo ok >$here/done) | while read -r line; do
-    echo "$line" >&3
+(dpkg --configure -a --force-confold <&4 2>&1 && : >$here/done) | while read -r line; do
+    echo "$line" >&6
     case $line in
         "Setting up "*)
             count=$((count + 1))
-            set -- $line
-            echo "Setting up $count/$total $3"
+            line=${line#Setting up }
+            echo "Setting up $count/$total ${line%% *}"
             ;;
     esac
-done 3>>$log
+done 6>>$log
 
 if [ ! -e $here/done ]; then
     echo "Tearless: some packages could not be set up; the next boot tries again. The end of $log:"
@@ -39,13 +73,11 @@ if [ ! -e $here/done ]; then
     exec /usr/lib/systemd/systemd
 fi
 
-rm -f /usr/sbin/policy-rc.d
-ln -sf ../lib/systemd/systemd /usr/sbin/init
+[ ! -e /etc/ssl/certs/ca-certificates.crt ] || openssl rehash /etc/ssl/certs >>$log 2>&1
 [ -s /etc/machine-id ] || systemd-machine-id-setup >>$log 2>&1
+ln -sf ../lib/systemd/systemd /usr/sbin/init
 touch /etc/.updated /var/.updated
-rm -rf $here
+rm -rf $here /run/questions /run/answers
 sync
 echo "Tearless: first boot done"
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
-unset DEBIAN_FRONTEND DEBCONF_NONINTERACTIVE_SEEN LC_ALL
-exec /usr/sbin/init
+exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin TERM="$TERM" /usr/sbin/init 3>&- 4>&-

@@ -29,6 +29,17 @@ ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - ${TERM}
 ";
 
+/// RSA and ECDSA keys are for clients of the last decade, and making an RSA key takes a software CPU minutes.
+const SSHD: &str = "\
+# Delete this file, run ssh-keygen -A and restart ssh to have keys of all kinds.
+HostKey /etc/ssh/ssh_host_ed25519_key
+";
+
+/// Programs that do nothing while packages are configured. Units are enabled by the host, no service may start yet, links
+/// for run levels mean nothing to systemd, and the hardware database describes devices that no virtual machine has.
+const SHORTCUTS: [&str; 5] =
+    ["deb-systemd-helper", "deb-systemd-invoke", "invoke-rc.d", "systemd-hwdb", "update-rc.d"];
+
 /// Writes the files.
 pub(super) fn write(
     tree: &mut Tree,
@@ -53,6 +64,7 @@ pub(super) fn write(
     // No check at boot: the journal makes the file system whole, and fsck costs seconds of a software CPU.
     text(tree, "etc/fstab", &format!("LABEL={LABEL}\t/\text4\trw,relatime\t0\t0\n"))?;
     text(tree, "etc/systemd/network/80-wired.network", NETWORK)?;
+    text(tree, "etc/ssh/sshd_config.d/10-tearless.conf", SSHD)?;
     text(tree, "etc/systemd/system/serial-getty@.service.d/autologin.conf", AUTOLOGIN)?;
     text(tree, "etc/apt/sources.list.d/debian.sources", &apt_sources(tree, sources))?;
     text(tree, "etc/default/locale", "LANG=C.UTF-8\n")?;
@@ -72,11 +84,9 @@ pub(super) fn write(
         tree.set_meta(path, |meta| meta.mode = mode)?;
     }
     tree.write("usr/lib/tearless/first-boot", FIRST_BOOT.as_bytes(), Meta::root(0o755, time))?;
-    tree.write(
-        "usr/sbin/policy-rc.d",
-        b"#!/bin/sh\n# No service starts while packages are configured.\nexit 101\n",
-        Meta::root(0o755, time),
-    )?;
+    for name in SHORTCUTS {
+        tree.symlink(&format!("usr/lib/tearless/shortcuts/{name}"), "/usr/bin/true", time)?;
+    }
     tree.symlink("usr/sbin/init", "../lib/tearless/first-boot", time)
 }
 
