@@ -109,6 +109,14 @@ pub(crate) fn decode_in_place(cpu: &mut Cpu, op: *const Op) {
     }
 }
 
+/// Stands in for the successor of an op that is run alone: hands itself back.
+///
+/// # Safety
+/// See [`Handler`].
+unsafe fn halt(_: &mut Cpu, op: *const Op) -> *const Op {
+    op
+}
+
 /// The sentinel: goes on in the next page.
 ///
 /// # Safety
@@ -142,6 +150,8 @@ impl Hasher for PageHasher {
 #[derive(Default)]
 pub(crate) struct CodeCache {
     pages: HashMap<u64, *mut CodePage, BuildHasherDefault<PageHasher>>,
+    /// How often all pages were dropped.
+    cleared: u64,
     /// Grows with every invalidation of everything; pages of older epochs are validated when they are next looked up.
     epoch: u64,
 }
@@ -163,6 +173,7 @@ impl CodeCache {
 
     /// Drops all pages. No op of them may be run or compared any more.
     pub fn clear(&mut self) {
+        self.cleared += 1;
         for (_, page) in self.pages.drain() {
             // SAFETY: each came from Box::into_raw in `page` and is dropped once.
             drop(unsafe { Box::from_raw(page) });
@@ -198,6 +209,32 @@ impl CodeCache {
 }
 
 impl Cpu {
+    /// Runs `op`, an element of the current page, without the ops that follow it: what comes next, or null as from any
+    /// handler.
+    pub fn run_op_alone(&mut self, op: *const Op) -> *const Op {
+        decode_in_place(self, op);
+        let cleared = self.code.cleared;
+        let page = self.page_ops.cast::<CodePage>().cast_mut();
+        let successor = (self.pc_of(op) - self.pc_page) as usize / 4 + 1;
+        // SAFETY: as in `decode_in_place`; an op that is not the sentinel has a successor.
+        let (run, was_decoded) = unsafe {
+            let was_decoded = successor < OPS && (*page).is_decoded(successor);
+            (std::mem::replace(&mut (*page).ops[successor].run, halt), was_decoded)
+        };
+        // SAFETY: `op` is an element of the current page and not its sentinel.
+        let next = unsafe { ((*op).run)(self, op) };
+        if self.code.cleared == cleared {
+            // SAFETY: no page was dropped meanwhile, so this one still exists.
+            unsafe {
+                // An invalidation may have reset the successor, and then it stays as that left it.
+                if !was_decoded || (*page).is_decoded(successor) {
+                    (*page).ops[successor].run = run;
+                }
+            }
+        }
+        next
+    }
+
     /// Goes on at `target`: the op to run next, or null when the run loop has to look around.
     #[inline(always)]
     pub fn go(&mut self, target: u64) -> *const Op {
@@ -225,7 +262,7 @@ impl Cpu {
     fn find_op_slow(&mut self, target: u64) -> *const Op {
         let target = self.regime.branch_address(target);
         self.pc = target;
-        if target % 4 != 0 {
+        if !target.is_multiple_of(4) {
             self.raise(Exception::PcAlignment { far: target });
             return std::ptr::null();
         }

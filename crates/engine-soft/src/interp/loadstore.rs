@@ -189,6 +189,15 @@ fn address<A: Address>(cpu: &mut Cpu, o: Operands, simd: bool) -> Result<u64, Tr
     Ok(A::of(cpu, o))
 }
 
+/// As [`address`], or `None` when one of the checks fails.
+#[inline(always)]
+fn quick_address<A: Address>(cpu: &Cpu, o: Operands, simd: bool) -> Option<u64> {
+    if simd && !cpu.fp_enabled || A::SP && !cpu.sp_is_aligned() {
+        return None;
+    }
+    Some(A::of(cpu, o))
+}
+
 /// LDR and siblings.
 pub(super) fn load<L: Load, A: Address>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     let va = address::<A>(cpu, o, L::SIMD)?;
@@ -198,12 +207,31 @@ pub(super) fn load<L: Load, A: Address>(cpu: &mut Cpu, o: Operands) -> Result<()
     Ok(())
 }
 
+/// The fast path of [`load`].
+pub(super) fn quick_load<L: Load, A: Address>(cpu: &mut Cpu, o: Operands) -> bool {
+    let Some(va) = quick_address::<A>(cpu, o, L::SIMD) else { return false };
+    let Some(value) = cpu.load_hit(va) else { return false };
+    A::write_back(cpu, o, va);
+    L::put(value, cpu, o.d);
+    true
+}
+
 /// STR and siblings.
 pub(super) fn store<S: Store, A: Address>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     let va = address::<A>(cpu, o, S::SIMD)?;
     cpu.store(va, S::get(cpu, o.d))?;
     A::write_back(cpu, o, va);
     Ok(())
+}
+
+/// The fast path of [`store`].
+pub(super) fn quick_store<S: Store, A: Address>(cpu: &mut Cpu, o: Operands) -> bool {
+    let Some(va) = quick_address::<A>(cpu, o, S::SIMD) else { return false };
+    let done = cpu.store_hit(va, S::get(cpu, o.d));
+    if done {
+        A::write_back(cpu, o, va);
+    }
+    done
 }
 
 /// LDP, LDPSW; the second register is `m`.
@@ -216,12 +244,32 @@ pub(super) fn load_pair<L: Load, A: Address>(cpu: &mut Cpu, o: Operands) -> Resu
     Ok(())
 }
 
+/// The fast path of [`load_pair`].
+pub(super) fn quick_load_pair<L: Load, A: Address>(cpu: &mut Cpu, o: Operands) -> bool {
+    let Some(va) = quick_address::<A>(cpu, o, L::SIMD) else { return false };
+    let Some((first, second)) = cpu.load_pair_hit(va) else { return false };
+    A::write_back(cpu, o, va);
+    L::put(first, cpu, o.d);
+    L::put(second, cpu, o.m);
+    true
+}
+
 /// STP; the second register is `m`.
 pub(super) fn store_pair<S: Store, A: Address>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     let va = address::<A>(cpu, o, S::SIMD)?;
     cpu.store_pair(va, (S::get(cpu, o.d), S::get(cpu, o.m)))?;
     A::write_back(cpu, o, va);
     Ok(())
+}
+
+/// The fast path of [`store_pair`].
+pub(super) fn quick_store_pair<S: Store, A: Address>(cpu: &mut Cpu, o: Operands) -> bool {
+    let Some(va) = quick_address::<A>(cpu, o, S::SIMD) else { return false };
+    let done = cpu.store_pair_hit(va, (S::get(cpu, o.d), S::get(cpu, o.m)));
+    if done {
+        A::write_back(cpu, o, va);
+    }
+    done
 }
 
 /// Checks the stack pointer when register `n` is it.

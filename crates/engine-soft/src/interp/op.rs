@@ -3,6 +3,10 @@
 //! The semantics of an instruction is a safe function over [`Cpu`] and [`Operands`]. The wrappers below turn such a
 //! function into a [`Handler`], which also says what runs next: the following op, another op of the same page, or
 //! nothing (null), upon which the run loop looks at [`Cpu::stop`]. All pointer arithmetic on ops is in this file.
+//!
+//! Straight-line code does not even return: an op that falls through calls its successor. The optimiser makes a jump of
+//! that, and where it did not, the chain would still end with the page, after at most 1024 small frames. Taken branches
+//! return, so that no loop grows the stack.
 
 use crate::cpu::{Cpu, Stop, Trap};
 
@@ -51,6 +55,16 @@ fn item<F: Copy>() -> F {
     unsafe { std::mem::zeroed() }
 }
 
+/// Goes on with `op`, the one after an op that has completed.
+///
+/// # Safety
+/// As [`Handler`], but `op` may be the sentinel.
+#[inline(always)]
+unsafe fn chain(cpu: &mut Cpu, op: *const Op) -> *const Op {
+    // SAFETY: by the contract; the sentinel is a valid op of its own handler.
+    unsafe { ((*op).run)(cpu, op) }
+}
+
 /// An instruction that always completes and falls through.
 pub(crate) fn simple<F: Fn(&mut Cpu, Operands) + Copy>(_: F) -> Handler {
     /// # Safety
@@ -59,7 +73,8 @@ pub(crate) fn simple<F: Fn(&mut Cpu, Operands) + Copy>(_: F) -> Handler {
         // SAFETY: the op is valid by the contract of Handler, and an op that is not the sentinel has a successor.
         let (o, next) = unsafe { ((*op).o, op.add(1)) };
         item::<F>()(cpu, o);
-        next
+        // SAFETY: `next` is the successor.
+        unsafe { chain(cpu, next) }
     }
     run::<F>
 }
@@ -80,7 +95,8 @@ unsafe fn run_fallible<F: Fn(&mut Cpu, Operands) -> Result<(), Trap> + Copy>(
     // SAFETY: as in `simple`.
     let (o, next) = unsafe { ((*op).o, op.add(1)) };
     match item::<F>()(cpu, o) {
-        Ok(()) => next,
+        // SAFETY: `next` is the successor.
+        Ok(()) => unsafe { chain(cpu, next) },
         Err(Trap) => {
             cpu.leave(op, 0);
             cpu.pc = cpu.pc_of(op);
@@ -106,7 +122,8 @@ where
         // SAFETY: as in `simple`.
         let (o, next) = unsafe { ((*op).o, op.add(1)) };
         if item::<Q>()(cpu, o) {
-            return next;
+            // SAFETY: `next` is the successor.
+            return unsafe { chain(cpu, next) };
         }
         // SAFETY: the contract is the same.
         unsafe { run_fallible::<F>(cpu, op) }
@@ -124,7 +141,7 @@ pub(crate) fn branch_near<F: Fn(&mut Cpu, Operands) -> bool + Copy>(_: F) -> Han
         let o = unsafe { (*op).o };
         if !item::<F>()(cpu, o) {
             // SAFETY: as in `simple`.
-            return unsafe { op.add(1) };
+            return unsafe { chain(cpu, op.add(1)) };
         }
         let delta = o.imm as i32 as isize;
         // SAFETY: the lowering makes near branches only for targets within the page's array.
@@ -155,7 +172,8 @@ pub(crate) fn branch<F: Fn(&mut Cpu, Operands) -> Option<u64> + Copy>(_: F) -> H
                 cpu.leave(op, 1);
                 cpu.go(target)
             }
-            None => next,
+            // SAFETY: `next` is the successor.
+            None => unsafe { chain(cpu, next) },
         }
     }
     run::<F>

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use tearless_arm64::pstate;
 use tearless_engine::TimerLines;
 
-use super::{cache::decode_in_place, op::Op};
+use super::op::Op;
 use crate::cpu::{Cpu, Exception, Stop, shared::attention};
 
 /// Why the vCPU leaves guest code.
@@ -62,11 +62,9 @@ impl Cpu {
 
     /// Runs the instruction of `op` alone.
     pub fn run_one(&mut self, op: *const Op) {
-        decode_in_place(self, op);
         self.replay.rewind();
         let stepping = self.is_stepping();
-        // SAFETY: as in `run_ops`.
-        let next = unsafe { ((*op).run)(self, op) };
+        let next = self.run_op_alone(op);
         if !next.is_null() {
             self.leave(next, 0);
             self.pc = self.pc_of(next);

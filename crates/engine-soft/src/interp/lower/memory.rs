@@ -10,7 +10,7 @@ use crate::{
             Zero,
         },
         mops,
-        op::{Handler, Op, Operands, fallible, repeating},
+        op::{Handler, Op, Operands, fallible, quick, repeating},
     },
 };
 
@@ -129,12 +129,20 @@ fn transfer(access: Access, rt: Reg) -> u8 {
 
 /// The handler of a load or store of one register.
 fn single<A: Address>(access: Access) -> Handler {
-    by_access!(access, L => fallible(loadstore::load::<L, A>), S => fallible(loadstore::store::<S, A>))
+    by_access!(
+        access,
+        L => quick(loadstore::quick_load::<L, A>, loadstore::load::<L, A>),
+        S => quick(loadstore::quick_store::<S, A>, loadstore::store::<S, A>)
+    )
 }
 
 /// The handler of a load or store of two registers.
 fn pair<A: Address>(access: Access) -> Handler {
-    by_access!(access, L => fallible(loadstore::load_pair::<L, A>), S => fallible(loadstore::store_pair::<S, A>))
+    by_access!(
+        access,
+        L => quick(loadstore::quick_load_pair::<L, A>, loadstore::load_pair::<L, A>),
+        S => quick(loadstore::quick_store_pair::<S, A>, loadstore::store_pair::<S, A>)
+    )
 }
 
 /// LDR (literal); `imm` is the literal's offset in the page.
