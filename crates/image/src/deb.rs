@@ -204,8 +204,18 @@ pub(crate) mod tests {
 
     /// Builds a package from entries of its data archive and a control file.
     pub(crate) fn build(control: &str, fill: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
+        build_with(&[("./control", control)], fill)
+    }
+
+    /// Builds a package with several files in its control archive.
+    pub(crate) fn build_with(
+        control: &[(&str, &str)],
+        fill: impl FnOnce(&mut tar::Builder<Vec<u8>>),
+    ) -> Vec<u8> {
         let mut control_tar = tar::Builder::new(Vec::new());
-        append(&mut control_tar, "./control", control.as_bytes());
+        for (name, text) in control {
+            append(&mut control_tar, name, text.as_bytes());
+        }
         let mut data_tar = tar::Builder::new(Vec::new());
         fill(&mut data_tar);
         let mut deb = AR_MAGIC.to_vec();

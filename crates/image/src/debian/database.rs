@@ -256,3 +256,6 @@ fn digest_conffiles(tree: &mut Tree, conffiles: &str) -> Result<String> {
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests;

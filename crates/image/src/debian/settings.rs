@@ -35,6 +35,9 @@ const SSHD: &str = "\
 HostKey /etc/ssh/ssh_host_ed25519_key
 ";
 
+/// Answers that packages compute in scripts that run before the questions; here those do not run.
+const ANSWERS: [(&str, &str); 2] = [("tzdata/Areas", "Etc"), ("tzdata/Zones/Etc", "UTC")];
+
 /// Programs that do nothing while packages are configured. Units are enabled by the host, no service may start yet, links
 /// for run levels mean nothing to systemd, and the hardware database describes devices that no virtual machine has.
 const SHORTCUTS: [&str; 5] =
@@ -84,6 +87,9 @@ pub(super) fn write(
         tree.set_meta(path, |meta| meta.mode = mode)?;
     }
     tree.write("usr/lib/tearless/first-boot", FIRST_BOOT.as_bytes(), Meta::root(0o755, time))?;
+    for (question, answer) in ANSWERS {
+        text(tree, &format!("usr/lib/tearless/answers/{question}"), &format!("{answer}\n"))?;
+    }
     for name in SHORTCUTS {
         tree.symlink(&format!("usr/lib/tearless/shortcuts/{name}"), "/usr/bin/true", time)?;
     }
