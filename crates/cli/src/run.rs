@@ -31,21 +31,19 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
              attach a disk image with --disk instead, or pass data through `tearless run -- CMD` and a pipe"
         );
     }
-    let prepared = match (&args.name, &args.kernel) {
+    let mut prepared = match (&args.name, &args.kernel) {
         (Some(name), _) => prepare_bundle(name, &args)?,
         (None, Some(path)) => prepare_kernel(path.clone(), &args)?,
         (None, None) => prepare_quick(&args)?,
     };
     if args.print_plan {
-        let hardware = &prepared.hardware;
-        print!("{}", Plan::new(hardware.vcpus, hardware.memory, hardware.disks.len())?);
+        print!("{}", prepared.plan()?);
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(path) = &args.dump_dtb {
-        let hardware = &prepared.hardware;
-        let plan = Plan::new(hardware.vcpus, hardware.memory, hardware.disks.len())?;
+        let plan = prepared.plan()?;
         let blob = {
-            let Payload { kernel, initrd, cmdline } = &hardware.payload;
+            let Payload { kernel, initrd, cmdline } = &prepared.hardware.payload;
             device_tree(&plan, kernel, initrd.len() as u64, cmdline)?
         };
         std::fs::write(path, blob).with_context(|| format!("cannot write {}", path.display()))?;
@@ -62,6 +60,15 @@ struct Prepared {
     session: Box<dyn Session>,
     events: Events,
     bundle: Option<store::Opened>,
+}
+
+impl Prepared {
+    /// The plan of the machine.
+    fn plan(&mut self) -> Result<Plan> {
+        let streams = !self.session.connect().streams.is_empty();
+        let hardware = &self.hardware;
+        Ok(Plan::new(hardware.vcpus, hardware.memory, hardware.disks.len(), streams)?)
+    }
 }
 
 fn prepare_quick(args: &RunArgs) -> Result<Prepared> {

@@ -67,7 +67,7 @@ impl Events {
         thread::spawn(move || {
             let handle = events.0.handle.lock().unwrap_or_else(PoisonError::into_inner).clone();
             // As long as our reader takes; a signal ends the VM in the meantime.
-            while handle.as_ref().is_some_and(|h| !h.console().drain(DRAIN_STEP)) {}
+            while handle.as_ref().is_some_and(|h| !h.drain(DRAIN_STEP)) {}
             events.end(Cause::Finished);
         });
     }
@@ -86,7 +86,7 @@ impl Events {
     fn resize(&self) {
         let handle = self.0.handle.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let (Some(handle), Some((cols, rows))) = (handle, terminal::size()) {
-            handle.console().resize(cols, rows);
+            handle.resize(cols, rows);
         }
     }
 }
@@ -155,7 +155,7 @@ fn stream_sink(mut stream: impl Write + Send + 'static, events: Events) -> Box<d
     })
 }
 
-/// The console itself, the first port.
+/// The console itself.
 fn console_port(sink: Box<dyn CharSink>) -> ConsolePort {
     ConsolePort { name: String::new(), is_console: true, sink, on_guest_open: None }
 }

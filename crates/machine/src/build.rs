@@ -3,6 +3,7 @@
 use std::{
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 use tearless_boot::{
@@ -23,7 +24,7 @@ use tearless_storage::Disk;
 use tearless_virtio::{
     VirtioDevice, VirtioPci,
     blk::{Blk, BlkOptions},
-    console::{Console, ConsolePort},
+    console::{Console, ConsolePort, Port},
     rng::Rng,
 };
 
@@ -50,8 +51,10 @@ pub struct Spec {
     pub disks: Vec<Arc<dyn Disk>>,
     /// Where the UART's output goes.
     pub uart: Box<dyn CharSink>,
-    /// The ports of the virtio console; the first is the console itself.
-    pub ports: Vec<ConsolePort>,
+    /// The virtio console.
+    pub console: ConsolePort,
+    /// Named streams of the guest, apart from its console; may be empty.
+    pub streams: Vec<ConsolePort>,
 }
 
 /// Reaches into a machine while it runs. Clones share.
@@ -60,7 +63,29 @@ pub struct Handle {
     shared: Arc<Shared>,
     uart: Arc<Pl011>,
     gpio: Arc<Pl061>,
+    serial: Serial,
+}
+
+/// The virtio consoles.
+#[derive(Clone)]
+struct Serial {
     console: Arc<Console>,
+    /// The console's only port.
+    terminal: Arc<Port>,
+    streams: Option<Arc<Console>>,
+}
+
+impl Serial {
+    fn new(console: ConsolePort, streams: Vec<ConsolePort>) -> Result<Self, Error> {
+        let device = |ports| Console::new(ports).map_err(|e| Error::Board(e.to_string()));
+        if !console.is_console {
+            return Err(Error::Board(format!("port {:?} is a stream, not a console", console.name)));
+        }
+        let console = device(vec![console])?;
+        let terminal = console.port(0).ok_or_else(|| Error::Board("the console has no port".to_owned()))?;
+        let streams = if streams.is_empty() { None } else { Some(device(streams)?) };
+        Ok(Self { console, terminal, streams })
+    }
 }
 
 impl Handle {
@@ -82,9 +107,30 @@ impl Handle {
         Arc::clone(&self.uart) as _
     }
 
-    /// The virtio console with its ports.
-    pub fn console(&self) -> &Arc<Console> {
-        &self.console
+    /// The host's side of the virtio console.
+    pub fn console(&self) -> Arc<Port> {
+        Arc::clone(&self.serial.terminal)
+    }
+
+    /// The host's side of the stream called `name`.
+    pub fn stream(&self, name: &str) -> Option<Arc<Port>> {
+        self.serial.streams.as_ref()?.port_named(name)
+    }
+
+    /// Tells the guest the size of its console, in characters.
+    pub fn resize(&self, cols: u16, rows: u16) {
+        self.serial.console.resize(cols, rows);
+    }
+
+    /// Waits until the host has all that the guest has written to the console and the streams so far, at most for
+    /// `limit`. Returns whether that came true.
+    pub fn drain(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let devices = [Some(&self.serial.console), self.serial.streams.as_ref()];
+        devices
+            .into_iter()
+            .flatten()
+            .all(|device| device.drain(deadline.saturating_duration_since(Instant::now())))
     }
 }
 
@@ -101,7 +147,7 @@ impl<V: Vm> Machine<V> {
     /// # Errors
     /// When the parts do not fit or the host lacks a resource.
     pub fn build(vm: V, spec: Spec) -> Result<Self, Error> {
-        let plan = Plan::new(spec.vcpus, spec.memory, spec.disks.len())?;
+        let plan = Plan::new(spec.vcpus, spec.memory, spec.disks.len(), !spec.streams.is_empty())?;
         let memory = GuestMemory::new(std::slice::from_ref(&plan.ram))?;
         vm.map(&Region { range: plan.ram.clone(), memory: memory.clone(), writable: true })?;
         let placement = load(&plan, &memory, &spec)?;
@@ -119,12 +165,13 @@ impl<V: Vm> Machine<V> {
         let mut board = Board { bus: MmioBus::default(), gic: Arc::clone(&gic), memory };
         board.add_gic(&plan)?;
         let (uart, gpio) = board.add_platform_devices(spec.uart)?;
-        let console = board.add_pcie(&plan, spec.ports, &spec.disks)?;
+        let serial = Serial::new(spec.console, spec.streams)?;
+        board.add_pcie(&plan, &serial, &spec.disks)?;
 
         let boot = Entry { pc: placement.entry.0, context: placement.dtb.start.0 };
         let power = Power::new(plan.vcpus, boot);
         let shared = Arc::new(Shared { bus: board.bus, gic, power, bells });
-        Ok(Self { vm, plan, handle: Handle { shared, uart, gpio, console } })
+        Ok(Self { vm, plan, handle: Handle { shared, uart, gpio, serial } })
     }
 
     /// The way to reach into the machine.
@@ -228,12 +275,7 @@ impl Board {
         Ok((uart, gpio))
     }
 
-    fn add_pcie(
-        &mut self,
-        plan: &Plan,
-        ports: Vec<ConsolePort>,
-        disks: &[Arc<dyn Disk>],
-    ) -> Result<Arc<Console>, Error> {
+    fn add_pcie(&mut self, plan: &Plan, serial: &Serial, disks: &[Arc<dyn Disk>]) -> Result<(), Error> {
         let host = PciHost::new(PciHostConfig {
             mem32: board::PCIE_MEM32,
             mem64: board::PCIE_MEM64,
@@ -241,10 +283,13 @@ impl Board {
             intx: board::PCIE_INTX.map(|intid| self.line(intid)),
             msi: Arc::clone(&self.gic) as Arc<dyn MsiSink>,
         });
-        let console = Console::new(ports).map_err(|e| Error::Board(e.to_string()))?;
         for slot in &plan.slots {
             let device: Arc<dyn VirtioDevice> = match slot.kind {
-                SlotKind::Console => Arc::clone(&console) as _,
+                SlotKind::Console => Arc::clone(&serial.console) as _,
+                SlotKind::Streams => match &serial.streams {
+                    Some(streams) => Arc::clone(streams) as _,
+                    None => return Err(Error::Board("no streams".to_owned())),
+                },
                 SlotKind::Rng => Rng::new(),
                 SlotKind::Block(index) => {
                     let disk = disks.get(index).ok_or_else(|| Error::Board(format!("no disk {index}")))?;
@@ -257,7 +302,6 @@ impl Board {
         }
         self.insert("PCIe 32-bit window", board::PCIE_MEM32, host.window32())?;
         self.insert("PCIe configuration space", board::PCIE_ECAM, host.ecam())?;
-        self.insert("PCIe 64-bit window", board::PCIE_MEM64, host.window64())?;
-        Ok(console)
+        self.insert("PCIe 64-bit window", board::PCIE_MEM64, host.window64())
     }
 }

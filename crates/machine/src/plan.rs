@@ -12,13 +12,20 @@ use crate::{Error, board};
 /// What stands in a PCIe slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotKind {
-    /// virtio console with all its ports.
+    /// virtio console: one terminal.
     Console,
+    /// virtio console device with the named streams.
+    Streams,
     /// virtio entropy source.
     Rng,
     /// virtio block device; the index of the disk.
     Block(usize),
 }
+
+/// The streams stand in the last slot, so that a disk's slot does not depend on whether there are any.
+const STREAMS_SLOT: u8 = 31;
+/// The console, the entropy source and the streams have slots of their own.
+const MAX_DISKS: usize = 28;
 
 /// One PCIe slot of bus 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +50,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Resolves a machine with `vcpus` vCPUs, `memory` bytes of RAM and `disks` disks.
+    /// Resolves a machine with `vcpus` vCPUs, `memory` bytes of RAM and `disks` disks, and with or without named
+    /// streams.
     ///
     /// # Errors
     /// When the board has no room for that many.
-    pub fn new(vcpus: u32, memory: u64, disks: usize) -> Result<Self, Error> {
+    pub fn new(vcpus: u32, memory: u64, disks: usize, streams: bool) -> Result<Self, Error> {
         if vcpus == 0 || vcpus > board::MAX_VCPUS {
             return Err(Error::Board(format!(
                 "{vcpus} vCPUs do not fit: the board takes 1 to {}",
@@ -60,14 +68,20 @@ impl Plan {
                 board::RAM_MAX >> 30
             )));
         }
-        let kinds = [SlotKind::Console, SlotKind::Rng].into_iter().chain((0..disks).map(SlotKind::Block));
-        let slots: Vec<_> = (1..32).zip(kinds).map(|(number, kind)| Slot { number, kind }).collect();
-        if slots.len() < disks + 2 {
-            return Err(Error::Board(format!("{disks} disks do not fit: the board takes up to 29")));
+        if disks > MAX_DISKS {
+            return Err(Error::Board(format!("{disks} disks do not fit: the board takes up to {MAX_DISKS}")));
         }
+        let kinds = [SlotKind::Console, SlotKind::Rng].into_iter().chain((0..disks).map(SlotKind::Block));
+        let last = streams.then_some((STREAMS_SLOT, SlotKind::Streams));
+        let slots = (1..STREAMS_SLOT).zip(kinds).chain(last).map(|(number, kind)| Slot { number, kind });
         let redistributors =
             board::GICR.start..board::GICR.start + u64::from(vcpus) * board::REDISTRIBUTOR_SIZE;
-        Ok(Self { vcpus, ram: board::RAM_BASE..board::RAM_BASE + memory, redistributors, slots })
+        Ok(Self {
+            vcpus,
+            ram: board::RAM_BASE..board::RAM_BASE + memory,
+            redistributors,
+            slots: slots.collect(),
+        })
     }
 }
 
@@ -101,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_map_is_stable() {
-        let plan = Plan::new(2, 1 << 30, 1).unwrap();
+        let plan = Plan::new(2, 1 << 30, 1, true).unwrap();
         assert_eq!(
             plan.to_string(),
             "\
@@ -119,17 +133,28 @@ mod tests {
 00:01.0  virtio Console
 00:02.0  virtio Rng
 00:03.0  virtio Block(0)
+00:1f.0  virtio Streams
 "
         );
     }
 
     #[test]
     fn refuses_what_the_board_cannot_take() {
-        assert!(Plan::new(0, 1 << 30, 0).is_err());
-        assert!(Plan::new(board::MAX_VCPUS, 1 << 30, 29).is_ok());
-        assert!(Plan::new(board::MAX_VCPUS + 1, 1 << 30, 0).is_err());
-        assert!(Plan::new(1, board::RAM_MAX + 0x1000, 0).is_err());
-        assert!(Plan::new(1, 0x1001, 0).is_err());
-        assert!(Plan::new(1, 1 << 30, 30).is_err());
+        assert!(Plan::new(0, 1 << 30, 0, false).is_err());
+        assert!(Plan::new(board::MAX_VCPUS, 1 << 30, 28, true).is_ok());
+        assert!(Plan::new(board::MAX_VCPUS + 1, 1 << 30, 0, false).is_err());
+        assert!(Plan::new(1, board::RAM_MAX + 0x1000, 0, false).is_err());
+        assert!(Plan::new(1, 0x1001, 0, false).is_err());
+        assert!(Plan::new(1, 1 << 30, 29, false).is_err());
+    }
+
+    #[test]
+    fn streams_move_nothing() {
+        let without = Plan::new(1, 1 << 30, 28, false).unwrap().slots;
+        let with = Plan::new(1, 1 << 30, 28, true).unwrap().slots;
+        assert_eq!(
+            with.strip_prefix(without.as_slice()),
+            Some(&[Slot { number: 31, kind: SlotKind::Streams }][..])
+        );
     }
 }

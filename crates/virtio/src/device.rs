@@ -56,6 +56,11 @@ pub trait VirtioDevice: Send + Sync {
     /// The feature bits of its type.
     fn features(&self) -> u64;
 
+    /// The feature bits that a driver must accept (section 2.2.2); `FEATURES_OK` does not stick without them.
+    fn required_features(&self) -> u64 {
+        0
+    }
+
     /// Its queues, in the order of their numbers; always the same.
     fn queues(&self) -> &[Arc<VirtQueue>];
 

@@ -1,13 +1,11 @@
 use std::{path::PathBuf, sync::Arc};
 
 use tearless_boot::kernel::KernelImage;
-use tearless_bus::CharSink;
 use tearless_config::{EngineChoice, SyncMode};
 use tearless_machine::Spec;
 use tearless_storage::{Disk, RawDisk, RawOptions, Sync};
-use tearless_virtio::console::ConsolePort;
 
-use crate::Error;
+use crate::{Error, HostSide};
 
 /// A disk of the machine.
 #[derive(Clone, Debug)]
@@ -65,7 +63,7 @@ impl Hardware {
     ///
     /// # Errors
     /// When a disk cannot be opened.
-    pub fn spec(&self, uart: Box<dyn CharSink>, ports: Vec<ConsolePort>) -> Result<Spec, Error> {
+    pub fn spec(&self, host: HostSide) -> Result<Spec, Error> {
         let disks = self.disks.iter().map(|disk| Ok(Arc::new(disk.open()?) as Arc<dyn Disk>));
         Ok(Spec {
             vcpus: self.vcpus,
@@ -74,8 +72,9 @@ impl Hardware {
             initrd: self.payload.initrd.clone(),
             cmdline: self.payload.cmdline.clone(),
             disks: disks.collect::<Result<_, Error>>()?,
-            uart,
-            ports,
+            uart: host.uart,
+            console: host.console,
+            streams: host.streams,
         })
     }
 }

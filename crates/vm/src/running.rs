@@ -17,8 +17,10 @@ use crate::{Error, Hardware, engines};
 pub struct HostSide {
     /// Where the UART's output goes.
     pub uart: Box<dyn CharSink>,
-    /// The ports of the virtio console; the first is the console itself.
-    pub ports: Vec<ConsolePort>,
+    /// The virtio console.
+    pub console: ConsolePort,
+    /// Streams that the guest finds by name, apart from its console.
+    pub streams: Vec<ConsolePort>,
 }
 
 /// Who looks at the VM. A reset of the guest starts a new machine, so each method may be called several times.
@@ -110,8 +112,7 @@ fn run(
     plug: &Plug,
 ) -> Result<Outcome, Error> {
     loop {
-        let HostSide { uart, ports } = frontend.connect();
-        let spec = hardware.spec(uart, ports)?;
+        let spec = hardware.spec(frontend.connect())?;
         let outcome = match engine {
             EngineChoice::Soft => run_machine(
                 SoftVm::new().map_err(tearless_machine::Error::from)?,

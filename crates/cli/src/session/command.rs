@@ -28,8 +28,8 @@ impl Frontend for CommandSession {
     fn connect(&mut self) -> HostSide {
         HostSide {
             uart: self.console_tail.sink(),
-            ports: vec![
-                console_port(self.console_tail.sink()),
+            console: console_port(self.console_tail.sink()),
+            streams: vec![
                 stream_port(STDIN, Box::new(|_: &[u8]| {})),
                 stream_port("tearless.stdout", stream_sink(io::stdout(), self.events.clone())),
                 stream_port("tearless.stderr", stream_sink(io::stderr(), self.events.clone())),
@@ -40,7 +40,7 @@ impl Frontend for CommandSession {
 
     fn started(&mut self, handle: &Handle) {
         self.events.set_handle(handle);
-        let Some(port) = handle.console().port_named(STDIN) else { return };
+        let Some(port) = handle.stream(STDIN) else { return };
         // Detached: it sits in a read that only the process' end interrupts.
         thread::spawn(move || {
             let typist = Typist::new(port.clone());

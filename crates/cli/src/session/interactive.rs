@@ -76,15 +76,15 @@ impl InteractiveSession {
 impl Frontend for InteractiveSession {
     fn connect(&mut self) -> HostSide {
         let stdout = || stream_sink(io::stdout(), self.events.clone());
-        let mut ports = vec![console_port(stdout())];
-        if let End::Command(status) = &self.end {
-            ports.push(status.port(&self.events));
-        }
+        let streams = match &self.end {
+            End::Command(status) => vec![status.port(&self.events)],
+            End::PowerOff { .. } => Vec::new(),
+        };
         let uart = match self.primary {
             Primary::Uart => stdout(),
             Primary::Virtio => self.uart_tail.sink(),
         };
-        HostSide { uart, ports }
+        HostSide { uart, console: console_port(stdout()), streams }
     }
 
     fn started(&mut self, handle: &Handle) {
@@ -94,12 +94,11 @@ impl Frontend for InteractiveSession {
                 Err(error) => tracing::warn!(%error, "cannot switch the terminal to raw mode"),
             }
         }
-        let input = match self.primary {
-            Primary::Uart => Some(handle.uart()),
-            Primary::Virtio => handle.console().port(0).map(|port| port as Arc<dyn CharInput>),
+        let input: Arc<dyn CharInput> = match self.primary {
+            Primary::Uart => handle.uart(),
+            Primary::Virtio => handle.console(),
         };
-        *self.keyboard.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            input.map(|input| Arc::new(Typist::new(input)));
+        *self.keyboard.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Typist::new(input)));
         self.keyboard.1.notify_all();
         self.events.set_handle(handle);
         self.start_reader();

@@ -1,4 +1,4 @@
-//! The exit status of a command in the guest, reported on a port of the virtio console.
+//! The exit status of a command in the guest, reported on a stream.
 
 use std::{
     process::ExitCode,

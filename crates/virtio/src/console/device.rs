@@ -43,9 +43,6 @@ pub enum ConsoleError {
     /// No port or too many.
     #[error("a console device has 1 to 31 ports, not {0}")]
     Count(usize),
-    /// Port 0 must be a console: it is all that a driver without multiport support sees.
-    #[error("the first port of a console device must be a console")]
-    NoConsole,
     /// Guests make a file name of it.
     #[error("{0:?} is no port name: use 1 to 64 letters, digits, dots, dashes and underscores")]
     Name(String),
@@ -58,18 +55,20 @@ pub enum ConsoleError {
 pub struct Console {
     hub: Arc<Hub>,
     queues: Vec<Arc<VirtQueue>>,
+    features: u64,
     /// How many threads run: none before the first activation, then one per port and one for the service.
     threads: Mutex<usize>,
     interrupt: Mutex<Option<Arc<dyn Interrupt>>>,
 }
 
 impl Console {
-    /// A console device with `ports`, the first of which is a console.
+    /// A console device with `ports`: a lone console, or several ports that the guest tells apart by name.
     ///
     /// # Errors
     /// [`ConsoleError`] when these cannot be ports of one device.
     pub fn new(ports: Vec<ConsolePort>) -> Result<Arc<Self>, ConsoleError> {
         check(&ports)?;
+        let features = features(&ports);
         let service = Arc::new(Wake::default());
         let seed = |(id, port): (u32, ConsolePort)| PortSeed {
             id,
@@ -85,7 +84,10 @@ impl Console {
         let control_transmit = VirtQueue::new(QUEUE_SIZE, service.clone());
         let mut queues: Vec<_> =
             ports.iter().flat_map(|port| [port.receive.clone(), port.transmit.clone()]).collect();
-        queues.splice(CONTROL_RECEIVE..CONTROL_RECEIVE, [control_receive.clone(), control_transmit.clone()]);
+        if features & F_MULTIPORT != 0 {
+            let control = [control_receive.clone(), control_transmit.clone()];
+            queues.splice(CONTROL_RECEIVE..CONTROL_RECEIVE, control);
+        }
         let hub = Hub {
             ports,
             control_receive,
@@ -94,7 +96,13 @@ impl Console {
             multiport: AtomicBool::new(false),
             size: Mutex::new(None),
         };
-        Ok(Arc::new(Self { hub: Arc::new(hub), queues, threads: Mutex::new(0), interrupt: Mutex::new(None) }))
+        Ok(Arc::new(Self {
+            hub: Arc::new(hub),
+            queues,
+            features,
+            threads: Mutex::new(0),
+            interrupt: Mutex::new(None),
+        }))
     }
 
     /// The host's side of port `index`.
@@ -144,13 +152,18 @@ impl Console {
     }
 }
 
+/// A lone console goes without the control queues: its size then comes from the configuration, whose fields every
+/// driver reads in the same order, which cannot be said of the `RESIZE` message.
+fn features(ports: &[ConsolePort]) -> u64 {
+    let consoles = ports.iter().filter(|port| port.is_console).count();
+    let size = if consoles > 0 { F_SIZE } else { 0 };
+    let multiport = if ports.len() == 1 && consoles == 1 { 0 } else { F_MULTIPORT };
+    size | multiport
+}
+
 fn check(ports: &[ConsolePort]) -> Result<(), ConsoleError> {
-    let first = ports.first().ok_or(ConsoleError::Count(0))?;
-    if ports.len() > MAX_PORTS {
+    if ports.is_empty() || ports.len() > MAX_PORTS {
         return Err(ConsoleError::Count(ports.len()));
-    }
-    if !first.is_console {
-        return Err(ConsoleError::NoConsole);
     }
     for (i, port) in ports.iter().enumerate() {
         let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
@@ -171,7 +184,14 @@ impl VirtioDevice for Console {
     }
 
     fn features(&self) -> u64 {
-        F_SIZE | F_MULTIPORT
+        self.features
+    }
+
+    /// A driver without multiport support takes port 0 for its console, and would write its boot messages into a
+    /// stream.
+    fn required_features(&self) -> u64 {
+        let console_first = self.hub.ports.first().is_some_and(|port| port.is_console);
+        if console_first { 0 } else { F_MULTIPORT }
     }
 
     fn queues(&self) -> &[Arc<VirtQueue>] {
@@ -189,11 +209,15 @@ impl VirtioDevice for Console {
     fn activate(&self, activation: Activation) -> io::Result<()> {
         let multiport = activation.features & F_MULTIPORT != 0;
         self.hub.multiport.store(multiport, Ordering::Release);
-        *lock(&self.interrupt) = Some(activation.interrupt);
+        *lock(&self.interrupt) = Some(activation.interrupt.clone());
         self.start_threads()?;
         if let Some(port) = self.hub.ports.first().filter(|_| !multiport) {
             // Without control queues a driver cannot say so: it has port 0 open for as long as it is there.
             port.set_guest_open(true);
+            if lock(&self.hub.size).is_some() {
+                // Linux looks at the size when it is told that it changed, and only then.
+                activation.interrupt.config();
+            }
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! The console device (section 5.3): terminals and named byte streams.
 //!
-//! Port 0 is a console (`hvc0` in Linux); further ports may be consoles or streams that a Linux guest finds as
-//! `/dev/virtio-ports/NAME`. Nothing is lost or reordered:
+//! A device is either a lone console (`hvc0` in Linux), which has two queues and tells its size in the configuration,
+//! or a set of ports with control queues (`VIRTIO_CONSOLE_F_MULTIPORT`): streams that a Linux guest finds as
+//! `/dev/virtio-ports/NAME`, and consoles. Nothing is lost or reordered:
 //!
 //! * Guest to host: each port has a thread that hands the guest's bytes to its [`CharSink`](tearless_bus::CharSink) and
 //!   returns the buffer only then. A slow sink holds up its own port and nothing else.
@@ -9,7 +10,7 @@
 //!   opened the port, because Linux throws away what arrives earlier, and until it offers buffers.
 //! * The end of a stream ([`Port::close`]) is announced after the last byte that was pushed before it.
 //!
-//! One more thread moves the input of all ports and speaks the control queues.
+//! One more thread moves the input of all ports and speaks the control queues, if there are any.
 
 mod device;
 mod spec;

@@ -60,11 +60,11 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// What follows the header of a `RESIZE` message. The specification writes columns first; Linux reads rows first,
-    /// and went back to that when it had tried the other order (6.15 to 6.17), so that is what guests understand.
+    /// What follows the header of a `RESIZE` message (section 5.3.6.2). Some Linux kernels expect rows first; a lone
+    /// console avoids the message.
     pub(super) fn resize_bytes(self) -> [u8; 4] {
-        let [a, b] = self.rows.to_le_bytes();
-        let [c, d] = self.cols.to_le_bytes();
+        let [a, b] = self.cols.to_le_bytes();
+        let [c, d] = self.rows.to_le_bytes();
         [a, b, c, d]
     }
 }

@@ -47,7 +47,8 @@ struct Guest {
 impl Guest {
     fn new(console: &Arc<Console>, ports: u16) -> Self {
         let mut driver = Driver::probe(console.clone());
-        let queues = driver.start(F_MULTIPORT | F_SIZE, 2 + 2 * ports);
+        let offered = driver.offered() & (F_MULTIPORT | F_SIZE);
+        let queues = driver.start(offered, 2 + 2 * ports);
         let mut guest = Self { driver, queues, control: Vec::new() };
         for _ in 0..8 {
             let at = guest.driver.alloc(CONTROL_BUFFER as u64);
@@ -122,7 +123,7 @@ fn handshake_announces_ports_names_and_sizes() {
     let (told, _) = guest.hear();
     assert_eq!(told, Control { id: 0, event: event::CONSOLE_PORT, value: 1 });
     let (told, size) = guest.hear();
-    assert_eq!((told.event, size), (event::RESIZE, vec![43, 0, 132, 0]));
+    assert_eq!((told.event, size), (event::RESIZE, vec![132, 0, 43, 0]));
     assert_eq!(guest.hear().0, Control { id: 0, event: event::PORT_OPEN, value: 1 });
     guest.say(1, event::PORT_READY, 1);
     let (told, name) = guest.hear();
@@ -132,7 +133,7 @@ fn handshake_announces_ports_names_and_sizes() {
     let generation = guest.driver.common(0x15, 1);
     console.resize(80, 25);
     let (told, size) = guest.hear();
-    assert_eq!((told.id, told.event, size), (0, event::RESIZE, vec![25, 0, 80, 0]));
+    assert_eq!((told.id, told.event, size), (0, event::RESIZE, vec![80, 0, 25, 0]));
     assert_ne!(guest.driver.common(0x15, 1), generation);
     assert!(guest.driver.interrupted(3), "control messages interrupt");
     console.resize(80, 25);
@@ -144,11 +145,11 @@ fn handshake_announces_ports_names_and_sizes() {
 #[test]
 fn output_arrives_in_order_and_input_waits_for_the_guest() {
     let (zero, output, opens) = port("", true);
-    let console = Console::new(vec![zero]).unwrap();
+    let console = Console::new(vec![zero, port("stream", false).0]).unwrap();
     let input = console.port(0).unwrap();
     assert_eq!(input.push(b"early "), 6);
-    let mut guest = Guest::new(&console, 1);
-    guest.bring_up(1);
+    let mut guest = Guest::new(&console, 2);
+    guest.bring_up(2);
     for part in ["one ", "two ", "three"] {
         guest.transmit(1, part.as_bytes());
     }
@@ -176,7 +177,7 @@ fn output_arrives_in_order_and_input_waits_for_the_guest() {
 #[test]
 fn a_full_port_refuses_and_calls_back_and_loses_nothing() {
     let (zero, ..) = port("", true);
-    let console = Console::new(vec![zero]).unwrap();
+    let console = Console::new(vec![zero, port("stream", false).0]).unwrap();
     let input = console.port(0).unwrap();
     let data: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
     let sent = Arc::new(AtomicUsize::new(0));
@@ -191,8 +192,8 @@ fn a_full_port_refuses_and_calls_back_and_loses_nothing() {
     assert_eq!(sent.load(Ordering::Acquire), 64 << 10);
     assert_eq!(input.push(b"x"), 0);
 
-    let mut guest = Guest::new(&console, 1);
-    guest.bring_up(1);
+    let mut guest = Guest::new(&console, 2);
+    guest.bring_up(2);
     guest.say(0, event::PORT_OPEN, 1);
     let mut received = Vec::new();
     while received.len() < data.len() {
@@ -257,10 +258,12 @@ fn a_blocked_sink_holds_up_its_port_only_and_a_reset_does_not_wait_for_it() {
 }
 
 #[test]
-fn a_driver_without_multiport_has_port_zero() {
+fn a_lone_console_needs_no_control_queues() {
     let (zero, output, opens) = port("", true);
     let console = Console::new(vec![zero]).unwrap();
     let mut driver = Driver::probe(console.clone());
+    assert_eq!(driver.offered() & (F_SIZE | F_MULTIPORT), F_SIZE);
+    assert_eq!(driver.common(0x12, 2), 2);
     let queues = driver.start(F_SIZE, 2);
     let mut guest = Guest { driver, queues, control: Vec::new() };
     guest.transmit(1, b"hello");
@@ -268,9 +271,54 @@ fn a_driver_without_multiport_has_port_zero() {
     assert_eq!(*lock(&output), b"hello");
     console.port(0).unwrap().push(b"abc");
     assert_eq!(guest.receive(0, 8), b"abc");
-    console.resize(100, 50);
+    assert!(!guest.driver.interrupted(0), "the size is not known");
+    console.resize(100, 30);
     assert!(guest.driver.interrupted(0), "the configuration changed");
+    assert_eq!(guest.driver.device_config(0, 4), 100 | 30 << 16);
     assert_eq!(*lock(&opens), [true]);
+}
+
+#[test]
+fn a_driver_hears_of_a_size_that_was_known_before_it_came() {
+    let console = Console::new(vec![port("", true).0]).unwrap();
+    console.resize(100, 30);
+    let mut driver = Driver::probe(console);
+    driver.start(F_SIZE, 2);
+    assert!(driver.interrupted(0));
+}
+
+#[test]
+fn streams_alone_are_no_console() {
+    let (zero, output, _) = port("zero", false);
+    let (one, ..) = port("one", false);
+    let console = Console::new(vec![zero, one]).unwrap();
+    let driver = Driver::probe(console.clone());
+    assert_eq!(driver.offered() & (F_SIZE | F_MULTIPORT), F_MULTIPORT);
+    assert_eq!(driver.negotiate(0), 3, "a driver that would take a stream for its console");
+    let mut guest = Guest::new(&console, 2);
+    guest.say(0, event::DEVICE_READY, 1);
+    for id in 0..2 {
+        assert_eq!(guest.hear().0, Control { id, event: event::PORT_ADD, value: 1 });
+    }
+    for (id, name) in [(0, "zero"), (1, "one")] {
+        guest.say(id, event::PORT_READY, 1);
+        let (told, bytes) = guest.hear();
+        assert_eq!((told.id, told.event, bytes.as_slice()), (id, event::PORT_NAME, name.as_bytes()));
+        assert_eq!(guest.hear().0, Control { id, event: event::PORT_OPEN, value: 1 });
+    }
+    guest.transmit(1, b"data");
+    guest.queues[1].wait(&guest.driver);
+    assert_eq!(*lock(&output), b"data");
+}
+
+#[test]
+fn a_lone_stream_has_control_queues() {
+    let console = Console::new(vec![port("stream", false).0]).unwrap();
+    let mut guest = Guest::new(&console, 1);
+    guest.bring_up(1);
+    guest.say(0, event::PORT_OPEN, 1);
+    console.port_named("stream").unwrap().push(b"in");
+    assert_eq!(guest.receive(0, 8), b"in");
 }
 
 #[test]
@@ -318,7 +366,7 @@ fn refuses_ports_that_no_guest_could_use() {
     };
     assert_eq!(make(&[]), Some(ConsoleError::Count(0)));
     assert_eq!(make(&[("", true); 32]), Some(ConsoleError::Count(32)));
-    assert_eq!(make(&[("a", false)]), Some(ConsoleError::NoConsole));
+    assert_eq!(make(&[("a", false)]), None);
     assert_eq!(make(&[("", true), ("", false)]), Some(ConsoleError::Name(String::new())));
     assert_eq!(make(&[("", true), ("a/b", false)]), Some(ConsoleError::Name("a/b".to_owned())));
     assert_eq!(make(&[("", true), ("x", false), ("x", false)]), Some(ConsoleError::Twice("x".to_owned())));

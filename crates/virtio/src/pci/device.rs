@@ -187,8 +187,9 @@ impl VirtioPci {
             return;
         }
         let mut new = value & !self.signals.status() & !status::NEEDS_RESET;
+        let required = feature::VERSION_1 | self.device.required_features();
         let acceptable =
-            common.driver_features & !self.offered() == 0 && common.driver_features & feature::VERSION_1 != 0;
+            common.driver_features & !self.offered() == 0 && required & !common.driver_features == 0;
         if new & status::FEATURES_OK != 0 && !acceptable {
             // The driver reads the bit back and finds that it did not stick (section 3.1.1).
             new &= !status::FEATURES_OK;
