@@ -1,0 +1,377 @@
+//! Inputs that get somewhere, made here: small files of every kind that the parsers know, and useful instructions.
+
+use std::io::Write as _;
+
+use flate2::{Compression, write::GzEncoder};
+
+use crate::targets::HEAD;
+
+/// Devices need none: their inputs are programs as they come.
+pub fn none() -> Vec<Vec<u8>> {
+    Vec::new()
+}
+
+/// `printf 'tearless\n' | xz`, `zstd` and `xz --format=lzma`.
+const XZ: &[u8] = b"\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00!\x01\x16\x00\x00\x00t/\xe5\xa3\x01\x00\x08tearless\x0a\x00\x00\x00\x00\xe1W!BWy\xe2\x90\x00\x01!\x09l\x18\xc5\xd5\x1f\xb6\xf3}\x01\x00\x00\x00\x00\x04YZ";
+const ZSTD: &[u8] = b"(\xb5/\xfd\x04XI\x00\x00tearless\x0a;\x9e))";
+const LZMA: &[u8] = b"]\x00\x00\x80\x00\xff\xff\xff\xff\xff\xff\xff\xff\x00:\x19HI\xa0:\x96\xcdz\xfe\xbe/\xff\xff\xef\xfd\x00\x00";
+
+/// Writes to a `Vec` do not fail.
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    _ = encoder.write_all(data);
+    encoder.finish().unwrap_or_default()
+}
+
+pub fn streams() -> Vec<Vec<u8>> {
+    let text: Vec<u8> = (0..2000u32).flat_map(|n| (n * n / 7).to_string().into_bytes()).collect();
+    let mut lzma = vec![3];
+    lzma.extend(LZMA);
+    vec![gzip(b"tearless\n"), gzip(&text), XZ.to_vec(), ZSTD.to_vec(), lzma]
+}
+
+/// Puts `values` at their places into a file of `len` bytes.
+fn file(len: usize, values: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    for (at, value) in values {
+        bytes[*at..at + value.len()].copy_from_slice(value);
+    }
+    bytes
+}
+
+fn image() -> Vec<u8> {
+    let fields: [(usize, &[u8]); 5] = [
+        (0, b"MZ\x40\xfa\x0f\x00\x00\x14"),
+        (16, &0x1_0000u64.to_le_bytes()),
+        (24, &0xau32.to_le_bytes()),
+        (56, b"ARM\x64"),
+        (60, &64u32.to_le_bytes()),
+    ];
+    let mut bytes = file(512, &fields);
+    // A PE header with one section.
+    let section: [(usize, &[u8]); 5] = [
+        (64, b"PE\0\0"),
+        (68, &0xaa64u16.to_le_bytes()),
+        (70, &1u16.to_le_bytes()),
+        (88 + 16, &256u32.to_le_bytes()),
+        (88 + 20, &256u32.to_le_bytes()),
+    ];
+    for (at, value) in section {
+        bytes[at..at + value.len()].copy_from_slice(value);
+    }
+    bytes
+}
+
+fn zboot(method: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut bytes = file(
+        64,
+        &[
+            (0, b"MZ\0\0zimg"),
+            (8, &64u32.to_le_bytes()),
+            (12, &(payload.len() as u32).to_le_bytes()),
+            (24, method),
+        ],
+    );
+    bytes.extend(payload);
+    bytes
+}
+
+fn elf() -> Vec<u8> {
+    let base = 0x4008_0000u64.to_le_bytes();
+    file(
+        256,
+        &[
+            (0, b"\x7fELF\x02\x01\x01"),
+            (16, &2u16.to_le_bytes()),
+            (18, &183u16.to_le_bytes()),
+            (24, &base),
+            (32, &64u64.to_le_bytes()),
+            (54, &56u16.to_le_bytes()),
+            (56, &2u16.to_le_bytes()),
+            (64, &1u32.to_le_bytes()),
+            (72, &128u64.to_le_bytes()),
+            (80, &base),
+            (88, &base),
+            (96, &64u64.to_le_bytes()),
+            (104, &4096u64.to_le_bytes()),
+            (120, &1u32.to_le_bytes()),
+        ],
+    )
+}
+
+pub fn kernels() -> Vec<Vec<u8>> {
+    let flat: Vec<u8> = [0x1400_0000u32; 64].iter().flat_map(|word| word.to_le_bytes()).collect();
+    vec![image(), gzip(&image()), zboot(b"gzip\0", &gzip(&image())), zboot(b"lzma\0", LZMA), elf(), flat]
+}
+
+fn tar(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (path, kind, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        _ = header.set_path(path);
+        header.set_entry_type(*kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(1);
+        header.set_uid(0);
+        header.set_gid(0);
+        if matches!(kind, tar::EntryType::Symlink | tar::EntryType::Link) {
+            _ = header.set_link_name("usr/bin/x");
+        }
+        header.set_cksum();
+        out.extend(header.as_bytes());
+        out.extend(*content);
+        out.resize(out.len().next_multiple_of(512), 0);
+    }
+    out.resize(out.len() + 1024, 0);
+    out
+}
+
+fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = b"!<arch>\n".to_vec();
+    for (name, content) in members {
+        out.extend(
+            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", content.len()).bytes(),
+        );
+        out.extend(*content);
+        if content.len() % 2 == 1 {
+            out.push(b'\n');
+        }
+    }
+    out
+}
+
+pub fn debs() -> Vec<Vec<u8>> {
+    use tar::EntryType as Kind;
+    let control = tar(&[("control", Kind::Regular, b"Package: x\nVersion: 1\n")]);
+    let long = format!("{}\0", "long/".repeat(60));
+    let data = tar(&[
+        ("usr", Kind::Directory, b""),
+        ("usr/bin", Kind::Directory, b""),
+        ("usr/bin/x", Kind::Regular, b"#!/bin/sh\n"),
+        ("usr/bin/y", Kind::Link, b""),
+        ("bin", Kind::Symlink, b""),
+        ("fifo", Kind::Fifo, b""),
+        ("././@LongLink", Kind::GNULongName, long.as_bytes()),
+        ("short", Kind::Regular, b"z"),
+        ("pax", Kind::XHeader, b"19 path=other/name\n"),
+        ("name", Kind::Regular, b"p"),
+        ("sparse", Kind::GNUSparse, b""),
+    ]);
+    let with = |name: &str, content: &[u8]| {
+        archive(&[("debian-binary", b"2.0\n"), ("control.tar", &control), (name, content)])
+    };
+    vec![
+        with("data.tar", &data),
+        with("data.tar.gz", &gzip(&data)),
+        with("data.tar.xz", XZ),
+        with("data.tar.zst", ZSTD),
+    ]
+}
+
+pub fn releases() -> Vec<Vec<u8>> {
+    let text = "Origin: Debian\nSuite: stable\nCodename: trixie\nDate: Sat, 12 Sep 2026 07:55:41 UTC\n\
+                Valid-Until: Sat, 19 Sep 2026 07:55:41 UTC\nAcquire-By-Hash: yes\nSHA256:\n \
+                e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 0 main/binary-arm64/Packages\n";
+    let signed = format!(
+        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{text}-----BEGIN PGP SIGNATURE-----\n\n\
+         iHUEARYIAB0WIQQAAAAAAAAAAAAAAAAAAAAAAAAAAAUCZAAAAAAKCRAAAAAAAAAA\n\
+         AAAAAQD+AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAEA/wAAAAAA\n\
+         AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n=njUN\n-----END PGP SIGNATURE-----\n"
+    );
+    vec![text.into(), signed.into()]
+}
+
+pub fn indices() -> Vec<Vec<u8>> {
+    let text = "Package: a\nVersion: 1:2.41-12+deb13u1\nArchitecture: arm64\nEssential: yes\n\
+                Pre-Depends: b (>= 1.0~rc1)\nDepends: c | d [arm64 !amd64], e:any <!nocheck>\n\
+                Provides: v (= 2)\nConflicts: f\nBreaks: g (<< 3)\nFilename: pool/a.deb\nSize: 10\n\
+                Installed-Size: 18446744073709551615\n\
+                SHA256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\n";
+    let others = ["b", "c", "e", "f", "a"].map(|name| {
+        text.replacen("Package: a", &format!("Package: {name}"), 1)
+            .replace("Pre-Depends: b (>= 1.0~rc1)\n", "")
+            .replace("c | d", "v | a")
+            .replace("1:2.41-12+deb13u1", "1.0~~git20-0~1")
+    });
+    vec![text.into(), format!("{text}{}", others.concat()).into()]
+}
+
+/// A little-endian ELF file with one section, `.modinfo`.
+fn module(info: &str) -> Vec<u8> {
+    let names = b"\0.modinfo\0.shstrtab\0";
+    let names_at = 64 + info.len();
+    let table = (names_at + names.len()).next_multiple_of(8);
+    let section = |index: usize| table + 64 * index;
+    let number = |value: usize| (value as u64).to_le_bytes();
+    file(
+        table + 3 * 64,
+        &[
+            (0, b"\x7fELF\x02\x01\x01"),
+            (16, b"\x01\0\xb7\0\x01\0\0\0"),
+            (40, &number(table)),
+            (52, b"\x40\0\0\0\0\0\x40\0\x03\0\x02\0"),
+            (64, info.as_bytes()),
+            (names_at, names),
+            (section(1), b"\x01\0\0\0\x01\0\0\0"),
+            (section(1) + 24, &number(64)),
+            (section(1) + 32, &number(info.len())),
+            (section(1) + 48, b"\x01"),
+            (section(2), b"\x0a\0\0\0\x03\0\0\0"),
+            (section(2) + 24, &number(names_at)),
+            (section(2) + 32, &number(names.len())),
+            (section(2) + 48, b"\x01"),
+        ],
+    )
+}
+
+pub fn modules() -> Vec<Vec<u8>> {
+    let pieces = [
+        (0u8, module("depends=b\0softdep=pre: c post: d\0alias=virtio:d00000001v*\0")),
+        (1, module("depends=\0alias=pci:v00001AF4d[0-9]*sv*\0alias=a-b\0")),
+        (2, XZ.to_vec()),
+        (3, gzip(&module("depends=a,b\0"))),
+        (5, b"kernel/fs/ext4/ext4.ko\nkernel/x-y.ko\n".to_vec()),
+    ];
+    let join = |pieces: &[(u8, Vec<u8>)]| {
+        let parts = pieces.iter().flat_map(|(name, bytes)| {
+            let len = (bytes.len() as u16).to_le_bytes();
+            [*name, len[0], len[1]].into_iter().chain(bytes.iter().copied())
+        });
+        parts.collect()
+    };
+    vec![join(&pieces), join(&pieces[..1]), join(&pieces[3..])]
+}
+
+pub fn configs() -> Vec<Vec<u8>> {
+    let debian = r#"{"version": 1, "engine": "auto", "cpus": 2, "memory": "2G",
+        "disks": [{"path": "Disk.img", "sync": "fsync", "read_only": true}],
+        "boot": {"kind": "linux-debian", "suite": "trixie", "kernel": "Kernel", "initrd": "Initrd"},
+        "console": "virtio"}"#;
+    let kernel = r#"{"version":1,"cpus":1,"memory":67108864,"allow_overcommit":true,
+        "boot":{"kind":"linux-kernel","kernel":"k","initrd":"i","cmdline":"a=\u00e9"}}"#;
+    vec![debian.into(), kernel.into()]
+}
+
+/// Programs for the CPU: what stands before the code is short, and zeros choose ordinary registers.
+pub fn cpu() -> Vec<Vec<u8>> {
+    /// One word of many encodings; mutants change their registers and sizes.
+    const WORDS: [u32; 64] = [
+        0x9100_0421,
+        0xcb02_0020,
+        0x9b02_0c20,
+        0x9ac2_0c20,
+        0xd360_fc20,
+        0xdac0_0c20,
+        0x9a82_1020,
+        0xfa42_0024,
+        0xf940_0020,
+        0xf900_0020,
+        0xb840_4420,
+        0x3820_4820,
+        0xa940_0820,
+        0xa9bf_7bfd,
+        0x1c00_0041,
+        0x5800_0041,
+        0xc85f_7c20,
+        0xc802_7c20,
+        0xc87f_0820,
+        0xc8a2_7c20,
+        0x4862_7c20,
+        0xf822_0020,
+        0xf822_8020,
+        0xd503_3f5f,
+        0x4c40_2020,
+        0x4cdf_7020,
+        0x0d40_c420,
+        0x3dc0_0020,
+        0xad40_0820,
+        0x4e22_8420,
+        0x6e22_dc20,
+        0x4ea1_b820,
+        0x1e62_0820,
+        0x1e78_0020,
+        0x9e66_0020,
+        0x1e7e_0020,
+        0x0e01_0020,
+        0x6e00_0820,
+        0x4e28_4820,
+        0x5e02_0020,
+        0xd538_1000,
+        0xd518_2000,
+        0xd518_2040,
+        0xd518_1000,
+        0xd538_d080,
+        0xd51b_e340,
+        0xd503_201f,
+        0xd503_207f,
+        0xd503_3fdf,
+        0xd508_871f,
+        0xd50b_7520,
+        0xd508_7800,
+        0xd50b_7420,
+        0xd538_cc00,
+        0xd518_cc20,
+        0xd503_4fdf,
+        0x1400_0002,
+        0x9400_0010,
+        0xb400_0040,
+        0x3600_0041,
+        0xd61f_0020,
+        0xd65f_03c0,
+        0xd400_0001,
+        0xd420_0000,
+    ];
+    let code: Vec<u8> = WORDS.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let program = |shape: u8| {
+        let mut bytes = vec![0; HEAD];
+        bytes[0] = shape;
+        [bytes, code.clone(), code.clone()].concat()
+    };
+    [0x01, 0x00, 0x29, 0x20, 0x2d, 0x61].map(program).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use tearless_boot::kernel::{self, Shape};
+    use tearless_config::VmConfig;
+    use tearless_image::{deb, modules::ModInfo, modules::Module};
+
+    use super::*;
+
+    #[test]
+    fn seeds_are_good_files() {
+        let shapes: Vec<_> =
+            kernels().into_iter().map(|bytes| kernel::load(bytes, "k").map(|k| k.shape().clone())).collect();
+        for (n, shape) in shapes.iter().enumerate() {
+            match n {
+                0..=2 => assert!(matches!(shape, Ok(Shape::Image { size: 0x1_0000, .. })), "{n}: {shape:?}"),
+                4 => assert!(matches!(shape, Ok(Shape::Elf { .. })), "{shape:?}"),
+                5 => assert!(matches!(shape, Ok(Shape::Flat)), "{shape:?}"),
+                _ => assert!(shape.is_err(), "text is no kernel"),
+            }
+        }
+        for text in configs() {
+            VmConfig::from_json(str::from_utf8(&text).unwrap()).unwrap();
+        }
+        let bytes = module("depends=b\0");
+        let info = ModInfo::parse(&Module { name: "a".into(), path: "a.ko".into(), bytes }).unwrap();
+        assert_eq!(info.depends, ["b"]);
+    }
+
+    #[test]
+    fn the_package_shows_every_entry() {
+        let mut paths = Vec::new();
+        let package = &debs()[1];
+        deb::read_from("seed", &package[..], &mut |_, entry, _| {
+            paths.push(entry.path.clone());
+            Ok(())
+        })
+        .unwrap();
+        assert!(paths.iter().any(|path| path.starts_with("long/long")), "{paths:?}");
+        assert!(
+            paths.contains(&"other/name".to_owned()) && paths.contains(&"usr/bin/y".to_owned()),
+            "{paths:?}"
+        );
+    }
+}

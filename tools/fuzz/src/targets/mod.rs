@@ -1,0 +1,186 @@
+//! The targets, one file each.
+
+mod config;
+mod cpu;
+mod deb;
+mod gic;
+mod kernel_image;
+mod modules;
+mod packages;
+mod pci;
+mod platform;
+mod release;
+mod self_test;
+mod unpack;
+mod virtqueue;
+
+pub use config::config;
+pub(crate) use cpu::HEAD;
+pub use cpu::cpu;
+pub use deb::deb;
+pub use gic::gic;
+pub use kernel_image::kernel_image;
+pub use modules::modules;
+pub use packages::packages;
+pub use pci::pci;
+pub use platform::{pl011, pl031, pl061};
+pub use release::release;
+pub use unpack::unpack;
+pub use virtqueue::virtqueue;
+
+use crate::seeds;
+
+/// Something to fuzz.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: that of the function and of the libFuzzer binary.
+    pub name: &'static str,
+    /// What it feeds, for the list.
+    pub about: &'static str,
+    /// Takes an input. A panic, in whatever thread, is a finding.
+    pub run: fn(&[u8]),
+    /// Inputs that get somewhere.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// MiB of heap that one execution may add. More is a finding.
+    pub memory_mib: usize,
+}
+
+/// Enough for what keeps no data of the guest's choice of size.
+const LITTLE: usize = 32;
+/// The windows of the decompressors may take 192 and 256 MiB, and a growing buffer exists twice for a moment.
+const DECOMPRESSOR: usize = 800;
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "cpu",
+        about: "instruction decoder, interpreter and MMU of the software CPU",
+        run: cpu,
+        seeds: seeds::cpu,
+        memory_mib: 64,
+    },
+    Target {
+        name: "virtqueue",
+        about: "console, disk and entropy device through their PCI registers and rings",
+        run: virtqueue,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "gic",
+        about: "distributor, redistributors, ITS and CPU interface",
+        run: gic,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target { name: "pl011", about: "serial port", run: pl011, seeds: seeds::none, memory_mib: LITTLE },
+    Target { name: "pl031", about: "clock", run: pl031, seeds: seeds::none, memory_mib: LITTLE },
+    Target { name: "pl061", about: "GPIO", run: pl061, seeds: seeds::none, memory_mib: LITTLE },
+    Target {
+        name: "pci",
+        about: "configuration space, BAR routing and MSI-X",
+        run: pci,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "kernel_image",
+        about: "kernel files: Image, EFI zboot, ELF, compressed; and where they are placed",
+        run: kernel_image,
+        seeds: seeds::kernels,
+        memory_mib: 2048,
+    },
+    Target {
+        name: "unpack",
+        about: "gzip, xz, zstd and lzma streams",
+        run: unpack,
+        seeds: seeds::streams,
+        memory_mib: DECOMPRESSOR,
+    },
+    Target {
+        name: "deb",
+        about: "Debian packages: ar, tar, the file tree",
+        run: deb,
+        seeds: seeds::debs,
+        memory_mib: DECOMPRESSOR,
+    },
+    Target {
+        name: "release",
+        about: "signed release files",
+        run: release,
+        seeds: seeds::releases,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "packages",
+        about: "package index, versions and dependencies",
+        run: packages,
+        seeds: seeds::indices,
+        memory_mib: 64,
+    },
+    Target {
+        name: "modules",
+        about: "kernel modules and their index",
+        run: modules,
+        seeds: seeds::modules,
+        memory_mib: DECOMPRESSOR,
+    },
+    Target { name: "config", about: "config.json", run: config, seeds: seeds::configs, memory_mib: LITTLE },
+];
+
+/// Targets that fail on purpose: they show that failures are seen. They run only when named.
+pub const SELF_TESTS: &[Target] = &[
+    Target {
+        name: "self-test-panic",
+        about: "panics in another thread",
+        run: self_test::panics,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "self-test-hang",
+        about: "never returns",
+        run: self_test::hangs,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "self-test-memory",
+        about: "takes memory without bound",
+        run: self_test::hoards,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "self-test-stack",
+        about: "recurses without bound",
+        run: self_test::recurses,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mutate::{Random, next_input};
+
+    /// The real runs are the program's; this keeps each target alive in `cargo test`, with overflow checks.
+    #[test]
+    fn every_target_takes_its_seeds_and_some_noise() {
+        for target in TARGETS {
+            let seeds = (target.seeds)();
+            seeds.iter().for_each(|seed| (target.run)(seed));
+            let mut random = Random::new(1);
+            (0..30).for_each(|_| (target.run)(&next_input(&mut random, &seeds)));
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = TARGETS.iter().chain(SELF_TESTS).map(|target| target.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), TARGETS.len() + SELF_TESTS.len());
+    }
+}

@@ -1,0 +1,301 @@
+//! Virtio devices as a hostile driver sees them: registers, rings, descriptors, requests.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use tearless_bus::{CharInput, IrqLine, MmioDevice, Msi, MsiSink};
+use tearless_memory::{Gpa, GuestMemory};
+use tearless_pci::{PciHost, PciHostConfig};
+use tearless_storage::Disk;
+use tearless_virtio::{
+    VirtioDevice, VirtioPci,
+    blk::{Blk, BlkOptions},
+    console::{Console, ConsolePort},
+    rng::Rng,
+};
+
+use crate::Input;
+
+const RAM: Gpa = Gpa(0x4000_0000);
+const RAM_SIZE: u64 = 1 << 20;
+const BAR: u64 = 0x80_0000_0000;
+const BAR_SIZE: u64 = 0x8000;
+const SLOT: u64 = 1;
+const DISK_SIZE: usize = 1 << 16;
+
+/// Registers of the common configuration (virtio 1.3, 4.1.4.3) and where this transport has the notify registers.
+mod register {
+    pub const DRIVER_FEATURE_SELECT: u64 = 0x08;
+    pub const DRIVER_FEATURE: u64 = 0x0c;
+    pub const STATUS: u64 = 0x14;
+    pub const QUEUE_SELECT: u64 = 0x16;
+    pub const QUEUE_SIZE: u64 = 0x18;
+    pub const QUEUE_ENABLE: u64 = 0x1c;
+    pub const QUEUE_DESC: u64 = 0x20;
+    pub const QUEUE_RESET: u64 = 0x3a;
+    pub const NOTIFY: u64 = 0x3000;
+}
+
+/// A disk in memory that insists on what the contract promises it.
+struct MemoryDisk(Mutex<Vec<u8>>);
+
+impl MemoryDisk {
+    fn with(&self, offset: u64, len: u64, work: impl FnOnce(&mut [u8])) -> io::Result<()> {
+        let mut bytes: MutexGuard<Vec<u8>> = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = offset.checked_add(len).filter(|end| *end <= DISK_SIZE as u64);
+        let Some(end) = end else { panic!("{offset:#x}+{len:#x} is beyond the disk") };
+        work(&mut bytes[offset as usize..end as usize]);
+        Ok(())
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn name(&self) -> &str {
+        "memory"
+    }
+    fn size(&self) -> u64 {
+        DISK_SIZE as u64
+    }
+    fn read_only(&self) -> bool {
+        false
+    }
+    fn read_at(&self, data: &mut [u8], offset: u64) -> io::Result<()> {
+        self.with(offset, data.len() as u64, |bytes| data.copy_from_slice(bytes))
+    }
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.with(offset, data.len() as u64, |bytes| bytes.copy_from_slice(data))
+    }
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.with(offset, len, |_| {})
+    }
+    fn write_zeroes(&self, offset: u64, len: u64, _: bool) -> io::Result<()> {
+        self.with(offset, len, |bytes| bytes.fill(0))
+    }
+}
+
+struct Ignore;
+
+impl MsiSink for Ignore {
+    fn signal(&self, _: Msi) {}
+}
+
+/// The device under test, and the host's side of the console.
+struct Bench {
+    memory: GuestMemory,
+    ecam: Arc<dyn MmioDevice>,
+    window: Arc<dyn MmioDevice>,
+    console: Option<Arc<Console>>,
+    queues: u64,
+}
+
+/// Console, disk or entropy device: the driver's moves come from the input.
+pub fn virtqueue(data: &[u8]) {
+    let mut input = Input::new(data);
+    let Some(bench) = Bench::new(input.u8()) else { return };
+    bench.set_up(&mut input);
+    while !input.is_empty() {
+        bench.step(&mut input);
+    }
+    // A reset must not wait for ever, whatever the workers are at.
+    bench.write(register::STATUS, 1, 0);
+}
+
+impl Bench {
+    fn new(kind: u8) -> Option<Self> {
+        let memory = GuestMemory::new(&[RAM..RAM + RAM_SIZE]).ok()?;
+        let console = kind.is_multiple_of(3).then(console).flatten();
+        let device: Arc<dyn VirtioDevice> = match (&console, kind % 3) {
+            (Some(console), _) => console.clone(),
+            (None, 1) => {
+                let disk = MemoryDisk(Mutex::new(vec![0x5a; DISK_SIZE]));
+                Blk::new(Arc::new(disk), &BlkOptions { serial: "fuzz".to_owned(), queues: 2 })
+            }
+            _ => Rng::new(),
+        };
+        let queues = device.queues().len() as u64;
+        let host = PciHost::new(PciHostConfig {
+            mem32: Gpa(0x1000_0000)..Gpa(0x3eff_0000),
+            mem64: Gpa(BAR)..Gpa(2 * BAR),
+            buses: 1,
+            intx: std::array::from_fn(|_| IrqLine::detached()),
+            msi: Arc::new(Ignore),
+        });
+        host.add(SLOT as u8, VirtioPci::new(device, memory.clone()).ok()?).ok()?;
+        let bench = Self { memory, ecam: host.ecam(), window: host.window64(), console, queues };
+        bench.configure(0x14, (BAR >> 32) as u32);
+        bench.configure(0x04, 0x6);
+        Some(bench)
+    }
+
+    fn configure(&self, register: u64, value: u32) {
+        _ = self.ecam.write(SLOT << 15 | register, &value.to_le_bytes());
+    }
+
+    fn write(&self, register: u64, len: usize, value: u64) {
+        _ = self.window.write(register, &value.to_le_bytes()[..len]);
+    }
+
+    /// Negotiates some features, and starts the device with its queues where queues belong: noise would not find that.
+    fn set_up(&self, input: &mut Input) {
+        for status in [0, 1, 3] {
+            self.write(register::STATUS, 1, status);
+        }
+        for (half, features) in [(0, input.u32()), (1, 1 | u32::from(input.u8()) << 8)] {
+            self.write(register::DRIVER_FEATURE_SELECT, 4, half);
+            // What a device does not offer it refuses as a whole, so only bits that exist are set.
+            let offered = self.offered(half);
+            self.write(register::DRIVER_FEATURE, 4, u64::from(features) & offered);
+        }
+        self.write(register::STATUS, 1, 11);
+        for index in 0..self.queues {
+            self.place_queue(index, input.u8(), None);
+        }
+        self.write(register::STATUS, 1, 15);
+    }
+
+    fn offered(&self, half: u64) -> u64 {
+        let mut data = [0; 4];
+        self.write(0, 4, half);
+        _ = self.window.read(4, &mut data);
+        u32::from_le_bytes(data).into()
+    }
+
+    /// Where queue `index` has its descriptors; the rings follow, and each queue has 16 KiB.
+    fn ring(index: u64) -> u64 {
+        RAM.0 + index * 0x4000
+    }
+
+    fn place_queue(&self, index: u64, shape: u8, at: Option<u64>) {
+        let base = at.unwrap_or(Self::ring(index));
+        self.write(register::QUEUE_SELECT, 2, index);
+        self.write(register::QUEUE_SIZE, 2, 1 << (shape % 10));
+        for (n, address) in [base, base + 0x2000, base + 0x3000].into_iter().enumerate() {
+            self.write(register::QUEUE_DESC + 8 * n as u64, 8, address);
+        }
+        self.write(register::QUEUE_ENABLE, 2, 1);
+    }
+
+    fn step(&self, input: &mut Input) {
+        let queue = input.below(self.queues);
+        match input.u8() % 16 {
+            0 => input.access(&*self.window, BAR_SIZE),
+            1 => {
+                // Not the BAR: the device would be gone for the rest of the input. The pci target moves them.
+                let register = input.pick(&[0x04, 0x06, 0x0c, 0x3c, 0x40, 0x44, 0x48, 0x80, 0x84, 0x90]);
+                self.configure(register + u64::from(input.u8() & 0x7c), input.value() as u32);
+                self.configure(0x14, (BAR >> 32) as u32);
+                self.configure(0x10, 0);
+            }
+            2 => {
+                let at = input.below(RAM_SIZE);
+                let len = input.u8().into();
+                _ = self.memory.write(RAM + at, input.bytes(len));
+            }
+            3..=7 => self.descriptor(input, queue),
+            8..=10 => {
+                self.publish(input, queue);
+                self.write(register::NOTIFY + 4 * queue, 2, queue);
+            }
+            11 => self.request(input),
+            12 => thread::yield_now(),
+            13 => {
+                self.write(register::QUEUE_SELECT, 2, queue);
+                self.write(register::QUEUE_RESET, 2, 1);
+                let at = input.flag().then(|| input.value());
+                self.place_queue(queue, input.u8(), at);
+            }
+            14 if input.one_in(8) => self.set_up(input),
+            _ => self.host_side(input),
+        }
+    }
+
+    /// Where a buffer or a table may be: mostly in RAM, mostly small.
+    fn buffer(input: &mut Input) -> (u64, u32) {
+        let at = match input.u8() % 16 {
+            0 => input.value(),
+            1 => RAM.0 + RAM_SIZE - u64::from(input.u8()),
+            2 => RAM.0 + input.below(RAM_SIZE),
+            _ => RAM.0 + RAM_SIZE / 2 + u64::from(input.u16() & 0xfff0),
+        };
+        let len = match input.u8() % 8 {
+            0 => input.value() as u32,
+            1..4 => 16,
+            4 => 1,
+            _ => u32::from(input.u8()) * 512,
+        };
+        (at, len)
+    }
+
+    /// Writes a descriptor of `queue`, or one in an indirect table.
+    fn descriptor(&self, input: &mut Input, queue: u64) {
+        let (address, len) = Self::buffer(input);
+        let flags = u16::from(input.u8() % 8);
+        let next = if input.one_in(16) { input.u16() } else { u16::from(input.u8() % 16) };
+        let index = u64::from(input.u8());
+        let at = if index < 224 { Self::ring(queue) } else { RAM.0 + RAM_SIZE / 2 } + 16 * (index % 16);
+        let mut bytes = address.to_le_bytes().to_vec();
+        bytes.extend(len.to_le_bytes());
+        bytes.extend(flags.to_le_bytes());
+        bytes.extend(next.to_le_bytes());
+        _ = self.memory.write(Gpa(at), &bytes);
+    }
+
+    /// Makes some descriptors available; rarely the index jumps.
+    fn publish(&self, input: &mut Input, queue: u64) {
+        let available = Self::ring(queue) + 0x2000;
+        let mut index = [0; 2];
+        _ = self.memory.read(Gpa(available + 2), &mut index);
+        let mut index = u16::from_le_bytes(index);
+        for _ in 0..input.u8() % 4 {
+            let head = if input.one_in(32) { input.u16() } else { u16::from(input.u8() % 16) };
+            let slot = u64::from(index % 256);
+            _ = self.memory.write(Gpa(available + 4 + 2 * slot), &head.to_le_bytes());
+            index = index.wrapping_add(1);
+        }
+        if input.one_in(32) {
+            index = input.u16();
+        }
+        _ = self.memory.write(Gpa(available + 2), &index.to_le_bytes());
+    }
+
+    /// What looks like the header of a disk request, a range to discard, or a message of the console.
+    fn request(&self, input: &mut Input) {
+        let at = RAM.0 + RAM_SIZE / 2 + u64::from(input.u16() & 0xfff0);
+        let mut bytes = u32::from(input.u8() % 14).to_le_bytes().to_vec();
+        bytes.extend(u32::from(input.u16()).to_le_bytes());
+        bytes.extend(input.value().to_le_bytes());
+        _ = self.memory.write(Gpa(at), &bytes);
+    }
+
+    /// The host types, closes, opens and resizes.
+    fn host_side(&self, input: &mut Input) {
+        let Some(console) = &self.console else { return };
+        let Some(port) = console.port(input.below(2) as usize) else { return };
+        match input.u8() % 4 {
+            0 => port.close(),
+            1 => port.open(),
+            2 => console.resize(input.u8().into(), input.u8().into()),
+            _ => {
+                let len = input.u8().into();
+                let bytes = input.bytes(len);
+                assert!(port.push(bytes) <= bytes.len());
+            }
+        }
+    }
+}
+
+fn console() -> Option<Arc<Console>> {
+    let port = |name: &str, is_console| ConsolePort {
+        name: name.to_owned(),
+        is_console,
+        sink: Box::new(|_: &[u8]| {}),
+        on_guest_open: None,
+    };
+    Console::new(vec![port("", true), port("stream", false)]).ok()
+}
