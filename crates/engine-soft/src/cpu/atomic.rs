@@ -30,7 +30,7 @@ impl Cpu {
     /// When the access takes an exception.
     #[inline(always)]
     pub fn rmw<T: Unit>(&mut self, va: u64, f: impl Fn(T) -> T) -> Result<T, Trap> {
-        if va % T::SIZE != 0 {
+        if !va.is_multiple_of(T::SIZE) {
             return self.rmw_unaligned(va, f);
         }
         let at = self.atomic_place(va, T::SIZE)?;
@@ -52,7 +52,7 @@ impl Cpu {
     /// As [`Cpu::rmw`].
     #[inline(always)]
     pub fn cas<T: Unit>(&mut self, va: u64, expected: T, new: T) -> Result<T, Trap> {
-        if va % T::SIZE != 0 {
+        if !va.is_multiple_of(T::SIZE) {
             return self.rmw_unaligned(va, |old: T| if old == expected { new } else { old });
         }
         let at = self.atomic_place(va, T::SIZE)?;
@@ -67,40 +67,25 @@ impl Cpu {
         if !within_16_bytes(va, T::SIZE) {
             return Err(self.alignment_fault(va, Intent::WRITE));
         }
-        let at = match self.place(va, T::SIZE, Intent::WRITE)? {
-            Place::Ram(at) => at.wrapping_sub((va & 15) as usize),
-            Place::Mmio(_) => return Err(self.unsupported_exclusive(va, Intent::WRITE)),
-        };
-        let shift = 8 * (va & 15);
-        let mask = (u128::MAX >> (128 - 8 * T::SIZE)) << shift;
-        // SAFETY: the aligned 16 bytes around a writable location are in its page.
-        let mut seen = unsafe { u128::read(at) };
-        loop {
-            let old = T::truncate(seen >> shift);
-            let new = seen & !mask | f(old).widen() << shift;
-            // SAFETY: as above.
-            let found = unsafe { u128::compare_exchange(at, seen, new) };
-            if found == seen {
-                return Ok(old);
-            }
-            seen = found;
-        }
+        let at = self.atomic_place_slow(va, T::SIZE)?;
+        // SAFETY: `at` is writable guest memory, and it does not leave 16 aligned bytes.
+        Ok(unsafe { replace_within_16(at, f) })
     }
 
     /// Load-exclusive: LDXR, LDAXR; LDXP as one access of twice the size.
     ///
     /// # Errors
-    /// As [`Cpu::load`](Cpu::load); and when the access is not aligned.
+    /// As [`Cpu::load`](Cpu::load); and when the access is not aligned as FEAT_LSE2 requires.
     #[inline(always)]
     pub fn load_exclusive<T: Unit>(&mut self, va: u64) -> Result<T, Trap> {
-        if va % T::SIZE != 0 {
+        if !va.is_multiple_of(T::SIZE) && !within_16_bytes(va, T::SIZE) {
             return Err(self.alignment_fault(va, Intent::READ));
         }
         let at = match self.place_of_read(va, T::SIZE)? {
             Place::Ram(at) => at,
             Place::Mmio(_) => return Err(self.unsupported_exclusive(va, Intent::READ)),
         };
-        // SAFETY: the place is readable guest memory, aligned.
+        // SAFETY: the place is readable guest memory.
         let value = unsafe { T::read(at) };
         std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
         self.monitor = Monitor { armed: Some((at as u64, T::SIZE)), value: value.widen() };
@@ -110,10 +95,10 @@ impl Cpu {
     /// Store-exclusive: whether `value` was stored.
     ///
     /// # Errors
-    /// As [`Cpu::store`](Cpu::store); and when the access is not aligned.
+    /// As [`Cpu::store`](Cpu::store); and when the access is not aligned as FEAT_LSE2 requires.
     #[inline(always)]
     pub fn store_exclusive<T: Unit>(&mut self, va: u64, value: T) -> Result<bool, Trap> {
-        if va % T::SIZE != 0 {
+        if !va.is_multiple_of(T::SIZE) && !within_16_bytes(va, T::SIZE) {
             return Err(self.alignment_fault(va, Intent::WRITE));
         }
         let monitor = self.monitor;
@@ -126,6 +111,11 @@ impl Cpu {
             return Ok(false);
         }
         let expected = T::truncate(monitor.value);
+        if !va.is_multiple_of(T::SIZE) {
+            // SAFETY: as in `rmw_unaligned`.
+            let old = unsafe { replace_within_16(at, |old| if old == expected { value } else { old }) };
+            return Ok(old == expected);
+        }
         // SAFETY: as in `rmw`.
         Ok(unsafe { T::compare_exchange(at, expected, value) } == expected)
     }
@@ -147,7 +137,8 @@ impl Cpu {
         self.place(va, size, Intent::READ)
     }
 
-    /// The host address of `size` bytes at `va`, a multiple of it, for an atomic update: writable and readable.
+    /// The host address of `size` bytes at `va`, which do not leave 16 aligned bytes, for an atomic update: writable and
+    /// readable. Only naturally aligned ones take the fast path.
     #[inline(always)]
     fn atomic_place(&mut self, va: u64, size: u64) -> Result<*mut u8, Trap> {
         // SAFETY: as in `place_of_read`.
@@ -170,5 +161,30 @@ impl Cpu {
     #[cold]
     fn unsupported_exclusive(&mut self, va: u64, intent: Intent) -> Trap {
         self.data_abort(va, fsc::UNSUPPORTED_EXCLUSIVE, intent)
+    }
+}
+
+/// Replaces the `T` at `at`, of any alignment, by `f` of it, through the aligned 16 bytes around it; returns the old one.
+///
+/// # Safety
+/// `at` is writable guest memory, and the `T` there does not leave 16 aligned bytes (which are then in its page).
+#[cold]
+#[inline(never)]
+unsafe fn replace_within_16<T: Unit>(at: *mut u8, f: impl Fn(T) -> T) -> T {
+    let offset = at as usize & 15;
+    let window = at.wrapping_sub(offset);
+    let shift = 8 * offset;
+    let mask = (u128::MAX >> (128 - 8 * T::SIZE)) << shift;
+    // SAFETY: pages are whole, so the window is guest memory as its part is; it is aligned.
+    let mut seen = unsafe { u128::read(window) };
+    loop {
+        let old = T::truncate(seen >> shift);
+        let new = seen & !mask | f(old).widen() << shift;
+        // SAFETY: as above.
+        let found = unsafe { u128::compare_exchange(window, seen, new) };
+        if found == seen {
+            return old;
+        }
+        seen = found;
     }
 }

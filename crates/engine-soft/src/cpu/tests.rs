@@ -120,7 +120,7 @@ fn watchpoints_and_breakpoints_stop_before_the_access() {
     t.cpu.set_mode(pstate::EL1H);
     // MDE and KDE; watch stores to all eight bytes from EL1.
     t.cpu.sys.debug.mdscr = 1 << 15 | 1 << 13;
-    t.cpu.sys.debug.watchpoints[0] = (DATA + 8, 0xff << 5 | 2 << 3 | 1 << 1 | 1);
+    t.cpu.sys.debug.watchpoints[0] = (DATA + 8, 0xff << 5 | 2 << 3 | 0b11);
     t.cpu.debug_changed();
     t.cpu.pc = RAM + 4;
     t.steps(1);
@@ -131,7 +131,7 @@ fn watchpoints_and_breakpoints_stop_before_the_access() {
     // A breakpoint on the third instruction, from EL1.
     t.cpu.set_mode(pstate::EL1H);
     t.cpu.sys.debug.watchpoints[0] = (0, 0);
-    t.cpu.sys.debug.breakpoints[1] = (RAM + 8, 0xf << 5 | 1 << 1 | 1);
+    t.cpu.sys.debug.breakpoints[1] = (RAM + 8, 0xf << 5 | 0b11);
     t.cpu.debug_changed();
     t.cpu.pc = RAM + 4;
     t.put_code(VECTORS + 0x200, &[0xd400_0002]);
@@ -155,7 +155,7 @@ fn exclusives_fail_after_a_change_and_without_a_reservation() {
     assert_eq!(cpu.store_exclusive(DATA, 1_u128), Ok(false));
     assert_eq!(cpu.load_exclusive::<u64>(DATA), Ok(9));
     assert_eq!(cpu.store_exclusive(DATA + 8, 1_u64), Ok(false), "another address");
-    assert!(cpu.load_exclusive::<u64>(DATA + 4).is_err(), "not aligned");
+    assert!(cpu.load_exclusive::<u64>(DATA + 12).is_err(), "leaves 16 aligned bytes");
 }
 
 #[test]
@@ -169,6 +169,12 @@ fn atomics_work_unaligned_within_16_bytes_only() {
     assert!(cpu.rmw(DATA + 13, |v: u32| v).is_err());
     assert!(cpu.load_acquire::<u64>(DATA + 12).is_err());
     assert_eq!(cpu.load_acquire::<u64>(DATA + 4).map(|v| v & 0xff), Ok(0x12));
+    assert_eq!(cpu.load_exclusive::<u32>(DATA + 3), Ok(0x1234));
+    assert_eq!(cpu.store_exclusive(DATA + 3, 0x5678_u32), Ok(true));
+    assert_eq!(cpu.load_exclusive::<u32>(DATA + 3), Ok(0x5678));
+    cpu.store(DATA + 3, 1_u8).unwrap();
+    assert_eq!(cpu.store_exclusive(DATA + 3, 0_u32), Ok(false));
+    assert_eq!(cpu.load::<u128>(DATA), Ok(!(0xffff_ffff << 24) | 0x5601 << 24));
 }
 
 #[test]
