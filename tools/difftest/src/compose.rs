@@ -11,11 +11,12 @@ use crate::values;
 pub fn special(b: &mut Builder, class: Class, features: &Features) -> bool {
     match class {
         Class::Integer if b.rng.one_in(8) => branch(b),
-        Class::Memory if b.rng.one_in(8) => match b.rng.below(5) {
+        Class::Memory if b.rng.one_in(8) => match b.rng.below(6) {
             0 | 1 => exclusive(b),
             2 => literal(b),
+            3 => zero_block(b, features),
             _ if !features.has("memory copy") => false,
-            3 => copy(b),
+            4 => copy(b),
             _ => set(b),
         },
         Class::System if b.rng.one_in(4) => control(b),
@@ -68,13 +69,8 @@ fn exclusive(b: &mut Builder) -> bool {
     let pair = random & 1 == 1;
     let size = if pair { 2 + (random >> 1 & 1) } else { random >> 1 & 3 };
     let bytes = if pair { 2u64 << size } else { 1 << size };
-    let mut address = b.target(bytes, bytes);
-    // A misaligned exclusive faults or not by rules of its own; the single encodings test that.
-    address &= !(bytes - 1);
-    let window = b.window();
-    if address < window {
-        address += bytes;
-    }
+    // Now and then misaligned: that works within 16 aligned bytes (FEAT_LSE2) and faults beyond.
+    let address = b.target(bytes, bytes);
     let Some(base) = b.reserve(address) else { return false };
     let (rt, rt2) = (b.dest(), b.dest());
     let (store, store2, status) = (b.dest(), b.dest(), b.dest_no_zr());
@@ -109,6 +105,18 @@ fn literal(b: &mut Builder) -> bool {
     let rt = if vector == 1 { b.rng.below(32) as u32 } else { b.dest() };
     let imm = (back as u32).wrapping_neg() & 0x7FFFF;
     b.push("ldr literal", 0x1800_0000 | opc << 30 | vector << 26 | imm << 5 | rt);
+    true
+}
+
+/// DC ZVA, at any address in a block that lies in the window.
+fn zero_block(b: &mut Builder, features: &Features) -> bool {
+    let Some(block) = features.zero_block().filter(|block| 2 * block <= WINDOW as u64) else { return false };
+    let window = b.window();
+    let first = window.next_multiple_of(block);
+    let blocks = (window + WINDOW as u64 - first) / block;
+    let address = first + b.rng.below(blocks * block);
+    let Some(reg) = b.reserve(address) else { return false };
+    b.push("dc zva", 0xD50B_7420 | reg);
     true
 }
 

@@ -4,7 +4,7 @@
 //! and takes signals, on our bare machine `SVC` asks the EL1 kernel of [`crate::kernel`]. For each record it loads
 //! the scratch window and all registers, jumps to the code slot, and at the exit stores everything back in place.
 
-use crate::asm::{Asm, FPCR, FPSR, Label, NZCV, TPIDR_EL0};
+use crate::asm::{Asm, FPCR, FPSR, Label, NZCV, SysReg, TPIDR_EL0, sysreg};
 use crate::layout::{
     ALT_STACK, ALT_STACK_SIZE, CODE, CODE_AREA, CODE_AREA_SIZE, DRIVER, DRIVER_SIZE, MAX_RECORDS, RECORDS,
     SCRATCH, SCRATCH_SIZE, SLOT_SIZE, SLOTS, VARS, WINDOW, rec, vars,
@@ -74,7 +74,7 @@ pub fn assemble(host: Host) -> Driver {
     a.sub_imm(1, 1, 1);
     a.str(1, 28, vars::LEFT);
     a.str(30, 28, vars::CURRENT);
-    enter(&mut a);
+    enter(&mut a, host);
 
     let exit_address = a.here();
     a.msr(TPIDR_EL0, 30);
@@ -125,11 +125,10 @@ pub fn save_common(a: &mut Asm) {
 }
 
 /// Runs the record at X30: loads everything and jumps to its slot, which loads X29 and X30 itself.
-fn enter(a: &mut Asm) {
+fn enter(a: &mut Asm, host: Host) {
     copy_window(a, true);
     a.msr(TPIDR_EL0, 31);
-    a.word(0xD503_405F); // msr dit, #0
-    a.word(0xD503_403F); // msr ssbs, #0
+    reset_pstate(a, host);
     for i in (0..32).step_by(2) {
         a.ldp_q(i, 30, rec::V + 16 * i);
     }
@@ -147,6 +146,26 @@ fn enter(a: &mut Asm) {
     a.ldr(28, 30, rec::X + 28 * 8);
     a.ldr(29, 30, rec::SLOT);
     a.br(29);
+}
+
+/// Clears DIT and SSBS, which a sequence may have set, where they exist: Linux lets EL0 read the registers that say
+/// so, our own CPU has both.
+fn reset_pstate(a: &mut Asm, host: Host) {
+    const ID_AA64PFR0: SysReg = sysreg(3, 0, 0, 4, 0);
+    const ID_AA64PFR1: SysReg = sysreg(3, 0, 0, 4, 1);
+    const MSR_DIT_0: u32 = 0xD503_405F;
+    const MSR_SSBS_0: u32 = 0xD503_403F;
+    for (register, shift, reset) in [(ID_AA64PFR0, 48, MSR_DIT_0), (ID_AA64PFR1, 4, MSR_SSBS_0)] {
+        let skip = a.label();
+        if host == Host::Linux {
+            a.mrs(1, register);
+            a.lsr(1, 1, shift);
+            a.word(0x9240_0C21); // and x1, x1, #15
+            a.cbz(1, skip);
+        }
+        a.word(reset);
+        a.bind(skip);
+    }
 }
 
 /// Copies the window between the record at X30 and scratch memory, if the record has one.

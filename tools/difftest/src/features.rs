@@ -1,7 +1,26 @@
 //! Which optional features our CPU advertises: the ID registers decide what is generated, so that nothing is tested
 //! that is not promised, and everything that is.
 
-/// The ID registers that matter, in the order in which the kernel reports them.
+use anyhow::{Result, ensure};
+
+use crate::asm::{SysReg, sysreg};
+use crate::layout::{Batch, Record};
+use crate::side::Side;
+
+/// The registers of [`Features`], in the order of its fields.
+pub const IDENTIFICATION: [SysReg; 6] = [
+    sysreg(3, 0, 0, 6, 0), // ID_AA64ISAR0_EL1
+    sysreg(3, 0, 0, 6, 1), // ID_AA64ISAR1_EL1
+    sysreg(3, 0, 0, 6, 2), // ID_AA64ISAR2_EL1
+    sysreg(3, 0, 0, 4, 0), // ID_AA64PFR0_EL1
+    sysreg(3, 0, 0, 4, 1), // ID_AA64PFR1_EL1
+    sysreg(3, 3, 0, 0, 7), // DCZID_EL0
+];
+
+/// `DCZID_EL0.DZP`: DC ZVA is prohibited.
+const DZP: u64 = 1 << 4;
+
+/// The values of [`IDENTIFICATION`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// `ID_AA64ISAR0_EL1`.
@@ -19,7 +38,54 @@ pub struct Features {
 }
 
 impl Features {
-    /// What QEMU's `max` CPU has of the features that the tables know.
+    /// Reads them on a side whose EL0 may: under Linux, which emulates the registers.
+    ///
+    /// # Errors
+    /// If the side is gone, or does not let EL0 read them.
+    pub fn probe(side: &mut dyn Side) -> Result<Self> {
+        let registers = (1..).zip(IDENTIFICATION);
+        let code = registers.map(|(rt, register)| 0xD520_0000 | register.0 | rt).collect();
+        let batch = Batch { code: vec![code], records: vec![Record::zero()] };
+        let record = side.run(&batch)?.remove(0);
+        ensure!(record.status == 0, "the identification registers cannot be read at EL0");
+        Ok(Self::from_registers(&record.x[1..]))
+    }
+
+    /// From the values of [`IDENTIFICATION`].
+    pub fn from_registers(values: &[u64]) -> Self {
+        let value = |i| values.get(i).copied().unwrap_or(0);
+        Self {
+            isar0: value(0),
+            isar1: value(1),
+            isar2: value(2),
+            pfr0: value(3),
+            pfr1: value(4),
+            dczid: value(5),
+        }
+    }
+
+    /// What both have.
+    pub fn common(self, other: Self) -> Self {
+        let least = |a: u64, b: u64| {
+            (0..64).step_by(4).fold(0, |acc, shift| acc | (a >> shift & 15).min(b >> shift & 15) << shift)
+        };
+        Self {
+            isar0: least(self.isar0, other.isar0),
+            isar1: least(self.isar1, other.isar1),
+            isar2: least(self.isar2, other.isar2),
+            pfr0: least(self.pfr0, other.pfr0),
+            pfr1: least(self.pfr1, other.pfr1),
+            dczid: if self.dczid == other.dczid { self.dczid } else { DZP },
+        }
+    }
+
+    /// Bytes that DC ZVA clears, if it may be used.
+    pub fn zero_block(&self) -> Option<u64> {
+        (self.dczid & DZP == 0).then(|| 4 << (self.dczid & 15))
+    }
+
+    /// Everything that the tables know.
+    #[cfg(test)]
     pub fn everything() -> Self {
         let ones = 0x2222_2222_2222_2222;
         Self { isar0: ones, isar1: ones, isar2: ones, pfr0: 0x1_0000_0011_0000, pfr1: ones, dczid: 7 }
@@ -66,6 +132,15 @@ mod tests {
             assert!(table(class).iter().all(|e| all.has(e.name)));
         }
         assert!(all.has("memory copy"));
+    }
+
+    #[test]
+    fn common_takes_the_lesser_field() {
+        let a = Features { isar0: 0x21, dczid: 4, ..Features::default() };
+        let b = Features { isar0: 0x12, dczid: 7, ..Features::default() };
+        assert_eq!(a.common(b).isar0, 0x11);
+        assert_eq!(a.common(b).zero_block(), None);
+        assert_eq!(a.common(a).zero_block(), Some(64));
     }
 
     #[test]

@@ -5,9 +5,10 @@
 
 use crate::asm::{
     Asm, CPACR_EL1, ELR_EL1, ESR_EL1, FAR_EL1, FPCR, FPSR, MAIR_EL1, SCTLR_EL1, SP_EL0, SPSR_EL1, TCR_EL1,
-    TPIDR_EL1, TTBR0_EL1, VBAR_EL1, sysreg,
+    TPIDR_EL1, TTBR0_EL1, VBAR_EL1,
 };
 use crate::driver::{self, Driver};
+use crate::features::IDENTIFICATION;
 use crate::layout::{
     CODE_AREA, CODE_AREA_SIZE, DRIVER, DRIVER_SIZE, KERNEL, MAX_RECORDS, RAM_BASE, RAM_SIZE, RECORDS,
     SCRATCH, SCRATCH_SIZE, TABLES, rec,
@@ -15,7 +16,7 @@ use crate::layout::{
 
 /// X0 in the HVC that asks for a batch.
 pub const WANT_BATCH: u64 = 0x600D;
-/// X0 in the first HVC: X1 to X6 are the fields of [`crate::features::Features`] in their order.
+/// X0 in the first HVC: X1 and up are the values of [`IDENTIFICATION`].
 pub const FEATURES: u64 = 0x0FEA;
 /// X0 in the HVC that reports an exception which should not be: X1 = ESR, X2 = ELR, X3 = FAR.
 pub const UNEXPECTED: u64 = 0x0BAD;
@@ -90,15 +91,7 @@ fn start(a: &mut Asm) {
         a.msr(register, 0);
     }
     a.isb();
-    let identification = [
-        sysreg(3, 0, 0, 6, 0), // ID_AA64ISAR0_EL1
-        sysreg(3, 0, 0, 6, 1), // ID_AA64ISAR1_EL1
-        sysreg(3, 0, 0, 6, 2), // ID_AA64ISAR2_EL1
-        sysreg(3, 0, 0, 4, 0), // ID_AA64PFR0_EL1
-        sysreg(3, 0, 0, 4, 1), // ID_AA64PFR1_EL1
-        sysreg(3, 3, 0, 0, 7), // DCZID_EL0
-    ];
-    for (register, id) in (1..).zip(identification) {
+    for (register, id) in (1..).zip(IDENTIFICATION) {
         a.mrs(register, id);
     }
     a.mov_imm(0, FEATURES);

@@ -130,14 +130,15 @@ fn run(args: &Args) -> Result<u64> {
         MAX_RECORDS / SLOTS
     );
     let classes = if args.class.is_empty() { ALL.to_vec() } else { args.class.clone() };
-    let qemu = Qemu::start(&args.qemu, &args.qemu_cpu)?;
+    let mut qemu = Qemu::start(&args.qemu, &args.qemu_cpu)?;
+    let theirs = Features::probe(&mut qemu)?;
     let (ours, features): (Box<dyn Side>, Features) = match args.against {
         Against::Soft => {
             let soft = Soft::start().context("cannot start the software CPU")?;
             let features = soft.features();
-            (Box::new(soft), features)
+            (Box::new(soft), features.common(theirs))
         }
-        Against::Qemu => (Box::new(Qemu::start(&args.qemu, &args.qemu_cpu)?), Features::everything()),
+        Against::Qemu => (Box::new(Qemu::start(&args.qemu, &args.qemu_cpu)?), theirs),
     };
     let rules = Rules::new(&features);
     let mut session = Session { args, qemu, ours, rules, tally: Tally::default() };

@@ -57,8 +57,7 @@ impl Soft {
             match self.vcpu.run()? {
                 Exit::Smccc(call) if call.x[0] == kernel::WANT_BATCH => return Ok(()),
                 Exit::Smccc(call) if call.x[0] == kernel::FEATURES => {
-                    let [isar0, isar1, isar2, pfr0, pfr1, dczid] = std::array::from_fn(|i| call.x[i + 1]);
-                    self.features = Features { isar0, isar1, isar2, pfr0, pfr1, dczid };
+                    self.features = Features::from_registers(&call.x[1..]);
                 }
                 Exit::Smccc(call) if call.x[0] == kernel::UNEXPECTED => {
                     bail!(
