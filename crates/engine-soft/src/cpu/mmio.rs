@@ -46,7 +46,7 @@ impl Replay {
 /// The largest naturally aligned access of at most `left` and 8 bytes at `gpa`.
 fn piece(gpa: u64, left: u64) -> u64 {
     let mut size = 8;
-    while size > left || gpa % size != 0 {
+    while size > left || !gpa.is_multiple_of(size) {
         size /= 2;
     }
     size

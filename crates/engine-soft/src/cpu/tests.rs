@@ -163,7 +163,7 @@ fn atomics_work_unaligned_within_16_bytes_only() {
     let cpu = &mut TestCpu::new(&[]).cpu;
     cpu.store(DATA, u128::MAX).unwrap();
     assert_eq!(cpu.rmw(DATA + 3, |v: u32| v.wrapping_add(1)), Ok(u32::MAX));
-    assert_eq!(cpu.load::<u128>(DATA), Ok(u128::MAX & !(0xffff_ffff << 24)));
+    assert_eq!(cpu.load::<u128>(DATA), Ok(!(0xffff_ffff_u128 << 24)));
     assert_eq!(cpu.cas(DATA + 3, 0_u32, 0x1234_u32), Ok(0));
     assert_eq!(cpu.load::<u32>(DATA + 3), Ok(0x1234));
     assert!(cpu.rmw(DATA + 13, |v: u32| v).is_err());

@@ -262,9 +262,9 @@ impl Tlb {
     }
 
     fn find(&mut self, context: Context) -> *mut Bank {
-        // SAFETY (both closures): as in `each`.
-        let of = |b: &*mut Bank| unsafe { (**b).context };
-        if let Some(&bank) = self.banks.iter().find(|b| of(b) == context) {
+        // SAFETY: as in `each`.
+        let known = self.banks.iter().find(|b| unsafe { (***b).context } == context);
+        if let Some(&bank) = known {
             return bank;
         }
         if self.banks.len() < MAX_BANKS {

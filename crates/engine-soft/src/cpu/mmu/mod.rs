@@ -103,7 +103,7 @@ impl Cpu {
     /// Raises the data abort.
     pub(super) fn place(&mut self, va: u64, size: u64, intent: Intent) -> Result<Place, Trap> {
         let view = intent.view.unwrap_or(self.view());
-        let aligned = va % size == 0 && !intent.partial;
+        let aligned = va.is_multiple_of(size) && !intent.partial;
         if !aligned && self.regime.checks_alignment {
             return Err(self.alignment_fault(va, intent));
         }

@@ -187,13 +187,17 @@ fn permissions(regime: &Regime, found: &Found, view: View) -> Permissions {
     let writable = !limits.read_only && (d & desc::AP_READ_ONLY == 0 || clean);
     let uxn = d & desc::UXN != 0 || limits.uxn;
     let pxn = d & desc::PXN != 0 || limits.pxn;
+    let user_write = user && writable;
     let (read, write, execute) = match view {
-        View::User => (user, user && writable, !uxn && !(regime.wxn && user && writable)),
+        View::User => {
+            let guarded = regime.wxn && user_write;
+            (user, user_write, !uxn && !guarded)
+        }
         View::Kernel | View::KernelPan => {
             let barred = view == View::KernelPan && (user || (regime.epan && !uxn));
             // Memory that EL0 may write is never executable at EL1 (Arm ARM D8.4.1).
-            let execute = !pxn && !(user && writable) && !(regime.wxn && writable);
-            (!barred, !barred && writable, execute)
+            let guarded = user_write || (regime.wxn && writable);
+            (!barred, !barred && writable, !pxn && !guarded)
         }
     };
     Permissions { read, write, execute, clean }
