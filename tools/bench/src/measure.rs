@@ -7,6 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeVal,
+};
 
 /// What is compared.
 #[derive(Clone)]
@@ -42,9 +46,8 @@ pub fn run<T>(mut command: Command, meanwhile: impl FnOnce() -> Result<T>) -> Re
 }
 
 fn children_cpu() -> Duration {
-    let usage = rustix::process::getrusage(rustix::process::RusageWho::Children);
-    let of = |t: rustix::time::Timespec| Duration::new(t.tv_sec.try_into().unwrap_or(0), t.tv_nsec as u32);
-    of(usage.utime) + of(usage.stime)
+    let of = |t: TimeVal| Duration::new(t.tv_sec().try_into().unwrap_or(0), t.tv_usec() as u32 * 1000);
+    getrusage(UsageWho::RUSAGE_CHILDREN).map_or(Duration::ZERO, |usage| of(usage.user_time()) + of(usage.system_time()))
 }
 
 /// Prints medians, and the ratio of CPU times pair by pair.
