@@ -8,12 +8,13 @@ use crate::layout::{Batch, Record};
 use crate::side::Side;
 
 /// The registers of [`Features`], in the order of its fields.
-pub const IDENTIFICATION: [SysReg; 6] = [
+pub const IDENTIFICATION: [SysReg; 7] = [
     sysreg(3, 0, 0, 6, 0), // ID_AA64ISAR0_EL1
     sysreg(3, 0, 0, 6, 1), // ID_AA64ISAR1_EL1
     sysreg(3, 0, 0, 6, 2), // ID_AA64ISAR2_EL1
     sysreg(3, 0, 0, 4, 0), // ID_AA64PFR0_EL1
     sysreg(3, 0, 0, 4, 1), // ID_AA64PFR1_EL1
+    sysreg(3, 0, 0, 7, 2), // ID_AA64MMFR2_EL1
     sysreg(3, 3, 0, 0, 7), // DCZID_EL0
 ];
 
@@ -33,6 +34,8 @@ pub struct Features {
     pub pfr0: u64,
     /// `ID_AA64PFR1_EL1`.
     pub pfr1: u64,
+    /// `ID_AA64MMFR2_EL1`.
+    pub mmfr2: u64,
     /// `DCZID_EL0`.
     pub dczid: u64,
 }
@@ -60,7 +63,8 @@ impl Features {
             isar2: value(2),
             pfr0: value(3),
             pfr1: value(4),
-            dczid: value(5),
+            mmfr2: value(5),
+            dczid: value(6),
         }
     }
 
@@ -75,6 +79,7 @@ impl Features {
             isar2: least(self.isar2, other.isar2),
             pfr0: least(self.pfr0, other.pfr0),
             pfr1: least(self.pfr1, other.pfr1),
+            mmfr2: least(self.mmfr2, other.mmfr2),
             dczid: if self.dczid == other.dczid { self.dczid } else { DZP },
         }
     }
@@ -88,7 +93,15 @@ impl Features {
     #[cfg(test)]
     pub fn everything() -> Self {
         let ones = 0x2222_2222_2222_2222;
-        Self { isar0: ones, isar1: ones, isar2: ones, pfr0: 0x1_0000_0011_0000, pfr1: ones, dczid: 7 }
+        Self {
+            isar0: ones,
+            isar1: ones,
+            isar2: ones,
+            pfr0: 0x1_0000_0011_0000,
+            pfr1: ones,
+            mmfr2: ones,
+            dczid: 7,
+        }
     }
 
     /// Whether the encoding called `name` is part of what is advertised.
@@ -111,6 +124,7 @@ impl Features {
             "ldapur/stlur" => (self.isar1, 20, 2),
             "frint32/64" | "frint32 v" | "frint64 v" => (self.isar1, 32, 1),
             "sb" => (self.isar1, 36, 1),
+            "misaligned atomics" => (self.mmfr2, 32, 1),
             "memory copy" => (self.isar2, 16, 1),
             _ if name.contains(" dit") => (self.pfr0, 48, 1),
             _ if name.contains(" ssbs") => (self.pfr1, 4, 2),
@@ -145,7 +159,7 @@ mod tests {
 
     #[test]
     fn nothing_has_the_base_set_only() {
-        let none = Features { isar0: 0, isar1: 0, isar2: 0, pfr0: 0, pfr1: 0, dczid: 4 };
+        let none = Features { isar0: 0, isar1: 0, isar2: 0, pfr0: 0, pfr1: 0, mmfr2: 0, dczid: 4 };
         assert!(none.has("add/sub imm") && none.has("fadd") && none.has("ldp/stp"));
         assert!(
             !none.has("crc32") && !none.has("msr dit") && !none.has("sqrdmlah s elt") && !none.has("casp")

@@ -75,7 +75,7 @@ impl Generator {
             return decode_sequence(&mut rng);
         }
         let length = if rng.one_in(3) { 1 + rng.below(2) } else { 1 + rng.below(MAX_LENGTH) } as usize;
-        let mut builder = Builder::new(rng, length);
+        let mut builder = Builder::new(rng, length, &self.features);
         while builder.words.len() < length {
             let at = builder.rng.below(self.tables.len() as u64) as usize;
             // Most instructions are of the sequence's own class, the others give it company.
@@ -193,12 +193,14 @@ pub struct Builder {
     repeatable_from: usize,
     /// Bit per general register that is written in a way that no field shows.
     written_unseen: u32,
+    /// Whether atomics may be misaligned: without FEAT_LSE2 they fault then, with it not always.
+    misaligned: bool,
     /// Whether accesses are to reach over an end of scratch memory into a guard page.
     edge: bool,
 }
 
 impl Builder {
-    fn new(mut rng: Rng, planned: usize) -> Self {
+    fn new(mut rng: Rng, planned: usize, features: &Features) -> Self {
         let x_pool = (0..6 + rng.below(6)).map(|_| rng.below(31) as u32).collect();
         let v_pool = (0..4 + rng.below(6)).map(|_| rng.below(32) as u32).collect();
         Self {
@@ -216,6 +218,7 @@ impl Builder {
             planned,
             repeatable_from: 0,
             written_unseen: 0,
+            misaligned: features.has("misaligned atomics"),
             edge: false,
         }
     }
@@ -444,7 +447,7 @@ impl Builder {
         if target + bytes > window + WINDOW as u64 {
             target = window + room;
         }
-        if !self.rng.one_in(10) {
+        if !self.misaligned || !self.rng.one_in(10) {
             target = (target & !(align - 1)).max(window.next_multiple_of(align));
         }
         target
@@ -480,7 +483,7 @@ impl Builder {
         };
         let (reg, value) = self.bases[chosen];
         let address = value.wrapping_add(applied);
-        let aligned = address.is_multiple_of(align) || self.rng.one_in(10);
+        let aligned = address.is_multiple_of(align) || (self.misaligned && self.rng.one_in(10));
         if !self.reachable(address, bytes) || (reg == 31 && value % 16 != 0) || !aligned {
             return None;
         }
