@@ -133,9 +133,10 @@ impl Generator {
     }
 }
 
-/// An address that no regime of either side maps: not canonical in 48 bits, and aligned.
+/// An address that neither side maps, aligned: in the lower half, or not canonical.
 fn faulting_address(random: u64) -> u64 {
-    0x00A5_0000_0000_0000 | random & 0xFFFF_F000
+    let top = if random >> 62 == 0 { 0x00A5_0000_0000_0000 } else { 0x0000_0012_0000_0000 };
+    top | random & 0xFFFF_F000
 }
 
 /// One random word, as far as it stays inside the sandbox.

@@ -1,5 +1,7 @@
 //! Our side: the driver at EL0 of a bare machine with one vCPU of the software engine.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, bail, ensure};
 use tearless_engine::{Exit, Region, Vcpu, VcpuSeed, VcpuState, Vm};
 use tearless_engine_soft::SoftVm;
@@ -12,6 +14,9 @@ use crate::layout::{
     Batch, CODE, DRIVER, KERNEL, RAM_BASE, RAM_SIZE, RECORDS, Record, TABLES, VARS, rec, vars,
 };
 use crate::side::Side;
+
+/// How long a batch may take: far more than it needs on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type SoftVcpu = <<SoftVm as Vm>::Seed as VcpuSeed>::Vcpu;
 
@@ -39,7 +44,15 @@ impl Soft {
         memory.write(Gpa(DRIVER), &driver.bytes)?;
         let vm = SoftVm::new()?;
         vm.map(&Region { range, memory: memory.clone(), writable: true })?;
-        let mut vcpu = vm.vcpu(0)?.bind()?;
+        let seed = vm.vcpu(0)?;
+        let kicker = seed.kicker();
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(PATIENCE / 60);
+                kicker.kick();
+            }
+        });
+        let mut vcpu = seed.bind()?;
         vcpu.set_state(&VcpuState::entry(kernel::ENTRY, 0))?;
         let mut soft = Self { memory, vcpu, driver, features: Features::default(), _vm: vm };
         soft.run_until_batch().context("while the guest starts")?;
@@ -53,7 +66,12 @@ impl Soft {
 
     /// Runs the vCPU until the driver asks for a batch, which is also when it is done with the one before.
     fn run_until_batch(&mut self) -> Result<()> {
+        let started = Instant::now();
         loop {
+            ensure!(
+                started.elapsed() < PATIENCE,
+                "the guest does not come to the end of a batch: is it in a loop?"
+            );
             match self.vcpu.run()? {
                 Exit::Smccc(call) if call.x[0] == kernel::WANT_BATCH => return Ok(()),
                 Exit::Smccc(call) if call.x[0] == kernel::FEATURES => {
