@@ -18,12 +18,17 @@ use crate::layout::{
 pub const WANT_BATCH: u64 = 0x600D;
 /// X0 in the first HVC: X1 and up are the values of [`IDENTIFICATION`].
 pub const FEATURES: u64 = 0x0FEA;
+/// X0 in the HVC that reports an interrupt taken from EL0; the tool lowers the line before it returns.
+pub const INTERRUPTED: u64 = 0x0139;
 /// X0 in the HVC that reports an exception which should not be: X1 = ESR, X2 = ELR, X3 = FAR.
 pub const UNEXPECTED: u64 = 0x0BAD;
 
 const VECTOR_COUNT: usize = 16;
 const VECTOR_SIZE: usize = 0x80;
 const VECTOR_LOWER_SYNC: usize = 8;
+const VECTOR_LOWER_IRQ: usize = 9;
+/// Top of the EL1 stack, below the kernel.
+const STACK: u64 = KERNEL;
 /// Offset of the start-up code behind the vectors.
 const START: usize = VECTOR_COUNT * VECTOR_SIZE;
 
@@ -33,11 +38,13 @@ pub const ENTRY: u64 = KERNEL + START as u64;
 /// Assembles the kernel for [`KERNEL`].
 pub fn assemble(driver: &Driver) -> Vec<u8> {
     let mut a = Asm::at(KERNEL);
-    let lower_sync = a.label();
+    let (lower_sync, lower_irq) = (a.label(), a.label());
     for vector in 0..VECTOR_COUNT {
         a.pad_to(vector * VECTOR_SIZE);
         if vector == VECTOR_LOWER_SYNC {
             a.b(lower_sync);
+        } else if vector == VECTOR_LOWER_IRQ {
+            a.b(lower_irq);
         } else {
             a.mov_imm(0, UNEXPECTED);
             a.mrs(1, ESR_EL1);
@@ -50,6 +57,8 @@ pub fn assemble(driver: &Driver) -> Vec<u8> {
     start(&mut a);
     a.bind(lower_sync);
     handle_sync(&mut a, driver);
+    a.bind(lower_irq);
+    handle_irq(&mut a);
     a.finish()
 }
 
@@ -94,6 +103,8 @@ fn start(a: &mut Asm) {
     for (register, id) in (1..).zip(IDENTIFICATION) {
         a.mrs(register, id);
     }
+    a.mov_imm(0, STACK);
+    a.mov_sp(31, 0);
     a.mov_imm(0, FEATURES);
     a.hvc(0);
     a.eret();
@@ -131,6 +142,16 @@ fn handle_sync(a: &mut Asm, driver: &Driver) {
     a.bind(svc);
     a.mov_imm(0, WANT_BATCH);
     a.hvc(0);
+    a.eret();
+}
+
+fn handle_irq(a: &mut Asm) {
+    a.sub_imm(31, 31, 16);
+    a.stp(0, 1, 31, 0);
+    a.mov_imm(0, INTERRUPTED);
+    a.hvc(0);
+    a.ldp(0, 1, 31, 0);
+    a.add_imm(31, 31, 16);
     a.eret();
 }
 

@@ -69,6 +69,9 @@ struct Args {
     /// How many differing sequences to shrink and print; the rest is only counted.
     #[arg(long, default_value_t = 10)]
     show: usize,
+    /// Interrupt the software CPU each time that so many microseconds have passed.
+    #[arg(long)]
+    interrupt_micros: Option<u64>,
     /// List which instructions ended in signals.
     #[arg(long)]
     list_faults: bool,
@@ -134,13 +137,14 @@ fn run(args: &Args) -> Result<u64> {
     let theirs = Features::probe(&mut qemu)?;
     let (ours, features): (Box<dyn Side>, Features) = match args.against {
         Against::Soft => {
-            let soft = Soft::start().context("cannot start the software CPU")?;
+            let soft = Soft::start(args.interrupt_micros.map(Duration::from_micros))
+                .context("cannot start the software CPU")?;
             let features = soft.features();
             (Box::new(soft), features.common(theirs))
         }
         Against::Qemu => (Box::new(Qemu::start(&args.qemu, &args.qemu_cpu)?), theirs),
     };
-    let rules = Rules::new(&features);
+    let rules = Rules::new(&features, args.interrupt_micros.is_some());
     let mut session = Session { args, qemu, ours, rules, tally: Tally::default() };
     let started = Instant::now();
     if args.directed {
@@ -149,6 +153,9 @@ fn run(args: &Args) -> Result<u64> {
         session.random(&Generator::new(args.seed, &classes, &features))?;
     }
     summary(&session.tally, started.elapsed(), args.list_faults);
+    if let Some(remark) = session.ours.remark() {
+        println!("  {remark}");
+    }
     Ok(session.tally.differing)
 }
 

@@ -18,6 +18,11 @@ pub trait Side {
     /// If the side is gone, or did not come to the end of the batch.
     fn collect(&mut self, batch: &Batch) -> Result<Vec<Record>>;
 
+    /// Something about the whole session, for its summary.
+    fn remark(&self) -> Option<String> {
+        None
+    }
+
     /// Runs a batch.
     ///
     /// # Errors

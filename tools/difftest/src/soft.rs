@@ -26,16 +26,21 @@ pub struct Soft {
     vcpu: SoftVcpu,
     driver: Driver,
     features: Features,
+    /// Whether a kick becomes an interrupt.
+    interrupts: bool,
+    /// Interrupts that the guest took.
+    taken: u64,
     /// Keeps the VM alive.
     _vm: SoftVm,
 }
 
 impl Soft {
-    /// Builds the machine and runs it to the point where it wants its first batch.
+    /// Builds the machine and runs it to the point where it wants its first batch. With `interrupts`, it takes an
+    /// interrupt each time that so long has passed.
     ///
     /// # Errors
     /// If the engine cannot build it, or the guest does not come up.
-    pub fn start() -> Result<Self> {
+    pub fn start(interrupts: Option<Duration>) -> Result<Self> {
         let driver = driver::assemble(Host::Bare);
         let range = Gpa(RAM_BASE)..Gpa(RAM_BASE + RAM_SIZE);
         let memory = GuestMemory::new(std::slice::from_ref(&range))?;
@@ -48,13 +53,21 @@ impl Soft {
         let kicker = seed.kicker();
         std::thread::spawn(move || {
             loop {
-                std::thread::sleep(PATIENCE / 60);
+                std::thread::sleep(interrupts.unwrap_or(PATIENCE / 60));
                 kicker.kick();
             }
         });
         let mut vcpu = seed.bind()?;
         vcpu.set_state(&VcpuState::entry(kernel::ENTRY, 0))?;
-        let mut soft = Self { memory, vcpu, driver, features: Features::default(), _vm: vm };
+        let mut soft = Self {
+            memory,
+            vcpu,
+            driver,
+            features: Features::default(),
+            interrupts: interrupts.is_some(),
+            taken: 0,
+            _vm: vm,
+        };
         soft.run_until_batch().context("while the guest starts")?;
         Ok(soft)
     }
@@ -85,8 +98,13 @@ impl Soft {
                         call.x[3]
                     )
                 }
+                Exit::Smccc(call) if call.x[0] == kernel::INTERRUPTED => {
+                    self.taken += 1;
+                    self.vcpu.set_irq(false);
+                }
+                Exit::Kicked => self.vcpu.set_irq(self.interrupts),
                 Exit::SysReg(access) => *access.handled = false,
-                Exit::Kicked | Exit::Timer(_) | Exit::Wfi { .. } => {}
+                Exit::Timer(_) | Exit::Wfi { .. } => {}
                 other => bail!("the guest left its memory: {other:?}"),
             }
         }
@@ -94,6 +112,10 @@ impl Soft {
 }
 
 impl Side for Soft {
+    fn remark(&self) -> Option<String> {
+        self.interrupts.then(|| format!("{} interrupts were taken", self.taken))
+    }
+
     fn submit(&mut self, batch: &Batch) -> Result<()> {
         let count = (batch.records.len() as u64).to_le_bytes();
         self.memory.write(Gpa(VARS + u64::from(vars::HEADER)), &count)?;
