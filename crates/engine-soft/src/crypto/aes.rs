@@ -48,23 +48,35 @@ const INVERSE_SBOX: [u8; 256] = {
 };
 
 /// AESE without the key addition: `ShiftRows`, `SubBytes`.
-pub(crate) fn encrypt(state: u128) -> u128 {
-    host::aes_encrypt(state).unwrap_or_else(|| soft_encrypt(state))
+#[inline]
+pub(crate) fn encrypt(state: &mut u128) {
+    if !host::aes_encrypt(state) {
+        *state = soft_encrypt(*state);
+    }
 }
 
 /// AESD without the key addition: `InvShiftRows`, `InvSubBytes`.
-pub(crate) fn decrypt(state: u128) -> u128 {
-    host::aes_decrypt(state).unwrap_or_else(|| soft_decrypt(state))
+#[inline]
+pub(crate) fn decrypt(state: &mut u128) {
+    if !host::aes_decrypt(state) {
+        *state = soft_decrypt(*state);
+    }
 }
 
 /// AESMC.
-pub(crate) fn mix_columns(state: u128) -> u128 {
-    host::aes_mix_columns(state).unwrap_or_else(|| soft_mix(state, [2, 3, 1, 1]))
+#[inline]
+pub(crate) fn mix_columns(state: &mut u128) {
+    if !host::aes_mix_columns(state) {
+        *state = soft_mix(*state, [2, 3, 1, 1]);
+    }
 }
 
 /// AESIMC.
-pub(crate) fn inverse_mix_columns(state: u128) -> u128 {
-    host::aes_inverse_mix_columns(state).unwrap_or_else(|| soft_mix(state, [14, 11, 13, 9]))
+#[inline]
+pub(crate) fn inverse_mix_columns(state: &mut u128) {
+    if !host::aes_inverse_mix_columns(state) {
+        *state = soft_mix(*state, [14, 11, 13, 9]);
+    }
 }
 
 pub(super) fn soft_encrypt(state: u128) -> u128 {

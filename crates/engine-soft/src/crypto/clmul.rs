@@ -3,8 +3,11 @@
 use super::host;
 
 /// The product of two polynomials over {0, 1}.
-pub(crate) fn carryless_product(a: u64, b: u64) -> u128 {
-    host::carryless_product(a, b).unwrap_or_else(|| soft_product(a, b))
+#[inline]
+pub(crate) fn carryless_product(product: &mut u128, a: u64, b: u64) {
+    if !host::carryless_product(product, a, b) {
+        *product = soft_product(a, b);
+    }
 }
 
 pub(super) fn soft_product(a: u64, b: u64) -> u128 {

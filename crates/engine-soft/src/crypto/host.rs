@@ -1,4 +1,4 @@
-//! The host's cryptographic instructions; `None` where it has none.
+//! The host's cryptographic instructions; the functions return `false` and do nothing where it has none.
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::*;
@@ -12,62 +12,57 @@ mod x86 {
     use std::arch::is_x86_feature_detected;
     use std::arch::x86_64::{
         __m128i, _mm_aesdeclast_si128, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aesimc_si128,
-        _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_setzero_si128, _mm_unpackhi_epi64,
+        _mm_clmulepi64_si128, _mm_cvtsi64_si128, _mm_setzero_si128,
     };
 
-    #[target_feature(enable = "sse2")]
-    fn load(value: u128) -> __m128i {
-        _mm_set_epi64x((value >> 64) as i64, value as i64)
-    }
-
-    #[target_feature(enable = "sse2")]
-    fn store(value: __m128i) -> u128 {
-        let (low, high) = (_mm_cvtsi128_si64(value), _mm_cvtsi128_si64(_mm_unpackhi_epi64(value, value)));
-        u128::from(high as u64) << 64 | u128::from(low as u64)
-    }
-
-    /// Defines functions of a register that need a feature of the host.
+    /// Defines functions that need a feature of the host and work on a register in place, which spares it the way
+    /// through general registers.
     macro_rules! functions {
-        ($($feature:tt: $name:ident($($arg:ident: $ty:ty),*) $body:block)*) => { $(
+        ($($feature:tt: $name:ident($state:ident $(, $arg:ident: $ty:ty)*) $body:expr;)*) => { $(
             #[inline]
-            pub(in crate::crypto) fn $name($($arg: $ty),*) -> Option<u128> {
+            pub(in crate::crypto) fn $name(state: &mut u128 $(, $arg: $ty)*) -> bool {
                 #[target_feature(enable = $feature)]
-                fn with_feature($($arg: $ty),*) -> u128 {
-                    store($body)
+                fn with_feature(state: &mut u128 $(, $arg: $ty)*) {
+                    let $state: __m128i = zerocopy::transmute!(*state);
+                    *state = zerocopy::transmute!($body);
+                }
+                if !is_x86_feature_detected!($feature) {
+                    return false;
                 }
                 // SAFETY: the only requirement of a safe function with a target feature is that the host has it.
-                is_x86_feature_detected!($feature).then(|| unsafe { with_feature($($arg),*) })
+                unsafe { with_feature(state $(, $arg)*) };
+                true
             }
         )* };
     }
 
     functions! {
-        "aes": aes_encrypt(state: u128) { _mm_aesenclast_si128(load(state), _mm_setzero_si128()) }
-        "aes": aes_decrypt(state: u128) { _mm_aesdeclast_si128(load(state), _mm_setzero_si128()) }
-        "aes": aes_mix_columns(state: u128) {
-            // The first undoes what a full round does before it mixes columns.
-            _mm_aesenc_si128(_mm_aesdeclast_si128(load(state), _mm_setzero_si128()), _mm_setzero_si128())
-        }
-        "aes": aes_inverse_mix_columns(state: u128) { _mm_aesimc_si128(load(state)) }
-        "pclmulqdq": carryless_product(a: u64, b: u64) { _mm_clmulepi64_si128::<0>(load(a.into()), load(b.into())) }
+        "aes": aes_encrypt(x) _mm_aesenclast_si128(x, _mm_setzero_si128());
+        "aes": aes_decrypt(x) _mm_aesdeclast_si128(x, _mm_setzero_si128());
+        // The first undoes what a full round does before it mixes columns.
+        "aes": aes_mix_columns(x)
+            _mm_aesenc_si128(_mm_aesdeclast_si128(x, _mm_setzero_si128()), _mm_setzero_si128());
+        "aes": aes_inverse_mix_columns(x) _mm_aesimc_si128(x);
+        "pclmulqdq": carryless_product(_x, a: u64, b: u64)
+            _mm_clmulepi64_si128::<0>(_mm_cvtsi64_si128(a as i64), _mm_cvtsi64_si128(b as i64));
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 mod none {
-    pub(in crate::crypto) fn aes_encrypt(_: u128) -> Option<u128> {
-        None
+    pub(in crate::crypto) fn aes_encrypt(_: &mut u128) -> bool {
+        false
     }
-    pub(in crate::crypto) fn aes_decrypt(_: u128) -> Option<u128> {
-        None
+    pub(in crate::crypto) fn aes_decrypt(_: &mut u128) -> bool {
+        false
     }
-    pub(in crate::crypto) fn aes_mix_columns(_: u128) -> Option<u128> {
-        None
+    pub(in crate::crypto) fn aes_mix_columns(_: &mut u128) -> bool {
+        false
     }
-    pub(in crate::crypto) fn aes_inverse_mix_columns(_: u128) -> Option<u128> {
-        None
+    pub(in crate::crypto) fn aes_inverse_mix_columns(_: &mut u128) -> bool {
+        false
     }
-    pub(in crate::crypto) fn carryless_product(_: u64, _: u64) -> Option<u128> {
-        None
+    pub(in crate::crypto) fn carryless_product(_: &mut u128, _: u64, _: u64) -> bool {
+        false
     }
 }

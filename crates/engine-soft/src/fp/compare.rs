@@ -23,7 +23,7 @@ fn order(a: Num, b: Num) -> Ordering {
 /// NaN, and for any with `signal_all`.
 #[inline]
 pub(super) fn ordering<F: Float>(e: &mut Env, a: F, b: F, signal_all: bool) -> Option<Ordering> {
-    if let Some(order) = F::host_order(a, b) {
+    if let Some(order) = F::host_order(e, a, b) {
         return Some(order);
     }
     soft_ordering(e, a, b, signal_all)
@@ -45,7 +45,10 @@ pub(super) fn soft_ordering<F: Float>(e: &mut Env, a: F, b: F, signal_all: bool)
 /// `FPCompare`: the condition flags in bits 31:28.
 #[inline]
 pub(crate) fn compare<F: Float>(e: &mut Env, a: F, b: F, signal_all: bool) -> u32 {
-    match ordering(e, a, b, signal_all) {
+    if let Some(flags) = F::host_compare(e, a, b) {
+        return flags;
+    }
+    match soft_ordering(e, a, b, signal_all) {
         Some(Ordering::Less) => 0b1000 << 28,
         Some(Ordering::Equal) => 0b0110 << 28,
         Some(Ordering::Greater) => 0b0010 << 28,
@@ -82,11 +85,10 @@ pub(crate) fn min<F: Float>(e: &mut Env, a: F, b: F) -> F {
 
 #[inline]
 fn extreme<F: Float>(e: &mut Env, a: F, b: F, wanted: Ordering) -> F {
-    match F::host_order(a, b) {
-        Some(order) if order == wanted => a,
-        Some(order) if order != Ordering::Equal => b,
-        _ => soft_extreme(e, a, b, wanted),
+    if let Some(result) = F::host_extreme(e, a, b, wanted == Ordering::Greater) {
+        return result;
     }
+    soft_extreme(e, a, b, wanted)
 }
 
 #[cold]

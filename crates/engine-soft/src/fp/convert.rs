@@ -100,7 +100,16 @@ pub(super) fn soft_from_fixed<F: Float>(e: &mut Env, value: i128, fbits: u32) ->
 }
 
 /// `FPRoundInt`: to an integer in the same format; only with `exact` is a change of value inexact.
+#[inline]
 pub(crate) fn round_int<F: Float>(e: &mut Env, value: F, mode: Rounding, exact: bool) -> F {
+    if let Some(result) = F::host_round(e, value, mode, exact) {
+        return result;
+    }
+    soft_round_int(e, value, mode, exact)
+}
+
+#[cold]
+pub(super) fn soft_round_int<F: Float>(e: &mut Env, value: F, mode: Rounding, exact: bool) -> F {
     let num = unpack(e, value);
     match num.class {
         Class::Quiet | Class::Signalling => return process_nan(e, num.class, value),

@@ -1,8 +1,10 @@
 //! The host's floating point as a fast path.
 //!
 //! The host runs with round to nearest even and without flushing. Its result is used when that is the guest's rounding
-//! mode, the operands are normal numbers or zeros, the result is neither tiny nor an overflow, and inexactness needs no
-//! record: `FPSR.IXC` is set already, or the result is provably exact. In all other cases the soft path decides.
+//! mode, the result is a normal number (which it is not if an operand is a NaN or infinite) or an exact zero, and above
+//! the smallest normal number, to which a tiny one may have been rounded; and when inexactness needs no record:
+//! `FPSR.IXC` is set already, or the result is provably exact. When denormals are flushed, there must be none among the
+//! operands either. In all other cases the soft path decides.
 
 use super::convert::IntFormat;
 use super::{Env, Float, Rounding, fpcr, fpsr};
@@ -25,7 +27,16 @@ pub(crate) trait Host: Sized {
     fn host_mul_add(_: &Env, _addend: Self, _a: Self, _b: Self) -> Option<Self> {
         None
     }
-    fn host_order(_a: Self, _b: Self) -> Option<Ordering> {
+    fn host_order(_: &Env, _a: Self, _b: Self) -> Option<Ordering> {
+        None
+    }
+    fn host_compare(_: &Env, _a: Self, _b: Self) -> Option<u32> {
+        None
+    }
+    fn host_extreme(_: &Env, _a: Self, _b: Self, _largest: bool) -> Option<Self> {
+        None
+    }
+    fn host_round(_: &Env, _value: Self, _mode: Rounding, _exact: bool) -> Option<Self> {
         None
     }
     fn host_to_int(_: &Env, _value: Self, _to: IntFormat) -> Option<u64> {
@@ -41,8 +52,16 @@ pub(crate) trait Host: Sized {
 
 impl Host for u16 {}
 
-fn nearest(e: &Env) -> bool {
-    e.fpcr & fpcr::RMODE == 0
+/// Whether these operands need no flushing.
+#[inline(always)]
+fn accepts<F: Float, const N: usize>(e: &Env, operands: [F; N]) -> bool {
+    e.fpcr & fpcr::FZ == 0 || operands.into_iter().all(plain)
+}
+
+/// Whether the host rounds as the guest, and these operands need no flushing.
+#[inline(always)]
+fn ready<F: Float, const N: usize>(e: &Env, operands: [F; N]) -> bool {
+    e.fpcr & fpcr::RMODE == 0 && accepts(e, operands)
 }
 
 fn inexact_is_recorded(e: &Env) -> bool {
@@ -54,9 +73,6 @@ macro_rules! host {
         impl Host for $raw {
             #[inline(always)]
             fn host_add(e: &Env, a: Self, b: Self) -> Option<Self> {
-                if !(nearest(e) && plain(a) && plain(b)) {
-                    return None;
-                }
                 let (x, y) = (<$native>::from_bits(a), <$native>::from_bits(b));
                 let sum = x + y;
                 // The error term of Knuth's two-sum is exact.
@@ -66,53 +82,44 @@ macro_rules! host {
                 };
                 let bits = sum.to_bits();
                 // A sum of zero is exact, and its sign is the same on every host.
-                ((normal(bits) || bits << 1 == 0) && (inexact_is_recorded(e) || error() == 0.0))
-                    .then_some(bits)
+                let good = ready(e, [a, b]) && (normal(bits) || bits << 1 == 0);
+                (good && (inexact_is_recorded(e) || error() == 0.0)).then_some(bits)
             }
 
             #[inline(always)]
             fn host_mul(e: &Env, a: Self, b: Self) -> Option<Self> {
-                if !(nearest(e) && plain(a) && plain(b)) {
-                    return None;
-                }
                 let bits = (<$native>::from_bits(a) * <$native>::from_bits(b)).to_bits();
-                let zero = a << 1 == 0 || b << 1 == 0;
-                let exact = || zero || significant_bits(a) + significant_bits(b) <= <$raw as Float>::MAN + 1;
-                ((normal(bits) || zero) && (inexact_is_recorded(e) || exact())).then_some(bits)
+                let zero = || bits << 1 == 0 && (a << 1 == 0 || b << 1 == 0);
+                let good = ready(e, [a, b]) && (normal(bits) || zero());
+                (good && (inexact_is_recorded(e) || zero() || product_is_exact(a, b))).then_some(bits)
             }
 
             #[inline(always)]
             fn host_div(e: &Env, a: Self, b: Self) -> Option<Self> {
-                if !(nearest(e) && plain(a) && normal(b)) {
-                    return None;
-                }
                 let bits = (<$native>::from_bits(a) / <$native>::from_bits(b)).to_bits();
-                let zero = a << 1 == 0;
-                // The product of quotient and divisor is exact, so their equality to the dividend means something.
+                let zero = || bits << 1 == 0 && a << 1 == 0;
+                // When the product of quotient and divisor is exact, its equality to the dividend means something.
                 let exact = || {
-                    let fits = significant_bits(bits) + significant_bits(b) <= <$raw as Float>::MAN + 1;
-                    zero || (fits
-                        && <$native>::from_bits(bits) * <$native>::from_bits(b) == <$native>::from_bits(a))
+                    normal(a)
+                        && product_is_exact(bits, b)
+                        && <$native>::from_bits(bits) * <$native>::from_bits(b) == <$native>::from_bits(a)
                 };
-                ((normal(bits) || zero) && (inexact_is_recorded(e) || exact())).then_some(bits)
+                let good = ready(e, [a, b]) && (normal(bits) || zero());
+                (good && (inexact_is_recorded(e) || zero() || exact())).then_some(bits)
             }
 
             #[inline(always)]
             fn host_sqrt(e: &Env, a: Self) -> Option<Self> {
-                if !(nearest(e) && normal(a) && a >> (<$raw>::BITS - 1) == 0) {
-                    return None;
-                }
                 let root = <$native>::from_bits(a).sqrt();
-                let exact = || {
-                    2 * significant_bits(root.to_bits()) <= <$raw as Float>::MAN + 1
-                        && root * root == <$native>::from_bits(a)
-                };
-                (inexact_is_recorded(e) || exact()).then(|| root.to_bits())
+                let bits = root.to_bits();
+                let exact =
+                    || normal(a) && product_is_exact(bits, bits) && root * root == <$native>::from_bits(a);
+                (ready(e, [a]) && normal(bits) && (inexact_is_recorded(e) || exact())).then_some(bits)
             }
 
             #[inline(always)]
             fn host_mul_add(e: &Env, addend: Self, a: Self, b: Self) -> Option<Self> {
-                if !(nearest(e) && inexact_is_recorded(e) && plain(addend) && plain(a) && plain(b)) {
+                if !(ready(e, [addend, a, b]) && inexact_is_recorded(e)) {
                     return None;
                 }
                 let [z, x, y] = [addend, a, b].map(<$native>::from_bits);
@@ -121,22 +128,49 @@ macro_rules! host {
             }
 
             #[inline(always)]
-            fn host_order(a: Self, b: Self) -> Option<Ordering> {
-                if !(plain(a) && plain(b)) {
-                    return None;
-                }
-                <$native>::from_bits(a).partial_cmp(&<$native>::from_bits(b))
+            fn host_order(e: &Env, a: Self, b: Self) -> Option<Ordering> {
+                let (x, y) = (<$native>::from_bits(a), <$native>::from_bits(b));
+                let ordered = x <= y || x > y;
+                (accepts(e, [a, b]) && ordered).then(|| ((x > y) as i8 - (x < y) as i8).cmp(&0))
+            }
+
+            #[inline(always)]
+            fn host_compare(e: &Env, a: Self, b: Self) -> Option<u32> {
+                let (x, y) = (<$native>::from_bits(a), <$native>::from_bits(b));
+                let different = if x < y { 0b1000 << 28 } else { 0b0010 << 28 };
+                let ordered = x <= y || x > y;
+                (accepts(e, [a, b]) && ordered).then_some(if x == y { 0b0110 << 28 } else { different })
+            }
+
+            #[inline(always)]
+            fn host_extreme(e: &Env, a: Self, b: Self, largest: bool) -> Option<Self> {
+                let (x, y) = (<$native>::from_bits(a), <$native>::from_bits(b));
+                // Zeros need a look at their signs.
+                let (less, greater) = (x < y, x > y);
+                (accepts(e, [a, b]) && (less || greater)).then_some(if greater == largest { a } else { b })
+            }
+
+            #[inline(always)]
+            fn host_round(e: &Env, value: Self, mode: Rounding, exact: bool) -> Option<Self> {
+                let x = <$native>::from_bits(value);
+                let result = match mode {
+                    Rounding::TieEven => x.round_ties_even(),
+                    Rounding::Up => x.ceil(),
+                    Rounding::Down => x.floor(),
+                    Rounding::Zero => x.trunc(),
+                    Rounding::TieAway => x.round(),
+                    Rounding::Odd => return None,
+                };
+                let good = accepts(e, [value]) && result.is_finite();
+                (good && (!exact || inexact_is_recorded(e) || result == x)).then(|| result.to_bits())
             }
 
             #[inline(always)]
             fn host_to_int(e: &Env, value: Self, to: IntFormat) -> Option<u64> {
-                if !plain(value) {
-                    return None;
-                }
                 let x = <$native>::from_bits(value);
                 // Below half the range the conversions of the host are in range for both signednesses.
                 let limit = (1u64 << (to.bits - 2)) as $native;
-                if !(x < limit && x > if to.signed { -limit } else { -1.0 }) {
+                if !(accepts(e, [value]) && x < limit && x > if to.signed { -limit } else { -1.0 }) {
                     return None;
                 }
                 let integer = x as i64;
@@ -148,29 +182,29 @@ macro_rules! host {
 
             #[inline(always)]
             fn host_from_int(e: &Env, value: i128) -> Option<Self> {
-                if !nearest(e) {
-                    return None;
-                }
                 let integer = i64::try_from(value).ok()?;
-                let result = integer as $native;
                 let exact = || integer.unsigned_abs() >> (<$raw as Float>::MAN + 1) == 0;
-                (inexact_is_recorded(e) || exact()).then(|| result.to_bits())
+                let good = e.fpcr & fpcr::RMODE == 0 && (inexact_is_recorded(e) || exact());
+                good.then(|| (integer as $native).to_bits())
             }
 
             #[inline(always)]
             fn host_convert<D: Float>(e: &Env, value: Self, mode: Rounding) -> Option<D> {
-                if !(mode == Rounding::TieEven && plain(value)) {
+                let x = <$native>::from_bits(value);
+                if !(mode == Rounding::TieEven && accepts(e, [value])) {
                     return None;
                 }
-                let x = <$native>::from_bits(value);
                 match D::BITS {
-                    64 => Some(D::from_raw(f64::from(x).to_bits())),
+                    64 => {
+                        let bits = f64::from(x).to_bits();
+                        (normal(bits) || bits << 1 == 0).then_some(D::from_raw(bits))
+                    }
                     32 => {
                         let result = x as f32;
+                        let bits = result.to_bits();
                         let exact = || f64::from(result) == f64::from(x);
-                        let kept = result.is_normal() && result.abs() > f32::MIN_POSITIVE;
-                        ((kept || x == 0.0) && (inexact_is_recorded(e) || exact()))
-                            .then(|| D::from_raw(result.to_bits().into()))
+                        ((normal(bits) || value << 1 == 0) && (inexact_is_recorded(e) || exact()))
+                            .then_some(D::from_raw(bits.into()))
                     }
                     _ => None,
                 }
@@ -202,8 +236,10 @@ fn normal_range<F: Float>(magnitude: u64, above: u64) -> bool {
     magnitude.wrapping_sub(least) < F::INF - least
 }
 
-/// Bits from the first to the last set one of a normal number's significand.
+/// Whether the product of two numbers is exact for want of significant bits, if it is a normal number.
 #[inline(always)]
-fn significant_bits<F: Float>(value: F) -> u32 {
-    F::MAN + 1 - (value.raw() | 1 << F::MAN).trailing_zeros()
+fn product_is_exact<F: Float>(a: F, b: F) -> bool {
+    // Bits from the first to the last set one of the significand.
+    let significant = |value: F| F::MAN + 1 - (value.raw() | 1 << F::MAN).trailing_zeros();
+    normal(a) && normal(b) && significant(a) + significant(b) <= F::MAN + 1
 }

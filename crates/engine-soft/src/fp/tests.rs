@@ -247,6 +247,12 @@ fn the_fast_path_gives_the_results_and_flags_of_the_soft_one() {
                     convert::<u64, u32>(&mut fast, a, Rounding::TieEven),
                     convert::soft_convert::<u64, u32>(&mut soft, a, Rounding::TieEven)
                 );
+                for mode in
+                    [Rounding::TieEven, Rounding::Up, Rounding::Down, Rounding::Zero, Rounding::TieAway]
+                {
+                    let got = round_int(&mut fast, a, mode, true);
+                    assert_eq!(got, convert::soft_round_int(&mut soft, a, mode, true), "{a:x} {mode:?}");
+                }
                 for (bits, signed) in [(32, true), (32, false), (64, true), (64, false)] {
                     let to = IntFormat { bits, signed };
                     let got = to_fixed(&mut fast, a, 0, to, Rounding::Zero);

@@ -1,16 +1,27 @@
 //! Cryptographic instructions.
 
-use super::lanes::{HIGH, get, put, set, whole};
+use super::lanes::{HIGH, get, lane, lanes, put, set_lanes, whole};
 use crate::crypto;
 use crate::decode::simd::{Aes, Sha};
 use crate::interp::op::{Handler, fallible};
 
 pub(super) fn aes(op: Aes) -> Handler {
+    /// A function in place; the state is `d ^ n` for rounds, else `n`.
+    fn handler<const ROUND: bool, F: Fn(&mut u128) + Copy + 'static>(f: F) -> Handler {
+        fallible(move |cpu, o| {
+            cpu.fp_check()?;
+            // As lanes, which stay in vector registers of the host.
+            let ([n0, n1], [d0, d1]) = (lanes::<u64>(cpu, o.n), lanes::<u64>(cpu, o.d));
+            set_lanes::<u64>(cpu, o.d, if ROUND { [n0 ^ d0, n1 ^ d1] } else { [n0, n1] });
+            f(&mut cpu.v[usize::from(o.d & 31)]);
+            Ok(())
+        })
+    }
     match op {
-        Aes::Aese => whole(|d, n, _| crypto::encrypt(d ^ n)),
-        Aes::Aesd => whole(|d, n, _| crypto::decrypt(d ^ n)),
-        Aes::Aesmc => whole(|_, n, _| crypto::mix_columns(n)),
-        Aes::Aesimc => whole(|_, n, _| crypto::inverse_mix_columns(n)),
+        Aes::Aese => handler::<true, _>(crypto::encrypt),
+        Aes::Aesd => handler::<true, _>(crypto::decrypt),
+        Aes::Aesmc => handler::<false, _>(crypto::mix_columns),
+        Aes::Aesimc => handler::<false, _>(crypto::inverse_mix_columns),
     }
 }
 
@@ -38,9 +49,9 @@ pub(super) fn sha(op: Sha) -> Handler {
 pub(super) fn pmull() -> Handler {
     fallible(|cpu, o| {
         cpu.fp_check()?;
-        let from = if o.imm & HIGH != 0 { 64 } else { 0 };
-        let (n, m) = ((get(cpu, o.n) >> from) as u64, (get(cpu, o.m) >> from) as u64);
-        set(cpu, o.d, crypto::carryless_product(n, m));
+        let half = usize::from(o.imm & HIGH != 0);
+        let (a, b) = (lane(cpu, o.n, half), lane(cpu, o.m, half));
+        crypto::carryless_product(&mut cpu.v[usize::from(o.d & 31)], a, b);
         Ok(())
     })
 }

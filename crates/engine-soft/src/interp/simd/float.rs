@@ -1,14 +1,14 @@
 //! Floating point: lanes, scalars, comparisons and conversions.
 
 use super::lanes::{
-    HIGH, Lane, env1, env2, env3, first, get, indexed, lane, map1, pair2, put, scalar1, scalar2, set, widen,
-    with_env,
+    HIGH, Lane, env1, get, host3, indexed, lane, lanes, map1, pair2_env, peek, put, put_lanes, scalar1,
+    scalar2, set_lanes, set_scalar, widen_env, with_env,
 };
 use crate::cpu::{Cpu, Trap};
 use crate::decode::simd::{FixedPoint, FpBinary, FpUnary, Shape, Source};
-use crate::fp::{self, Env, Float, IntFormat, Rounding};
+use crate::fp::{self, Env, Float, Host as _, IntFormat, Rounding};
 use crate::interp::integer::holds;
-use crate::interp::op::{Handler, Operands, fallible};
+use crate::interp::op::{Handler, Operands, fallible, quick};
 
 /// A format whose values are lanes.
 pub(super) trait FpLane: Float + Lane {
@@ -37,30 +37,56 @@ fn mode_of(e: &Env, code: u8) -> Rounding {
     MODES.get(usize::from(code)).copied().unwrap_or_else(|| e.rounding())
 }
 
-/// A handler for lanes, or for scalars only, of a function of one operand.
-fn one<T: Lane, F: Fn(&mut Env, T, Operands) -> T + Copy + 'static>(shape: Shape, f: F) -> Handler {
-    if shape.size == shape.width { scalar1(f) } else { env1(f) }
+/// A handler for lanes, or for scalars only, of a function of one operand; `host` does the frequent cases of scalars.
+fn one<T, H, F>(shape: Shape, host: H, f: F) -> Handler
+where
+    T: Lane,
+    H: Fn(&Env, T, Operands) -> Option<T> + Copy + 'static,
+    F: Fn(&mut Env, T, Operands) -> T + Copy + 'static,
+{
+    if shape.size == shape.width { scalar1(host, f) } else { env1(f) }
 }
 
-/// A handler for lanes, or for scalars only, of a function of two operands.
-fn two<T: Lane, F: Fn(&mut Env, T, T) -> T + Copy + 'static>(shape: Shape, rm: Source, f: F) -> Handler {
-    if shape.size == shape.width && rm.index.is_none() { scalar2(f) } else { env2(f) }
+/// A handler for lanes, or for scalars only, of a function of two operands; `host` does the frequent cases.
+fn two<T, H, F>(shape: Shape, rm: Source, host: H, f: F) -> Handler
+where
+    T: Lane,
+    H: Fn(&Env, T, T) -> Option<T> + Copy + 'static,
+    F: Fn(&mut Env, T, T) -> T + Copy + 'static,
+{
+    if shape.size == shape.width && rm.index.is_none() {
+        return scalar2(host, f);
+    }
+    host3(move |e, _, n, m| host(e, n, m), move |e, _, n, m| f(e, n, m))
 }
 
 pub(super) fn unary(op: FpUnary, shape: Shape) -> Handler {
     use FpUnary::*;
     macro_rules! one {
         ($f:expr) => {
-            by_size!(shape.size, float T => one::<T, _>(shape, $f))
+            one!(|_, _, _| None, $f)
+        };
+        ($host:expr, $f:expr) => {
+            by_size!(shape.size, float T => one::<T, _, _>(shape, $host, $f))
         };
     }
     match op {
         Fmov => map1(|n: u64, _| n),
         Fabs => by_size!(shape.size, float T => map1(|n: T, _| n.magnitude())),
         Fneg => by_size!(shape.size, float T => map1(|n: T, _| n.negated())),
-        Fsqrt => one!(|e, n, _| fp::sqrt(e, n)),
-        Frint { exact: false, .. } => one!(|e, n, o| fp::round_int(e, n, mode_of(e, o.m), false)),
-        Frint { exact: true, .. } => one!(|e, n, o| fp::round_int(e, n, mode_of(e, o.m), true)),
+        Fsqrt => one!(|e, n, _| T::host_sqrt(e, n), |e, n, _| fp::sqrt(e, n)),
+        Frint { exact: false, .. } => one!(
+            |e, n, o| T::host_round(e, n, mode_of(e, o.m), false),
+            |e, n, o| fp::round_int(e, n, mode_of(e, o.m), false)
+        ),
+        Frint { exact: true, .. } => {
+            one!(|e, n, o| T::host_round(e, n, mode_of(e, o.m), true), |e, n, o| fp::round_int(
+                e,
+                n,
+                mode_of(e, o.m),
+                true
+            ))
+        }
         FrintSize { bits: 32, .. } => one!(|e, n, o| fp::round_to_size(e, n, 32, mode_of(e, o.m))),
         FrintSize { .. } => one!(|e, n, o| fp::round_to_size(e, n, 64, mode_of(e, o.m))),
         Frecpe => one!(|e, n, _| fp::recip_estimate(e, n)),
@@ -78,20 +104,23 @@ pub(super) fn binary(op: FpBinary, shape: Shape, rm: Source) -> Handler {
     use FpBinary::*;
     macro_rules! two {
         ($f:expr) => {
-            by_size!(shape.size, float T => two::<T, _>(shape, rm, $f))
+            two!(|_, _, _| None, $f)
+        };
+        ($host:expr, $f:expr) => {
+            by_size!(shape.size, float T => two::<T, _, _>(shape, rm, $host, $f))
         };
     }
     match op {
-        Fadd => two!(fp::add),
-        Fsub => two!(fp::sub),
-        Fmul => two!(fp::mul),
+        Fadd => two!(T::host_add, fp::add),
+        Fsub => two!(|e, n, m| T::host_add(e, n, m.negated()), fp::sub),
+        Fmul => two!(T::host_mul, fp::mul),
         Fnmul => two!(|e, n, m| fp::mul(e, n, m).negated()),
-        Fmulx => two!(fp::mulx),
-        Fdiv => two!(fp::div),
-        Fmax => two!(fp::max),
-        Fmin => two!(fp::min),
-        Fmaxnm => two!(fp::max_num),
-        Fminnm => two!(fp::min_num),
+        Fmulx => two!(T::host_mul, fp::mulx),
+        Fdiv => two!(T::host_div, fp::div),
+        Fmax => two!(|e, n, m| T::host_extreme(e, n, m, true), fp::max),
+        Fmin => two!(|e, n, m| T::host_extreme(e, n, m, false), fp::min),
+        Fmaxnm => two!(|e, n, m| T::host_extreme(e, n, m, true), fp::max_num),
+        Fminnm => two!(|e, n, m| T::host_extreme(e, n, m, false), fp::min_num),
         Fabd => two!(|e, n, m| fp::sub(e, n, m).magnitude()),
         Fcmeq => two!(|e, n, m| T::truth(fp::eq(e, n, m))),
         Fcmge => two!(|e, n, m| T::truth(fp::ge(e, n, m))),
@@ -105,11 +134,11 @@ pub(super) fn binary(op: FpBinary, shape: Shape, rm: Source) -> Handler {
 
 pub(super) fn pairwise(op: FpBinary, size: u8) -> Handler {
     by_size!(size, float T => match op {
-        FpBinary::Fmax => pair2(fp::max::<T>),
-        FpBinary::Fmin => pair2(fp::min::<T>),
-        FpBinary::Fmaxnm => pair2(fp::max_num::<T>),
-        FpBinary::Fminnm => pair2(fp::min_num::<T>),
-        _ => pair2(fp::add::<T>),
+        FpBinary::Fmax => pair2_env(fp::max::<T>),
+        FpBinary::Fmin => pair2_env(fp::min::<T>),
+        FpBinary::Fmaxnm => pair2_env(fp::max_num::<T>),
+        FpBinary::Fminnm => pair2_env(fp::min_num::<T>),
+        _ => pair2_env(fp::add::<T>),
     })
 }
 
@@ -118,7 +147,7 @@ fn fold<T: FpLane, F: Fn(&mut Env, T, T) -> T + Copy + 'static>(f: F) -> Handler
     fallible(move |cpu, o| {
         cpu.fp_check()?;
         with_env(cpu, |cpu, e| {
-            let mut r = T::split(get(cpu, o.n));
+            let mut r = lanes::<T>(cpu, o.n);
             let lanes = r.as_mut();
             let mut count = ((1 << (o.imm & 7)) / T::BYTES).min(T::COUNT);
             while count > 1 {
@@ -128,7 +157,7 @@ fn fold<T: FpLane, F: Fn(&mut Env, T, T) -> T + Copy + 'static>(f: F) -> Handler
                 count /= 2;
             }
             let result = lanes[0];
-            set(cpu, o.d, first(result));
+            set_scalar(cpu, o.d, result);
         });
         Ok(())
     })
@@ -147,42 +176,51 @@ pub(super) fn reduce(op: FpBinary, size: u8) -> Handler {
 /// FMLA and FMLS.
 pub(super) fn multiply_add(subtract: bool, size: u8) -> Handler {
     by_size!(size, float T => match subtract {
-        false => env3(|e, d: T, n, m| fp::mul_add(e, d, n, m)),
-        true => env3(|e, d: T, n: T, m| fp::mul_add(e, d, n.negated(), m)),
+        false => host3(T::host_mul_add, fp::mul_add),
+        true => host3(
+            |e, d, n, m| T::host_mul_add(e, d, n.negated(), m),
+            |e, d, n, m| fp::mul_add(e, d, n.negated(), m),
+        ),
     })
 }
 
 /// FMLAL and FMLSL.
 pub(super) fn multiply_add_long(subtract: bool) -> Handler {
     match subtract {
-        false => widen::<u16, u32, _>(|e, d, n, m| fp::mul_add_long(e, d, n as u16, m as u16)),
-        true => widen::<u16, u32, _>(|e, d, n, m| fp::mul_add_long(e, d, (n as u16).negated(), m as u16)),
+        false => widen_env::<u16, u32, _>(|e, d, n, m| fp::mul_add_long(e, d, n as u16, m as u16)),
+        true => widen_env::<u16, u32, _>(|e, d, n, m| fp::mul_add_long(e, d, (n as u16).negated(), m as u16)),
     }
 }
 
 /// FMADD and its kin: `a` is the addend.
 pub(super) fn fused(negate_product: bool, negate_addend: bool, size: u8) -> Handler {
-    fn handler<T: FpLane, const PRODUCT: bool, const ADDEND: bool>(
-        cpu: &mut Cpu,
-        o: Operands,
-    ) -> Result<(), Trap> {
-        cpu.fp_check()?;
-        let [mut a, mut n, m] = [o.a, o.n, o.m].map(|v| lane::<T>(get(cpu, v), 0));
-        if PRODUCT {
-            n = n.negated();
-        }
-        if ADDEND {
-            a = a.negated();
-        }
-        let r = with_env(cpu, |_, e| fp::mul_add(e, a, n, m));
-        set(cpu, o.d, first(r));
-        Ok(())
+    /// The addend and the factors.
+    #[inline(always)]
+    fn operands<T: FpLane, const PRODUCT: bool, const ADDEND: bool>(cpu: &Cpu, o: Operands) -> [T; 3] {
+        let [a, n, m] = [o.a, o.n, o.m].map(|v| lane::<T>(cpu, v, 0));
+        [if ADDEND { a.negated() } else { a }, if PRODUCT { n.negated() } else { n }, m]
+    }
+    fn handler<T: FpLane, const PRODUCT: bool, const ADDEND: bool>() -> Handler {
+        quick(
+            |cpu, o| {
+                let [a, n, m] = operands::<T, PRODUCT, ADDEND>(cpu, o);
+                let result = peek(cpu).and_then(|e| T::host_mul_add(&e, a, n, m));
+                result.map(|r| set_scalar(cpu, o.d, r)).is_some()
+            },
+            |cpu, o| {
+                cpu.fp_check()?;
+                let [a, n, m] = operands::<T, PRODUCT, ADDEND>(cpu, o);
+                let r = with_env(cpu, |_, e| fp::mul_add(e, a, n, m));
+                set_scalar(cpu, o.d, r);
+                Ok(())
+            },
+        )
     }
     by_size!(size, float T => match (negate_product, negate_addend) {
-        (false, false) => fallible(handler::<T, false, false>),
-        (true, false) => fallible(handler::<T, true, false>),
-        (false, true) => fallible(handler::<T, false, true>),
-        (true, true) => fallible(handler::<T, true, true>),
+        (false, false) => handler::<T, false, false>(),
+        (true, false) => handler::<T, true, false>(),
+        (false, true) => handler::<T, false, true>(),
+        (true, true) => handler::<T, true, true>(),
     })
 }
 
@@ -226,7 +264,7 @@ pub(super) fn complex_immediate(rotation: u8, index: Option<u8>) -> u32 {
 #[inline(always)]
 fn complex<T: FpLane>(cpu: &mut Cpu, o: Operands, f: impl Fn(&mut Env, [T; 2], [T; 2], [T; 2]) -> [T; 2]) {
     with_env(cpu, |cpu, e| {
-        let (mut r, n, m) = (T::split(get(cpu, o.d)), T::split(get(cpu, o.n)), T::split(get(cpu, o.m)));
+        let (mut r, n, m) = (lanes::<T>(cpu, o.d), lanes::<T>(cpu, o.n), lanes::<T>(cpu, o.m));
         let lanes = ((1 << (o.a & 7)) / T::BYTES).min(T::COUNT);
         let chosen = (o.imm & 0xff) as usize;
         for pair in 0..lanes / 2 {
@@ -236,7 +274,7 @@ fn complex<T: FpLane>(cpu: &mut Cpu, o: Operands, f: impl Fn(&mut Env, [T; 2], [
                 (&mut r.as_mut()[at..at + 2], &n.as_ref()[at..at + 2], &m.as_ref()[with..with + 2]);
             d.copy_from_slice(&f(e, [d[0], d[1]], [n[0], n[1]], [m[0], m[1]]));
         }
-        put(cpu, o, T::join(r));
+        put_lanes::<T>(cpu, o, r);
     });
 }
 
@@ -254,7 +292,7 @@ fn integer<T: Float>(value: T, signed: bool) -> i128 {
 pub(super) fn to_fixed(to: FixedPoint, shape: Shape) -> Handler {
     macro_rules! one {
         ($signed:literal) => {
-            by_size!(shape.size, float T => one::<T, _>(shape, |e, n, o| {
+            by_size!(shape.size, float T => one::<T, _, _>(shape, |_, _, _| None, |e, n, o| {
                 let to = IntFormat { bits: <T as Float>::BITS, signed: $signed };
                 T::from_raw(fp::to_fixed(e, n, o.imm, to, mode_of(e, o.m)))
             }))
@@ -267,7 +305,7 @@ pub(super) fn to_fixed(to: FixedPoint, shape: Shape) -> Handler {
 pub(super) fn from_fixed(from: FixedPoint, shape: Shape) -> Handler {
     macro_rules! one {
         ($signed:literal) => {
-            by_size!(shape.size, float T => one::<T, _>(shape, |e, n, o| {
+            by_size!(shape.size, float T => one::<T, _, _>(shape, |_, _, _| None, |e, n, o| {
                 fp::from_fixed(e, integer(n, $signed), o.imm)
             }))
         };
@@ -275,24 +313,26 @@ pub(super) fn from_fixed(from: FixedPoint, shape: Shape) -> Handler {
     if from.signed { one!(true) } else { one!(false) }
 }
 
-/// FCVT, FCVTL, FCVTN and FCVTXN: the lanes of either half of the source to lanes of another size. `m` is the rounding
+/// FCVTL, FCVTN and FCVTXN: the lanes of either half of the source to lanes of another size. `m` is the rounding
 /// mode; `imm` has [`HIGH`] for the half, of the source or (when narrowing) of the destination.
 #[inline(always)]
-fn convert_lanes<S: FpLane, D: FpLane>(cpu: &mut Cpu, o: Operands, lanes: usize) -> Result<(), Trap> {
+fn convert_lanes<S: FpLane, D: FpLane>(cpu: &mut Cpu, o: Operands, count: usize) -> Result<(), Trap> {
     cpu.fp_check()?;
     let narrows = D::BYTES < S::BYTES;
     let high = o.imm & HIGH != 0;
     with_env(cpu, |cpu, e| {
         let mode = if o.m == ODD { Rounding::Odd } else { e.rounding() };
-        let n = get(cpu, o.n);
-        let n = S::split(if high && !narrows { n >> 64 } else { n });
-        let mut r = D::Array::default();
-        for (r, n) in r.as_mut().iter_mut().zip(n.as_ref()).take(lanes) {
+        let (n, mut r) = (lanes::<S>(cpu, o.n), D::Array::default());
+        let from = if high && !narrows { S::COUNT / 2 } else { 0 };
+        for (r, n) in r.as_mut().iter_mut().zip(&n.as_ref()[from..]).take(count) {
             *r = fp::convert(e, *n, mode);
         }
-        let r = D::join(r);
-        let r = if high && narrows { r << 64 | get(cpu, o.d) & u128::from(u64::MAX) } else { r };
-        set(cpu, o.d, r);
+        if high && narrows {
+            let d = D::of_mut(&mut cpu.v[usize::from(o.d & 31)]);
+            d.as_mut()[D::COUNT / 2..].copy_from_slice(&r.as_ref()[..D::COUNT / 2]);
+        } else {
+            set_lanes::<D>(cpu, o.d, r);
+        }
     });
     Ok(())
 }
@@ -302,13 +342,33 @@ pub(super) const ODD: u8 = 5;
 
 /// FCVT and scalar FCVTXN.
 pub(super) fn convert(from: u8, to: u8) -> Handler {
+    #[inline(always)]
+    fn mode(e: &Env, o: Operands) -> Rounding {
+        if o.m == ODD { Rounding::Odd } else { e.rounding() }
+    }
+    fn handler<S: FpLane, D: FpLane>() -> Handler {
+        quick(
+            |cpu, o| {
+                let n = lane::<S>(cpu, o.n, 0);
+                let result: Option<D> = peek(cpu).and_then(|e| S::host_convert(&e, n, mode(&e, o)));
+                result.map(|r| set_scalar(cpu, o.d, r)).is_some()
+            },
+            |cpu, o| {
+                cpu.fp_check()?;
+                let n = lane::<S>(cpu, o.n, 0);
+                let r: D = with_env(cpu, |_, e| fp::convert(e, n, mode(e, o)));
+                set_scalar(cpu, o.d, r);
+                Ok(())
+            },
+        )
+    }
     match (from, to) {
-        (1, 2) => fallible(|cpu, o| convert_lanes::<u16, u32>(cpu, o, 1)),
-        (1, _) => fallible(|cpu, o| convert_lanes::<u16, u64>(cpu, o, 1)),
-        (2, 1) => fallible(|cpu, o| convert_lanes::<u32, u16>(cpu, o, 1)),
-        (2, _) => fallible(|cpu, o| convert_lanes::<u32, u64>(cpu, o, 1)),
-        (_, 1) => fallible(|cpu, o| convert_lanes::<u64, u16>(cpu, o, 1)),
-        _ => fallible(|cpu, o| convert_lanes::<u64, u32>(cpu, o, 1)),
+        (1, 2) => handler::<u16, u32>(),
+        (1, _) => handler::<u16, u64>(),
+        (2, 1) => handler::<u32, u16>(),
+        (2, _) => handler::<u32, u64>(),
+        (_, 1) => handler::<u64, u16>(),
+        _ => handler::<u64, u32>(),
     }
 }
 
@@ -330,16 +390,29 @@ pub(super) fn shorten(size: u8) -> Handler {
 
 /// FCMP and FCMPE; with `imm` bit 0 against zero.
 pub(super) fn compare(signal: bool, size: u8) -> Handler {
-    fn handler<T: FpLane, const SIGNAL: bool>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
-        cpu.fp_check()?;
-        let (n, m) = (lane::<T>(get(cpu, o.n), 0), lane::<T>(get(cpu, o.m), 0));
-        let m = if o.imm & 1 != 0 { T::from_raw(0) } else { m };
-        cpu.nzcv = with_env(cpu, |_, e| fp::compare(e, n, m, SIGNAL));
-        Ok(())
+    #[inline(always)]
+    fn operands<T: FpLane>(cpu: &Cpu, o: Operands) -> (T, T) {
+        let (n, m) = (lane::<T>(cpu, o.n, 0), lane::<T>(cpu, o.m, 0));
+        (n, if o.imm & 1 != 0 { T::from_raw(0) } else { m })
+    }
+    fn handler<T: FpLane, const SIGNAL: bool>() -> Handler {
+        quick(
+            |cpu, o| {
+                let (n, m) = operands::<T>(cpu, o);
+                let flags = peek(cpu).and_then(|e| T::host_compare(&e, n, m));
+                flags.map(|flags| cpu.nzcv = flags).is_some()
+            },
+            |cpu, o| {
+                cpu.fp_check()?;
+                let (n, m) = operands::<T>(cpu, o);
+                cpu.nzcv = with_env(cpu, |_, e| fp::compare(e, n, m, SIGNAL));
+                Ok(())
+            },
+        )
     }
     by_size!(size, float T => match signal {
-        false => fallible(handler::<T, false>),
-        true => fallible(handler::<T, true>),
+        false => handler::<T, false>(),
+        true => handler::<T, true>(),
     })
 }
 
@@ -351,7 +424,7 @@ pub(super) fn conditional_compare(signal: bool, size: u8) -> Handler {
             cpu.nzcv = o.imm & 0xf000_0000;
             return Ok(());
         }
-        let (n, m) = (lane::<T>(get(cpu, o.n), 0), lane::<T>(get(cpu, o.m), 0));
+        let (n, m) = (lane::<T>(cpu, o.n, 0), lane::<T>(cpu, o.m, 0));
         cpu.nzcv = with_env(cpu, |_, e| fp::compare(e, n, m, SIGNAL));
         Ok(())
     }
@@ -371,55 +444,74 @@ pub(super) fn conditional_select(cpu: &mut Cpu, o: Operands) -> Result<(), Trap>
 
 /// FCVTxx to a general register; `m` is the rounding mode, `imm` the fraction bits.
 pub(super) fn to_general(to: FixedPoint, sf: bool, size: u8) -> Handler {
-    fn handler<T: FpLane, const BITS: u32, const SIGNED: bool>(
-        cpu: &mut Cpu,
-        o: Operands,
-    ) -> Result<(), Trap> {
-        cpu.fp_check()?;
-        let n = lane::<T>(get(cpu, o.n), 0);
-        let to = IntFormat { bits: BITS, signed: SIGNED };
-        let value = with_env(cpu, |_, e| fp::to_fixed(e, n, o.imm, to, mode_of(e, o.m)));
-        cpu.w(o.d, value);
-        Ok(())
+    fn handler<T: FpLane, const BITS: u32, const SIGNED: bool>() -> Handler {
+        quick(
+            |cpu, o| {
+                if MODES.get(usize::from(o.m)) != Some(&Rounding::Zero) || o.imm != 0 {
+                    return false;
+                }
+                let n = lane::<T>(cpu, o.n, 0);
+                let to = IntFormat { bits: BITS, signed: SIGNED };
+                peek(cpu).and_then(|e| T::host_to_int(&e, n, to)).map(|value| cpu.w(o.d, value)).is_some()
+            },
+            |cpu, o| {
+                cpu.fp_check()?;
+                let n = lane::<T>(cpu, o.n, 0);
+                let to = IntFormat { bits: BITS, signed: SIGNED };
+                let value = with_env(cpu, |_, e| fp::to_fixed(e, n, o.imm, to, mode_of(e, o.m)));
+                cpu.w(o.d, value);
+                Ok(())
+            },
+        )
     }
     by_size!(size, float T => match (sf, to.signed) {
-        (false, true) => fallible(handler::<T, 32, true>),
-        (false, false) => fallible(handler::<T, 32, false>),
-        (true, true) => fallible(handler::<T, 64, true>),
-        (true, false) => fallible(handler::<T, 64, false>),
+        (false, true) => handler::<T, 32, true>(),
+        (false, false) => handler::<T, 32, false>(),
+        (true, true) => handler::<T, 64, true>(),
+        (true, false) => handler::<T, 64, false>(),
     })
 }
 
 /// SCVTF and UCVTF of a general register; `imm` is the fraction bits.
 pub(super) fn from_general(from: FixedPoint, sf: bool, size: u8) -> Handler {
-    fn handler<T: FpLane, const SF: bool, const SIGNED: bool>(
-        cpu: &mut Cpu,
-        o: Operands,
-    ) -> Result<(), Trap> {
-        cpu.fp_check()?;
+    #[inline(always)]
+    fn operand<const SF: bool, const SIGNED: bool>(cpu: &Cpu, o: Operands) -> i128 {
         let x = cpu.r(o.n);
-        let value = match (SF, SIGNED) {
+        match (SF, SIGNED) {
             (false, false) => i128::from(x as u32),
             (false, true) => i128::from(x as i32),
             (true, false) => i128::from(x),
             (true, true) => i128::from(x as i64),
-        };
-        let r: T = with_env(cpu, |_, e| fp::from_fixed(e, value, o.imm));
-        set(cpu, o.d, first(r));
-        Ok(())
+        }
+    }
+    fn handler<T: FpLane, const SF: bool, const SIGNED: bool>() -> Handler {
+        quick(
+            |cpu, o| {
+                let value = operand::<SF, SIGNED>(cpu, o);
+                let host = |e| if o.imm == 0 { T::host_from_int(&e, value) } else { None };
+                peek(cpu).and_then(host).map(|r| set_scalar(cpu, o.d, r)).is_some()
+            },
+            |cpu, o| {
+                cpu.fp_check()?;
+                let value = operand::<SF, SIGNED>(cpu, o);
+                let r: T = with_env(cpu, |_, e| fp::from_fixed(e, value, o.imm));
+                set_scalar(cpu, o.d, r);
+                Ok(())
+            },
+        )
     }
     by_size!(size, float T => match (sf, from.signed) {
-        (false, false) => fallible(handler::<T, false, false>),
-        (false, true) => fallible(handler::<T, false, true>),
-        (true, false) => fallible(handler::<T, true, false>),
-        (true, true) => fallible(handler::<T, true, true>),
+        (false, false) => handler::<T, false, false>(),
+        (false, true) => handler::<T, false, true>(),
+        (true, false) => handler::<T, true, false>(),
+        (true, true) => handler::<T, true, true>(),
     })
 }
 
 /// FJCVTZS.
 pub(super) fn javascript(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     cpu.fp_check()?;
-    let n = lane::<u64>(get(cpu, o.n), 0);
+    let n = lane::<u64>(cpu, o.n, 0);
     let (value, exact) = with_env(cpu, |_, e| fp::jcvtzs(e, n));
     cpu.nzcv = u32::from(exact) << 30;
     cpu.w(o.d, value.into());

@@ -2,7 +2,7 @@
 
 use super::lanes::{
     Int, across, env1, env2, env3, map1, map2, map3, narrow_env, narrow1, narrow2, pair_long, pair2, whole,
-    widen, widen_second,
+    widen, widen_env, widen_second,
 };
 use super::shift;
 use crate::decode::simd::{Across, Binary, Bitwise, Long, Narrow, PairLong, Unary};
@@ -103,11 +103,11 @@ pub(super) fn binary(op: Binary, size: u8) -> Handler {
         Mls => by_size!(size, unsigned T => map3(|d: T, n, m| d.wrapping_sub(n.wrapping_mul(m)))),
         Mul => by_size!(size, unsigned T => map3(|_: T, n, m| n.wrapping_mul(m))),
         Pmul => map2(|n: u8, m| poly_mul(n, m) as u8),
-        Smaxp => by_size!(size, signed T => pair2(|_, n: T, m| n.max(m))),
-        Umaxp => by_size!(size, unsigned T => pair2(|_, n: T, m| n.max(m))),
-        Sminp => by_size!(size, signed T => pair2(|_, n: T, m| n.min(m))),
-        Uminp => by_size!(size, unsigned T => pair2(|_, n: T, m| n.min(m))),
-        Addp => by_size!(size, unsigned T => pair2(|_, n: T, m| n.wrapping_add(m))),
+        Smaxp => by_size!(size, signed T => pair2(|n: T, m| n.max(m))),
+        Umaxp => by_size!(size, unsigned T => pair2(|n: T, m| n.max(m))),
+        Sminp => by_size!(size, signed T => pair2(|n: T, m| n.min(m))),
+        Uminp => by_size!(size, unsigned T => pair2(|n: T, m| n.min(m))),
+        Addp => by_size!(size, unsigned T => pair2(|n: T, m| n.wrapping_add(m))),
         Sqdmulh | Sqrdmulh | Sqrdmlah | Sqrdmlsh => doubling_high(op, size),
     }
 }
@@ -164,7 +164,7 @@ pub(super) fn pairwise_long(op: PairLong, size: u8) -> Handler {
 /// Twice the product of signed halfwords or words, saturated, then what the closure makes of it and the destination.
 macro_rules! doubling {
     ($size:expr, |$e:ident, $d:ident, $product:ident| $result:expr) => {
-        by_size!(@@ $size, [1 i16, i32; i32, i64], T, W => widen::<T, W, _>(|$e, $d, n, m| {
+        by_size!(@@ $size, [1 i16, i32; i32, i64], T, W => widen_env::<T, W, _>(|$e, $d, n, m| {
             let $product = W::saturate($e, 2 * n.wide() * m.wide());
             $result
         }))
@@ -175,12 +175,12 @@ macro_rules! doubling {
 pub(super) fn long(op: Long, size: u8) -> Handler {
     use Long::*;
     match op {
-        Saddl => by_size!(size, signed T, W => widen::<T, W, _>(|_, _, n, m| n + m)),
-        Uaddl => by_size!(size, unsigned T, W => widen::<T, W, _>(|_, _, n, m| n + m)),
+        Saddl => by_size!(size, signed T, W => widen::<T, W, _>(|_, n, m| n + m)),
+        Uaddl => by_size!(size, unsigned T, W => widen::<T, W, _>(|_, n, m| n + m)),
         Saddw => by_size!(size, signed T, W => widen_second::<T, W, _>(|n, m| n.wrapping_add(m))),
         Uaddw => by_size!(size, unsigned T, W => widen_second::<T, W, _>(|n, m| n.wrapping_add(m))),
-        Ssubl => by_size!(size, signed T, W => widen::<T, W, _>(|_, _, n, m| n - m)),
-        Usubl => by_size!(size, unsigned T, W => widen::<T, W, _>(|_, _, n, m| n.wrapping_sub(m))),
+        Ssubl => by_size!(size, signed T, W => widen::<T, W, _>(|_, n, m| n - m)),
+        Usubl => by_size!(size, unsigned T, W => widen::<T, W, _>(|_, n, m| n.wrapping_sub(m))),
         Ssubw => by_size!(size, signed T, W => widen_second::<T, W, _>(|n, m| n.wrapping_sub(m))),
         Usubw => by_size!(size, unsigned T, W => widen_second::<T, W, _>(|n, m| n.wrapping_sub(m))),
         Addhn => {
@@ -195,18 +195,18 @@ pub(super) fn long(op: Long, size: u8) -> Handler {
         Rsubhn => by_size!(size, unsigned T, W => narrow2::<W, T, _>(|n, m| {
             (n.wrapping_sub(m).wrapping_add(1 << (T::BITS - 1)) >> T::BITS) as T
         })),
-        Sabal => by_size!(size, signed T, W => widen::<T, W, _>(|_, d, n, m| d.wrapping_add((n - m).abs()))),
+        Sabal => by_size!(size, signed T, W => widen::<T, W, _>(|d, n, m| d.wrapping_add((n - m).abs()))),
         Uabal => {
-            by_size!(size, unsigned T, W => widen::<T, W, _>(|_, d, n, m| d.wrapping_add(n.abs_diff(m))))
+            by_size!(size, unsigned T, W => widen::<T, W, _>(|d, n, m| d.wrapping_add(n.abs_diff(m))))
         }
-        Sabdl => by_size!(size, signed T, W => widen::<T, W, _>(|_, _, n, m| (n - m).abs())),
-        Uabdl => by_size!(size, unsigned T, W => widen::<T, W, _>(|_, _, n, m| n.abs_diff(m))),
-        Smlal => by_size!(size, signed T, W => widen::<T, W, _>(|_, d, n, m| d.wrapping_add(n * m))),
-        Umlal => by_size!(size, unsigned T, W => widen::<T, W, _>(|_, d, n, m| d.wrapping_add(n * m))),
-        Smlsl => by_size!(size, signed T, W => widen::<T, W, _>(|_, d, n, m| d.wrapping_sub(n * m))),
-        Umlsl => by_size!(size, unsigned T, W => widen::<T, W, _>(|_, d, n, m| d.wrapping_sub(n * m))),
-        Smull => by_size!(size, signed T, W => widen::<T, W, _>(|_, _, n, m| n * m)),
-        Umull => by_size!(size, unsigned T, W => widen::<T, W, _>(|_, _, n, m| n * m)),
+        Sabdl => by_size!(size, signed T, W => widen::<T, W, _>(|_, n, m| (n - m).abs())),
+        Uabdl => by_size!(size, unsigned T, W => widen::<T, W, _>(|_, n, m| n.abs_diff(m))),
+        Smlal => by_size!(size, signed T, W => widen::<T, W, _>(|d, n, m| d.wrapping_add(n * m))),
+        Umlal => by_size!(size, unsigned T, W => widen::<T, W, _>(|d, n, m| d.wrapping_add(n * m))),
+        Smlsl => by_size!(size, signed T, W => widen::<T, W, _>(|d, n, m| d.wrapping_sub(n * m))),
+        Umlsl => by_size!(size, unsigned T, W => widen::<T, W, _>(|d, n, m| d.wrapping_sub(n * m))),
+        Smull => by_size!(size, signed T, W => widen::<T, W, _>(|_, n, m| n * m)),
+        Umull => by_size!(size, unsigned T, W => widen::<T, W, _>(|_, n, m| n * m)),
         Sqdmull => doubling!(size, |_e, _d, product| product),
         Sqdmlal => {
             doubling!(size, |e, d, product| d.saturating_add(product).noting(e, d.wrapping_add(product)))
@@ -225,7 +225,7 @@ pub(super) fn narrows(op: Long) -> bool {
 }
 
 fn pmull_bytes() -> Handler {
-    widen::<u8, u16, _>(|_, _, n, m| poly_mul(n as u8, m as u8))
+    widen::<u8, u16, _>(|_, n, m| poly_mul(n as u8, m as u8))
 }
 
 pub(super) fn narrow(op: Narrow, size: u8) -> Handler {

@@ -6,7 +6,7 @@
 
 use crate::cpu::Cpu;
 use crate::fp::{Env, fpsr};
-use crate::interp::op::{Handler, Operands, fallible};
+use crate::interp::op::{Handler, Operands, fallible, quick};
 
 const _: () = assert!(cfg!(target_endian = "little"), "lanes are laid out as the guest sees them");
 
@@ -19,8 +19,13 @@ pub(super) trait Lane: Copy + Default + 'static {
     /// Elements of a full vector.
     const COUNT: usize = 16 / Self::BYTES;
 
-    fn split(vector: u128) -> Self::Array;
-    fn join(lanes: Self::Array) -> u128;
+    /// Four vectors.
+    type Quad: AsRef<[Self]> + AsMut<[Self]>;
+
+    fn of(vector: &u128) -> &Self::Array;
+    fn of_mut(vector: &mut u128) -> &mut Self::Array;
+    fn of_quad(vectors: &[u128; 4]) -> &Self::Quad;
+    fn of_quad_mut(vectors: &mut [u128; 4]) -> &mut Self::Quad;
 }
 
 /// An integer element.
@@ -58,18 +63,35 @@ macro_rules! lane {
     ($($t:ty),*) => { $(
         impl Lane for $t {
             type Array = [$t; 16 / size_of::<$t>()];
+            type Quad = [$t; 64 / size_of::<$t>()];
 
             #[inline(always)]
-            fn split(vector: u128) -> Self::Array {
-                zerocopy::transmute!(vector)
+            fn of(vector: &u128) -> &Self::Array {
+                zerocopy::transmute_ref!(vector)
             }
 
             #[inline(always)]
-            fn join(lanes: Self::Array) -> u128 {
-                zerocopy::transmute!(lanes)
+            fn of_mut(vector: &mut u128) -> &mut Self::Array {
+                zerocopy::transmute_mut!(vector)
+            }
+
+            #[inline(always)]
+            fn of_quad(vectors: &[u128; 4]) -> &Self::Quad {
+                zerocopy::transmute_ref!(vectors)
+            }
+
+            #[inline(always)]
+            fn of_quad_mut(vectors: &mut [u128; 4]) -> &mut Self::Quad {
+                zerocopy::transmute_mut!(vectors)
             }
         }
+    )* };
+}
+// A vector as a whole is a lane too, for memory accesses.
+lane!(u8, u16, u32, u64, u128, i8, i16, i32, i64);
 
+macro_rules! int {
+    ($($t:ty),*) => { $(
         impl Int for $t {
             const BITS: u32 = <$t>::BITS;
             const LOW: i128 = <$t>::MIN as i128;
@@ -87,22 +109,7 @@ macro_rules! lane {
         }
     )* };
 }
-lane!(u8, u16, u32, u64, i8, i16, i32, i64);
-
-/// A vector as a whole, for memory accesses.
-impl Lane for u128 {
-    type Array = [u128; 1];
-
-    #[inline(always)]
-    fn split(vector: u128) -> Self::Array {
-        [vector]
-    }
-
-    #[inline(always)]
-    fn join([vector]: Self::Array) -> u128 {
-        vector
-    }
-}
+int!(u8, u16, u32, u64, i8, i16, i32, i64);
 
 /// What a result of `1 << index` bytes keeps.
 const MASKS: [u128; 8] =
@@ -120,40 +127,67 @@ pub(super) fn set(cpu: &mut Cpu, register: u8, value: u128) {
     cpu.v[usize::from(register & 31)] = value;
 }
 
+/// Clears a register above the width of the result that was written to it.
+#[inline(always)]
+fn cut(cpu: &mut Cpu, o: Operands) {
+    if o.a != 4 {
+        cpu.v[usize::from(o.d & 31)] &= MASKS[usize::from(o.a & 7)];
+    }
+}
+
 /// Writes the result of an operation, zero above its width.
 #[inline(always)]
 pub(super) fn put(cpu: &mut Cpu, o: Operands, value: u128) {
-    set(cpu, o.d, value & MASKS[usize::from(o.a & 7)]);
+    set(cpu, o.d, value);
+    cut(cpu, o);
 }
 
-/// One lane; the index wraps.
+/// The lanes of a register. A vector stays in memory until it is an array of lanes: the compiler makes vector
+/// instructions of that, but not of an integer of 128 bits taken apart.
 #[inline(always)]
-pub(super) fn lane<T: Lane>(vector: u128, index: usize) -> T {
-    T::split(vector).as_ref()[index & (T::COUNT - 1)]
+pub(super) fn lanes<T: Lane>(cpu: &Cpu, register: u8) -> T::Array {
+    *T::of(&cpu.v[usize::from(register & 31)])
+}
+
+/// Writes the lanes of a register.
+#[inline(always)]
+pub(super) fn set_lanes<T: Lane>(cpu: &mut Cpu, register: u8, value: T::Array) {
+    *T::of_mut(&mut cpu.v[usize::from(register & 31)]) = value;
+}
+
+/// Writes the lanes of the result of an operation, zero above its width.
+#[inline(always)]
+pub(super) fn put_lanes<T: Lane>(cpu: &mut Cpu, o: Operands, value: T::Array) {
+    set_lanes::<T>(cpu, o.d, value);
+    cut(cpu, o);
+}
+
+/// One lane of a register; the index wraps.
+#[inline(always)]
+pub(super) fn lane<T: Lane>(cpu: &Cpu, register: u8, index: usize) -> T {
+    T::of(&cpu.v[usize::from(register & 31)]).as_ref()[index & (T::COUNT - 1)]
+}
+
+/// Writes one lane of a register; the index wraps.
+#[inline(always)]
+pub(super) fn set_lane<T: Lane>(cpu: &mut Cpu, register: u8, index: usize, value: T) {
+    T::of_mut(&mut cpu.v[usize::from(register & 31)]).as_mut()[index & (T::COUNT - 1)] = value;
 }
 
 /// All lanes the same.
 #[inline(always)]
-pub(super) fn splat<T: Lane>(value: T) -> u128 {
+pub(super) fn splat<T: Lane>(value: T) -> T::Array {
     let mut lanes = T::Array::default();
     lanes.as_mut().fill(value);
-    T::join(lanes)
+    lanes
 }
 
-/// A vector of zeros but for lane 0.
+/// Writes a scalar.
 #[inline(always)]
-pub(super) fn first<T: Lane>(value: T) -> u128 {
-    let mut lanes = T::Array::default();
-    lanes.as_mut()[0] = value;
-    T::join(lanes)
-}
-
-/// One lane replaced; the index wraps.
-#[inline(always)]
-pub(super) fn with_lane<T: Lane>(vector: u128, index: usize, value: T) -> u128 {
-    let mut lanes = T::split(vector);
-    lanes.as_mut()[index & (T::COUNT - 1)] = value;
-    T::join(lanes)
+pub(super) fn set_scalar<T: Lane>(cpu: &mut Cpu, register: u8, value: T) {
+    let mut vector = 0;
+    T::of_mut(&mut vector).as_mut()[0] = value;
+    set(cpu, register, vector);
 }
 
 /// The `imm` of an operation whose second operand may be one element for all lanes.
@@ -163,9 +197,11 @@ pub(super) fn indexed(index: Option<u8>) -> u32 {
 
 /// The second operand.
 #[inline(always)]
-pub(super) fn second<T: Lane>(cpu: &Cpu, o: Operands) -> u128 {
-    let m = get(cpu, o.m);
-    if o.imm & 0xff == 0 { m } else { splat(lane::<T>(m, (o.imm & 0xff) as usize - 1)) }
+pub(super) fn second<T: Lane>(cpu: &Cpu, o: Operands) -> T::Array {
+    match o.imm & 0xff {
+        0 => lanes::<T>(cpu, o.m),
+        index => splat(lane::<T>(cpu, o.m, index as usize - 1)),
+    }
 }
 
 /// Runs `f` with the control and status registers of floating point.
@@ -197,11 +233,11 @@ pub(super) fn whole<F: Fn(u128, u128, u128) -> u128 + Copy + 'static>(f: F) -> H
 pub(super) fn map1<T: Lane, F: Fn(T, u32) -> T + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let mut r = T::split(get(cpu, o.n));
+        let mut r = lanes::<T>(cpu, o.n);
         for r in r.as_mut() {
             *r = f(*r, o.imm);
         }
-        put(cpu, o, T::join(r));
+        put_lanes::<T>(cpu, o, r);
         Ok(())
     })
 }
@@ -210,11 +246,11 @@ pub(super) fn map1<T: Lane, F: Fn(T, u32) -> T + Copy + 'static>(f: F) -> Handle
 pub(super) fn map1_onto<T: Lane, F: Fn(T, T, u32) -> T + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let (mut r, n) = (T::split(get(cpu, o.d)), T::split(get(cpu, o.n)));
+        let (mut r, n) = (lanes::<T>(cpu, o.d), lanes::<T>(cpu, o.n));
         for (r, n) in r.as_mut().iter_mut().zip(n.as_ref()) {
             *r = f(*r, *n, o.imm);
         }
-        put(cpu, o, T::join(r));
+        put_lanes::<T>(cpu, o, r);
         Ok(())
     })
 }
@@ -223,11 +259,11 @@ pub(super) fn map1_onto<T: Lane, F: Fn(T, T, u32) -> T + Copy + 'static>(f: F) -
 pub(super) fn map2<T: Lane, F: Fn(T, T) -> T + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let (mut r, m) = (T::split(get(cpu, o.n)), T::split(get(cpu, o.m)));
+        let (mut r, m) = (lanes::<T>(cpu, o.n), lanes::<T>(cpu, o.m));
         for (r, m) in r.as_mut().iter_mut().zip(m.as_ref()) {
             *r = f(*r, *m);
         }
-        put(cpu, o, T::join(r));
+        put_lanes::<T>(cpu, o, r);
         Ok(())
     })
 }
@@ -236,12 +272,12 @@ pub(super) fn map2<T: Lane, F: Fn(T, T) -> T + Copy + 'static>(f: F) -> Handler 
 pub(super) fn map3<T: Lane, F: Fn(T, T, T) -> T + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let (mut r, n) = (T::split(get(cpu, o.d)), T::split(get(cpu, o.n)));
-        let m = T::split(second::<T>(cpu, o));
+        let (mut r, n) = (lanes::<T>(cpu, o.d), lanes::<T>(cpu, o.n));
+        let m = second::<T>(cpu, o);
         for ((r, n), m) in r.as_mut().iter_mut().zip(n.as_ref()).zip(m.as_ref()) {
             *r = f(*r, *n, *m);
         }
-        put(cpu, o, T::join(r));
+        put_lanes::<T>(cpu, o, r);
         Ok(())
     })
 }
@@ -251,11 +287,11 @@ pub(super) fn env1<T: Lane, F: Fn(&mut Env, T, Operands) -> T + Copy + 'static>(
     fallible(move |cpu, o| {
         cpu.fp_check()?;
         with_env(cpu, |cpu, e| {
-            let (n, mut r) = (T::split(get(cpu, o.n)), T::Array::default());
+            let (n, mut r) = (lanes::<T>(cpu, o.n), T::Array::default());
             for (r, n) in r.as_mut().iter_mut().zip(n.as_ref()).take(count::<T>(o.a)) {
                 *r = f(e, *n, o);
             }
-            set(cpu, o.d, T::join(r));
+            set_lanes::<T>(cpu, o.d, r);
         });
         Ok(())
     })
@@ -270,65 +306,140 @@ pub(super) fn env2<T: Lane, F: Fn(&mut Env, T, T) -> T + Copy + 'static>(f: F) -
 pub(super) fn env3<T: Lane, F: Fn(&mut Env, T, T, T) -> T + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        with_env(cpu, |cpu, e| {
-            let (d, n) = (T::split(get(cpu, o.d)), T::split(get(cpu, o.n)));
-            let m = T::split(second::<T>(cpu, o));
+        lanes3(cpu, o, f);
+        Ok(())
+    })
+}
+
+#[inline(always)]
+fn lanes3<T: Lane>(cpu: &mut Cpu, o: Operands, f: impl Fn(&mut Env, T, T, T) -> T) {
+    with_env(cpu, |cpu, e| {
+        let (d, n, m) = (lanes::<T>(cpu, o.d), lanes::<T>(cpu, o.n), second::<T>(cpu, o));
+        let mut r = T::Array::default();
+        let sources = d.as_ref().iter().zip(n.as_ref()).zip(m.as_ref());
+        for (r, ((d, n), m)) in r.as_mut().iter_mut().zip(sources).take(count::<T>(o.a)) {
+            *r = f(e, *d, *n, *m);
+        }
+        set_lanes::<T>(cpu, o.d, r);
+    });
+}
+
+/// The control and status registers for a look, when floating point is accessible.
+#[inline(always)]
+pub(super) fn peek(cpu: &Cpu) -> Option<Env> {
+    cpu.fp_enabled.then_some(Env { fpcr: cpu.fpcr, fpsr: cpu.fpsr })
+}
+
+/// The lowest lane of one operand, where the function may raise flags; `host` does the frequent cases.
+pub(super) fn scalar1<T: Lane, H, F>(host: H, f: F) -> Handler
+where
+    H: Fn(&Env, T, Operands) -> Option<T> + Copy + 'static,
+    F: Fn(&mut Env, T, Operands) -> T + Copy + 'static,
+{
+    quick(
+        move |cpu, o| {
+            let result = peek(cpu).and_then(|e| host(&e, lane::<T>(cpu, o.n, 0), o));
+            result.map(|r| set_scalar(cpu, o.d, r)).is_some()
+        },
+        move |cpu, o| {
+            cpu.fp_check()?;
+            let n = lane::<T>(cpu, o.n, 0);
+            let r = with_env(cpu, |_, e| f(e, n, o));
+            set_scalar(cpu, o.d, r);
+            Ok(())
+        },
+    )
+}
+
+/// The lowest lanes, where the function may raise flags; `host` does the frequent cases.
+pub(super) fn scalar2<T: Lane, H, F>(host: H, f: F) -> Handler
+where
+    H: Fn(&Env, T, T) -> Option<T> + Copy + 'static,
+    F: Fn(&mut Env, T, T) -> T + Copy + 'static,
+{
+    quick(
+        move |cpu, o| {
+            let result = peek(cpu).and_then(|e| host(&e, lane(cpu, o.n, 0), lane(cpu, o.m, 0)));
+            result.map(|r| set_scalar(cpu, o.d, r)).is_some()
+        },
+        move |cpu, o| {
+            cpu.fp_check()?;
+            let (n, m) = (lane::<T>(cpu, o.n, 0), lane::<T>(cpu, o.m, 0));
+            let r = with_env(cpu, |_, e| f(e, n, m));
+            set_scalar(cpu, o.d, r);
+            Ok(())
+        },
+    )
+}
+
+/// As [`env3`], where `host` does the frequent cases.
+pub(super) fn host3<T: Lane, H, F>(host: H, f: F) -> Handler
+where
+    H: Fn(&Env, T, T, T) -> Option<T> + Copy + 'static,
+    F: Fn(&mut Env, T, T, T) -> T + Copy + 'static,
+{
+    quick(
+        move |cpu, o| {
+            let Some(e) = peek(cpu) else { return false };
+            let (d, n, m) = (lanes::<T>(cpu, o.d), lanes::<T>(cpu, o.n), second::<T>(cpu, o));
             let mut r = T::Array::default();
             let sources = d.as_ref().iter().zip(n.as_ref()).zip(m.as_ref());
             for (r, ((d, n), m)) in r.as_mut().iter_mut().zip(sources).take(count::<T>(o.a)) {
-                *r = f(e, *d, *n, *m);
+                match host(&e, *d, *n, *m) {
+                    Some(result) => *r = result,
+                    None => return false,
+                }
             }
-            set(cpu, o.d, T::join(r));
-        });
-        Ok(())
-    })
+            set_lanes::<T>(cpu, o.d, r);
+            true
+        },
+        move |cpu, o| {
+            cpu.fp_check()?;
+            lanes3(cpu, o, f);
+            Ok(())
+        },
+    )
 }
 
-/// The lowest lane of one operand, where the function may raise flags.
-pub(super) fn scalar1<T: Lane, F: Fn(&mut Env, T, Operands) -> T + Copy + 'static>(f: F) -> Handler {
-    fallible(move |cpu, o| {
-        cpu.fp_check()?;
-        let n = lane::<T>(get(cpu, o.n), 0);
-        let r = with_env(cpu, |_, e| f(e, n, o));
-        set(cpu, o.d, first(r));
-        Ok(())
-    })
+/// Applies a function to adjacent lanes of `n`, then of `m`, for a result of so many lanes.
+#[inline(always)]
+fn fold_pairs<T: Lane>(n: &[T], m: &[T], count: usize, mut f: impl FnMut(T, T) -> T) -> T::Array {
+    let mut r = T::Array::default();
+    // Plain indices: the compiler makes vector instructions of this form.
+    let lanes = r.as_mut();
+    for i in 0..count / 2 {
+        lanes[i] = f(n[2 * i], n[2 * i + 1]);
+    }
+    for i in 0..count / 2 {
+        lanes[count / 2 + i] = f(m[2 * i], m[2 * i + 1]);
+    }
+    r
 }
 
-/// The lowest lanes, where the function may raise flags.
-pub(super) fn scalar2<T: Lane, F: Fn(&mut Env, T, T) -> T + Copy + 'static>(f: F) -> Handler {
+/// Adjacent lanes of the first operand, then of the second.
+pub(super) fn pair2<T: Lane, F: Fn(T, T) -> T + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let (n, m) = (lane::<T>(get(cpu, o.n), 0), lane::<T>(get(cpu, o.m), 0));
-        let r = with_env(cpu, |_, e| f(e, n, m));
-        set(cpu, o.d, first(r));
+        let (n, m) = (lanes::<T>(cpu, o.n), lanes::<T>(cpu, o.m));
+        let r = fold_pairs(n.as_ref(), m.as_ref(), T::COUNT, f);
+        set_lanes::<T>(cpu, o.d, r);
+        if o.a != 4 {
+            // What half vectors give is in the lower halves of both halves.
+            let [low, _, high, _] = lanes::<u32>(cpu, o.d);
+            set_lanes::<u32>(cpu, o.d, [low, high, 0, 0]);
+        }
         Ok(())
     })
 }
 
 /// Adjacent lanes of the first operand, then of the second, where the function may raise flags.
-pub(super) fn pair2<T: Lane, F: Fn(&mut Env, T, T) -> T + Copy + 'static>(f: F) -> Handler {
-    /// The lower half of `r` from `n`, the upper one from `m`, of `lanes` each.
-    #[inline(always)]
-    fn fold<T: Lane>(e: &mut Env, n: u128, m: u128, lanes: usize, f: impl Fn(&mut Env, T, T) -> T) -> u128 {
-        let mut r = T::Array::default();
-        let (low, high) = r.as_mut()[..lanes].split_at_mut(lanes / 2);
-        for (half, source) in [(low, T::split(n)), (high, T::split(m))] {
-            for (r, pair) in half.iter_mut().zip(source.as_ref().chunks_exact(2)) {
-                *r = f(e, pair[0], pair[1]);
-            }
-        }
-        T::join(r)
-    }
+pub(super) fn pair2_env<T: Lane, F: Fn(&mut Env, T, T) -> T + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
         with_env(cpu, |cpu, e| {
-            let (n, m) = (get(cpu, o.n), get(cpu, o.m));
-            let r = match o.a {
-                4 => fold(e, n, m, T::COUNT, f),
-                _ => fold(e, n, m, T::COUNT / 2, f),
-            };
-            set(cpu, o.d, r);
+            let (n, m) = (lanes::<T>(cpu, o.n), lanes::<T>(cpu, o.m));
+            let r = fold_pairs(n.as_ref(), m.as_ref(), count::<T>(o.a), |n, m| f(e, n, m));
+            set_lanes::<T>(cpu, o.d, r);
         });
         Ok(())
     })
@@ -338,13 +449,13 @@ pub(super) fn pair2<T: Lane, F: Fn(&mut Env, T, T) -> T + Copy + 'static>(f: F) 
 pub(super) fn across<T: Lane, A: Lane + From<T>, F: Fn(A, A) -> A + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let n = T::split(get(cpu, o.n));
+        let n = lanes::<T>(cpu, o.n);
         let fold = |lanes: &[T]| lanes[1..].iter().fold(A::from(lanes[0]), |r, &n| f(r, A::from(n)));
         let r = match o.imm {
             4 => fold(n.as_ref()),
             _ => fold(&n.as_ref()[..T::COUNT / 2]),
         };
-        set(cpu, o.d, first(r));
+        set_scalar(cpu, o.d, r);
         Ok(())
     })
 }
@@ -352,38 +463,48 @@ pub(super) fn across<T: Lane, A: Lane + From<T>, F: Fn(A, A) -> A + Copy + 'stat
 /// In the `imm` of the handlers below: the narrow elements are in the upper half.
 pub(super) const HIGH: u32 = 1 << 8;
 
-/// The lower half of the result's width, or the upper one.
+/// The lanes of the lower half of the result's width, or of the upper one, extended.
 #[inline(always)]
-fn half(vector: u128, o: Operands) -> u128 {
-    if o.imm & HIGH != 0 { vector >> (4 << (o.a & 7)) } else { vector }
-}
-
-/// The lanes of the lower half, extended.
-#[inline(always)]
-fn extend<T: Lane, W: Lane + From<T>>(vector: u128) -> W::Array {
-    let (n, mut r) = (T::split(vector), W::Array::default());
-    for (r, n) in r.as_mut().iter_mut().zip(n.as_ref()) {
+fn extend<T: Lane, W: Lane + From<T>>(lanes: &T::Array, o: Operands) -> W::Array {
+    let from = if o.imm & HIGH != 0 { (1 << (o.a & 7)) / 2 / T::BYTES } else { 0 };
+    let mut r = W::Array::default();
+    for (r, n) in r.as_mut().iter_mut().zip(&lanes.as_ref()[from.min(W::COUNT)..]) {
         *r = W::from(*n);
     }
     r
 }
 
 /// Destination, and both operands extended to its element type; the second one may be an element.
-pub(super) fn widen<T: Lane, W: Lane + From<T>, F: Fn(&mut Env, W, W, W) -> W + Copy + 'static>(
+pub(super) fn widen<T: Lane, W: Lane + From<T>, F: Fn(W, W, W) -> W + Copy + 'static>(f: F) -> Handler {
+    fallible(move |cpu, o| {
+        cpu.fp_check()?;
+        // All lanes of an element are the same, so the half makes no difference.
+        let n = extend::<T, W>(&lanes::<T>(cpu, o.n), o);
+        let m = extend::<T, W>(&second::<T>(cpu, o), o);
+        let mut r = lanes::<W>(cpu, o.d);
+        for ((r, n), m) in r.as_mut().iter_mut().zip(n.as_ref()).zip(m.as_ref()) {
+            *r = f(*r, *n, *m);
+        }
+        set_lanes::<W>(cpu, o.d, r);
+        Ok(())
+    })
+}
+
+/// Likewise, where the function may raise flags.
+pub(super) fn widen_env<T: Lane, W: Lane + From<T>, F: Fn(&mut Env, W, W, W) -> W + Copy + 'static>(
     f: F,
 ) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
         with_env(cpu, |cpu, e| {
-            let m = second::<T>(cpu, o);
-            let m = if o.imm & 0xff == 0 { half(m, o) } else { m };
-            let (n, m) = (extend::<T, W>(half(get(cpu, o.n), o)), extend::<T, W>(m));
-            let (d, mut r) = (W::split(get(cpu, o.d)), W::Array::default());
+            let n = extend::<T, W>(&lanes::<T>(cpu, o.n), o);
+            let m = extend::<T, W>(&second::<T>(cpu, o), o);
+            let (d, mut r) = (lanes::<W>(cpu, o.d), W::Array::default());
             let sources = d.as_ref().iter().zip(n.as_ref()).zip(m.as_ref());
             for (r, ((d, n), m)) in r.as_mut().iter_mut().zip(sources).take(count::<W>(o.a)) {
                 *r = f(e, *d, *n, *m);
             }
-            set(cpu, o.d, W::join(r));
+            set_lanes::<W>(cpu, o.d, r);
         });
         Ok(())
     })
@@ -393,11 +514,11 @@ pub(super) fn widen<T: Lane, W: Lane + From<T>, F: Fn(&mut Env, W, W, W) -> W + 
 pub(super) fn widen_second<T: Lane, W: Lane + From<T>, F: Fn(W, W) -> W + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let (mut r, m) = (W::split(get(cpu, o.n)), extend::<T, W>(half(get(cpu, o.m), o)));
+        let (mut r, m) = (lanes::<W>(cpu, o.n), extend::<T, W>(&lanes::<T>(cpu, o.m), o));
         for (r, m) in r.as_mut().iter_mut().zip(m.as_ref()) {
             *r = f(*r, *m);
         }
-        put(cpu, o, W::join(r));
+        put_lanes::<W>(cpu, o, r);
         Ok(())
     })
 }
@@ -406,11 +527,11 @@ pub(super) fn widen_second<T: Lane, W: Lane + From<T>, F: Fn(W, W) -> W + Copy +
 pub(super) fn widen_only<T: Lane, W: Lane + From<T>, F: Fn(W, u32) -> W + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let mut r = extend::<T, W>(half(get(cpu, o.n), o));
+        let mut r = extend::<T, W>(&lanes::<T>(cpu, o.n), o);
         for r in r.as_mut() {
             *r = f(*r, o.imm & 0xff);
         }
-        put(cpu, o, W::join(r));
+        put_lanes::<W>(cpu, o, r);
         Ok(())
     })
 }
@@ -419,34 +540,34 @@ pub(super) fn widen_only<T: Lane, W: Lane + From<T>, F: Fn(W, u32) -> W + Copy +
 pub(super) fn pair_long<T: Lane, W: Lane + From<T>, F: Fn(W, W, W) -> W + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let (n, mut r) = (T::split(get(cpu, o.n)), W::split(get(cpu, o.d)));
+        let (n, mut r) = (lanes::<T>(cpu, o.n), lanes::<W>(cpu, o.d));
         for (r, pair) in r.as_mut().iter_mut().zip(n.as_ref().chunks_exact(2)) {
             *r = f(*r, W::from(pair[0]), W::from(pair[1]));
         }
-        put(cpu, o, W::join(r));
+        put_lanes::<W>(cpu, o, r);
         Ok(())
     })
 }
 
 /// Puts narrow lanes, which are in the lower half of `value`, into either half; the other half becomes zero or stays.
 #[inline(always)]
-fn put_half(cpu: &mut Cpu, o: Operands, value: u128) {
-    if o.imm & HIGH != 0 {
-        set(cpu, o.d, value << 64 | get(cpu, o.d) & u128::from(u64::MAX));
-    } else {
-        put(cpu, o, value);
+fn put_half<T: Lane>(cpu: &mut Cpu, o: Operands, value: T::Array) {
+    if o.imm & HIGH == 0 {
+        return set_lanes::<T>(cpu, o.d, value);
     }
+    let d = T::of_mut(&mut cpu.v[usize::from(o.d & 31)]);
+    d.as_mut()[T::COUNT / 2..].copy_from_slice(&value.as_ref()[..T::COUNT / 2]);
 }
 
 /// Wide lanes of both operands to narrow ones.
 pub(super) fn narrow2<W: Lane, T: Lane, F: Fn(W, W) -> T + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let (n, m, mut r) = (W::split(get(cpu, o.n)), W::split(get(cpu, o.m)), T::Array::default());
+        let (n, m, mut r) = (lanes::<W>(cpu, o.n), lanes::<W>(cpu, o.m), T::Array::default());
         for ((r, n), m) in r.as_mut().iter_mut().zip(n.as_ref()).zip(m.as_ref()) {
             *r = f(*n, *m);
         }
-        put_half(cpu, o, T::join(r));
+        put_half::<T>(cpu, o, r);
         Ok(())
     })
 }
@@ -455,11 +576,11 @@ pub(super) fn narrow2<W: Lane, T: Lane, F: Fn(W, W) -> T + Copy + 'static>(f: F)
 pub(super) fn narrow1<W: Lane, T: Lane, F: Fn(W, u32) -> T + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let (n, mut r) = (W::split(get(cpu, o.n)), T::Array::default());
+        let (n, mut r) = (lanes::<W>(cpu, o.n), T::Array::default());
         for (r, n) in r.as_mut().iter_mut().zip(n.as_ref()) {
             *r = f(*n, o.imm & 0xff);
         }
-        put_half(cpu, o, T::join(r));
+        put_half::<T>(cpu, o, r);
         Ok(())
     })
 }
@@ -469,11 +590,11 @@ pub(super) fn narrow_env<W: Lane, T: Lane, F: Fn(&mut Env, W, u32) -> T + Copy +
     fallible(move |cpu, o| {
         cpu.fp_check()?;
         with_env(cpu, |cpu, e| {
-            let (n, mut r) = (W::split(get(cpu, o.n)), T::Array::default());
+            let (n, mut r) = (lanes::<W>(cpu, o.n), T::Array::default());
             for (r, n) in r.as_mut().iter_mut().zip(n.as_ref()).take(count::<T>(o.a)) {
                 *r = f(e, *n, o.imm & 0xff);
             }
-            put_half(cpu, o, T::join(r));
+            put_half::<T>(cpu, o, r);
         });
         Ok(())
     })

@@ -200,16 +200,14 @@ pub(in crate::interp) fn lower(insn: &SimdInsn) -> Op {
         }
         I::Multiple { how, full, registers } => {
             let bytes = u32::from(registers) << width(full);
-            let o = structure(how, memory::registers(registers, full), bytes);
-            (memory::multiple(how.load, how.size, how.elements), o)
+            let o = structure(how, memory::registers(how, full, registers), bytes);
+            (memory::multiple(how, full, registers), o)
         }
         I::Single { how, index } => {
-            let bytes = u32::from(how.elements) << how.size;
-            (memory::single(how.load, how.size), structure(how, memory::element(how.elements, index), bytes))
+            (memory::single(how), structure(how, index, u32::from(how.elements) << how.size))
         }
         I::Replicate { how, full } => {
-            let bytes = u32::from(how.elements) << how.size;
-            (memory::replicate(how.size), structure(how, memory::registers(how.elements, full), bytes))
+            (memory::replicate(how), structure(how, width(full), u32::from(how.elements) << how.size))
         }
     };
     Op { run, o }

@@ -7,8 +7,9 @@
 //! Operands: `d` is the first vector register, `n` the base; `imm` plus the general register `m` is what the base
 //! grows by, nothing when there is no write-back.
 
-use super::lanes::{Lane, get, lane, set, splat, with_lane};
+use super::lanes::{Lane, get, lane, lanes, put_lanes, set, set_lane, set_lanes, set_scalar, splat};
 use crate::cpu::{Cpu, SP, Trap, Unit};
+use crate::decode::simd::Structure;
 use crate::interp::op::{Handler, Operands, fallible};
 
 /// An element in registers and in memory.
@@ -20,6 +21,8 @@ type Buffer = [u128; 4];
 
 /// In `a` of the operands of multiple structures and of replication: full vectors.
 const FULL: u8 = 8;
+/// Where the size of elements is in `a` of the operands of multiple structures.
+const SIZE: u8 = 4;
 
 /// The checks that come before any access, and the base address.
 #[inline(always)]
@@ -40,27 +43,17 @@ fn write_back(cpu: &mut Cpu, o: Operands, base: u64) {
 
 fn load_units<U: Element>(cpu: &mut Cpu, va: u64, bytes: usize) -> Result<Buffer, Trap> {
     let mut buffer = Buffer::default();
-    for unit in 0..bytes / U::BYTES {
-        let value = cpu.load::<U>(va.wrapping_add((unit * U::BYTES) as u64))?;
-        let vector = &mut buffer[unit / U::COUNT & 3];
-        *vector = with_lane(*vector, unit, value);
+    for (unit, value) in U::of_quad_mut(&mut buffer).as_mut().iter_mut().enumerate().take(bytes / U::BYTES) {
+        *value = cpu.load::<U>(va.wrapping_add((unit * U::BYTES) as u64))?;
     }
     Ok(buffer)
 }
 
 fn store_units<U: Element>(cpu: &mut Cpu, va: u64, bytes: usize, buffer: &Buffer) -> Result<(), Trap> {
-    for unit in 0..bytes / U::BYTES {
-        let value = lane::<U>(buffer[unit / U::COUNT & 3], unit);
+    for (unit, &value) in U::of_quad(buffer).as_ref().iter().enumerate().take(bytes / U::BYTES) {
         cpu.store(va.wrapping_add((unit * U::BYTES) as u64), value)?;
     }
     Ok(())
-}
-
-/// Where registers and lanes are in memory: `(vector, lane)` of the buffer.
-#[inline(always)]
-fn place<T: Lane>(register: usize, element: usize, structure: usize) -> (usize, usize) {
-    let at = element * structure + register;
-    (at / T::COUNT & 3, at & (T::COUNT - 1))
 }
 
 /// LD1 to LD4 of `a` registers in structures of `S` elements; structures of one element are consecutive registers.
@@ -74,19 +67,55 @@ fn load_multiple<T: Element, const S: usize>(cpu: &mut Cpu, o: Operands) -> Resu
         false => load_units::<u64>(cpu, base, width * registers)?,
     };
     for register in 0..registers {
-        let value = match (S, full) {
-            (1, true) => buffer[register & 3],
-            (1, false) => lane::<u64>(buffer[register / 2 & 3], register).into(),
-            _ => {
-                let mut lanes = T::Array::default();
-                for (element, value) in lanes.as_mut().iter_mut().enumerate().take(width / T::BYTES) {
-                    let (vector, at) = place::<T>(register, element, S);
-                    *value = lane(buffer[vector], at);
-                }
-                T::join(lanes)
-            }
-        };
-        set(cpu, o.d.wrapping_add(register as u8), value);
+        let register_index = o.d.wrapping_add(register as u8);
+        if S == 1 {
+            let value = match full {
+                true => buffer[register & 3],
+                false => u64::of_quad(&buffer)[register].into(),
+            };
+            set(cpu, register_index, value);
+            continue;
+        }
+        let mut lanes = T::Array::default();
+        let source = T::of_quad(&buffer).as_ref().chunks_exact(S);
+        for (value, structure) in lanes.as_mut().iter_mut().zip(source).take(width / T::BYTES) {
+            *value = structure[register];
+        }
+        set_lanes::<T>(cpu, register_index, lanes);
+    }
+    write_back(cpu, o, base);
+    Ok(())
+}
+
+/// LD1 of `R` registers in units of their width.
+fn load_consecutive<U: Element, const R: usize>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
+    if cpu.regime.checks_alignment {
+        return by_size!(o.a >> SIZE, unsigned T => load_multiple::<T, 1>(cpu, o));
+    }
+    let base = begin(cpu, o)?;
+    let mut values = [U::default(); R];
+    for (i, value) in values.iter_mut().enumerate() {
+        *value = cpu.load(base.wrapping_add((i * U::BYTES) as u64))?;
+    }
+    for (i, value) in values.into_iter().enumerate() {
+        set_scalar(cpu, o.d.wrapping_add(i as u8), value);
+    }
+    write_back(cpu, o, base);
+    Ok(())
+}
+
+/// ST1, likewise.
+fn store_consecutive<U: Element, const R: usize>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
+    if cpu.regime.checks_alignment {
+        return by_size!(o.a >> SIZE, unsigned T => store_multiple::<T, 1>(cpu, o));
+    }
+    let base = begin(cpu, o)?;
+    if R > 1 {
+        cpu.check_write(base, (R * U::BYTES) as u64)?;
+    }
+    for i in 0..R {
+        let value = lane::<U>(cpu, o.d.wrapping_add(i as u8), 0);
+        cpu.store(base.wrapping_add((i * U::BYTES) as u64), value)?;
     }
     write_back(cpu, o, base);
     Ok(())
@@ -99,17 +128,15 @@ fn store_multiple<T: Element, const S: usize>(cpu: &mut Cpu, o: Operands) -> Res
     let width = if full { 16 } else { 8 };
     let mut buffer = Buffer::default();
     for register in 0..registers {
-        let value = get(cpu, o.d.wrapping_add(register as u8));
+        let index = o.d.wrapping_add(register as u8);
         match (S, full) {
-            (1, true) => buffer[register & 3] = value,
-            (1, false) => {
-                let vector = &mut buffer[register / 2 & 3];
-                *vector = with_lane(*vector, register, value as u64);
-            }
+            (1, true) => buffer[register & 3] = get(cpu, index),
+            (1, false) => u64::of_quad_mut(&mut buffer)[register] = lane(cpu, index, 0),
             _ => {
-                for (element, &value) in T::split(value).as_ref().iter().enumerate().take(width / T::BYTES) {
-                    let (vector, at) = place::<T>(register, element, S);
-                    buffer[vector] = with_lane(buffer[vector], at, value);
+                let lanes = lanes::<T>(cpu, index);
+                let target = T::of_quad_mut(&mut buffer).as_mut().chunks_exact_mut(S);
+                for (&value, structure) in lanes.as_ref().iter().zip(target).take(width / T::BYTES) {
+                    structure[register] = value;
                 }
             }
         }
@@ -125,85 +152,102 @@ fn store_multiple<T: Element, const S: usize>(cpu: &mut Cpu, o: Operands) -> Res
     Ok(())
 }
 
-pub(super) fn multiple(load: bool, size: u8, elements: u8) -> Handler {
-    macro_rules! by_elements {
-        ($handler:ident) => {
-            match elements {
-                1 => by_size!(size, unsigned T => fallible($handler::<T, 1>)),
-                2 => by_size!(size, unsigned T => fallible($handler::<T, 2>)),
-                3 => by_size!(size, unsigned T => fallible($handler::<T, 3>)),
-                _ => by_size!(size, unsigned T => fallible($handler::<T, 4>)),
+pub(super) fn multiple(how: Structure, full: bool, registers: u8) -> Handler {
+    macro_rules! by_registers {
+        ($handler:ident, $unit:ty) => {
+            match registers {
+                1 => fallible($handler::<$unit, 1>),
+                2 => fallible($handler::<$unit, 2>),
+                3 => fallible($handler::<$unit, 3>),
+                _ => fallible($handler::<$unit, 4>),
             }
         };
     }
-    if load { by_elements!(load_multiple) } else { by_elements!(store_multiple) }
+    macro_rules! by_elements {
+        ($handler:ident) => {
+            match how.elements {
+                2 => by_size!(how.size, unsigned T => fallible($handler::<T, 2>)),
+                3 => by_size!(how.size, unsigned T => fallible($handler::<T, 3>)),
+                _ => by_size!(how.size, unsigned T => fallible($handler::<T, 4>)),
+            }
+        };
+    }
+    match (how.elements, how.load, full) {
+        (1, true, true) => by_registers!(load_consecutive, u128),
+        (1, true, false) => by_registers!(load_consecutive, u64),
+        (1, false, true) => by_registers!(store_consecutive, u128),
+        (1, false, false) => by_registers!(store_consecutive, u64),
+        (_, true, _) => by_elements!(load_multiple),
+        (_, false, _) => by_elements!(store_multiple),
+    }
 }
 
-/// The `a` of [`multiple`] and [`replicate`].
-pub(super) fn registers(count: u8, full: bool) -> u8 {
-    count | if full { FULL } else { 0 }
+/// The `a` of [`multiple`].
+pub(super) fn registers(how: Structure, full: bool, count: u8) -> u8 {
+    count | if full { FULL } else { 0 } | how.size << SIZE
 }
 
-/// The `a` of [`single`].
-pub(super) fn element(count: u8, index: u8) -> u8 {
-    count | index << 3
-}
-
-/// A structure of up to four elements.
-fn load_structure<T: Element>(cpu: &mut Cpu, base: u64, elements: usize) -> Result<[T; 4], Trap> {
-    let mut values = [T::default(); 4];
-    for (i, value) in values.iter_mut().enumerate().take(elements) {
+/// A structure of `E` elements.
+#[inline(always)]
+fn load_structure<T: Element, const E: usize>(cpu: &mut Cpu, base: u64) -> Result<[T; E], Trap> {
+    let mut values = [T::default(); E];
+    for (i, value) in values.iter_mut().enumerate() {
         *value = cpu.load(base.wrapping_add((i * T::BYTES) as u64))?;
     }
     Ok(values)
 }
 
-/// One element of each of `a & 7` registers, element `a >> 3`.
-fn load_single<T: Element>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
+/// Element `a` of each of `E` registers.
+fn load_single<T: Element, const E: usize>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     let base = begin(cpu, o)?;
-    let (elements, index) = (usize::from(o.a & 7), usize::from(o.a >> 3));
-    let values = load_structure::<T>(cpu, base, elements)?;
-    for (register, value) in (o.d..).zip(values).take(elements) {
-        set(cpu, register, with_lane(get(cpu, register), index, value));
+    let values = load_structure::<T, E>(cpu, base)?;
+    for (register, value) in (o.d..).zip(values) {
+        set_lane(cpu, register, o.a.into(), value);
     }
     write_back(cpu, o, base);
     Ok(())
 }
 
-fn store_single<T: Element>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
+fn store_single<T: Element, const E: usize>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     let base = begin(cpu, o)?;
-    let (elements, index) = (usize::from(o.a & 7), usize::from(o.a >> 3));
-    if elements > 1 {
-        cpu.check_write(base, (elements * T::BYTES) as u64)?;
+    if E > 1 {
+        cpu.check_write(base, (E * T::BYTES) as u64)?;
     }
-    for (i, register) in (o.d..).enumerate().take(elements) {
-        let value = lane::<T>(get(cpu, register), index);
+    for (i, register) in (o.d..).enumerate().take(E) {
+        let value = lane::<T>(cpu, register, o.a.into());
         cpu.store(base.wrapping_add((i * T::BYTES) as u64), value)?;
     }
     write_back(cpu, o, base);
     Ok(())
 }
 
-pub(super) fn single(load: bool, size: u8) -> Handler {
-    match load {
-        true => by_size!(size, unsigned T => fallible(load_single::<T>)),
-        false => by_size!(size, unsigned T => fallible(store_single::<T>)),
-    }
-}
-
-/// LD1R to LD4R.
-fn load_replicate<T: Element>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
+/// LD1R to LD4R; `a` is the width of the vectors.
+fn load_replicate<T: Element, const E: usize>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     let base = begin(cpu, o)?;
-    let elements = usize::from(o.a & 7);
-    let mask = if o.a & FULL != 0 { u128::MAX } else { u64::MAX.into() };
-    let values = load_structure::<T>(cpu, base, elements)?;
-    for (register, value) in (o.d..).zip(values).take(elements) {
-        set(cpu, register, splat(value) & mask);
+    let values = load_structure::<T, E>(cpu, base)?;
+    for (register, value) in (o.d..).zip(values) {
+        put_lanes::<T>(cpu, Operands { d: register, ..o }, splat(value));
     }
     write_back(cpu, o, base);
     Ok(())
 }
 
-pub(super) fn replicate(size: u8) -> Handler {
-    by_size!(size, unsigned T => fallible(load_replicate::<T>))
+/// A handler for the number and size of a structure's elements.
+macro_rules! by_structure {
+    ($how:expr, $handler:ident) => {
+        match $how.elements {
+            1 => by_size!($how.size, unsigned T => fallible($handler::<T, 1>)),
+            2 => by_size!($how.size, unsigned T => fallible($handler::<T, 2>)),
+            3 => by_size!($how.size, unsigned T => fallible($handler::<T, 3>)),
+            _ => by_size!($how.size, unsigned T => fallible($handler::<T, 4>)),
+        }
+    };
+}
+
+pub(super) fn single(how: Structure) -> Handler {
+    if how.load { by_structure!(how, load_single) } else { by_structure!(how, store_single) }
+}
+
+pub(super) fn replicate(how: Structure) -> Handler {
+    by_structure!(how, load_replicate)
 }

@@ -1,26 +1,30 @@
 //! Permutations, table lookups, EXT and modified immediates.
 
-use super::lanes::{Lane, get, put, set};
+use super::lanes::{Lane, get, lanes, pair2, put, put_lanes, set, set_lanes};
 use crate::cpu::{Cpu, Trap};
 use crate::decode::simd::{ImmediateOp, Permute};
 use crate::interp::op::{Handler, Operands, fallible};
 
-/// The lanes of one operand: `n` for sources below the count, `m` above.
+/// A permutation of the lanes of both operands: `source` gives an index into one after the other, for each lane of so
+/// many in all.
 #[inline(always)]
 fn gather<T: Lane>(cpu: &mut Cpu, o: Operands, source: impl Fn(usize, usize) -> usize) -> Result<(), Trap> {
-    cpu.fp_check()?;
-    let (n, m) = (T::split(get(cpu, o.n)), T::split(get(cpu, o.m)));
-    let mut r = T::Array::default();
-    let lanes = (1 << (o.a & 7)) / T::BYTES;
-    for (i, r) in r.as_mut().iter_mut().enumerate().take(lanes) {
-        let at = source(i, lanes);
-        *r = if at < lanes {
-            n.as_ref()[at & (T::COUNT - 1)]
-        } else {
-            m.as_ref()[(at - lanes) & (T::COUNT - 1)]
-        };
+    #[inline(always)]
+    fn pick<T: Lane>(n: &[T], m: &[T], count: usize, source: impl Fn(usize, usize) -> usize) -> T::Array {
+        let mut r = T::Array::default();
+        for (i, r) in r.as_mut().iter_mut().enumerate().take(count) {
+            let at = source(i, count);
+            *r = if at < count { n[at] } else { m[at - count] };
+        }
+        r
     }
-    set(cpu, o.d, T::join(r));
+    cpu.fp_check()?;
+    let (n, m) = (lanes::<T>(cpu, o.n), lanes::<T>(cpu, o.m));
+    let r = match o.a {
+        4 => pick(n.as_ref(), m.as_ref(), T::COUNT, source),
+        _ => pick(n.as_ref(), m.as_ref(), T::COUNT / 2, source),
+    };
+    set_lanes::<T>(cpu, o.d, r);
     Ok(())
 }
 
@@ -32,8 +36,8 @@ pub(super) fn permute(op: Permute, size: u8) -> Handler {
         };
     }
     match op {
-        Permute::Uzp1 => by_source!(|i, _| 2 * i),
-        Permute::Uzp2 => by_source!(|i, _| 2 * i + 1),
+        Permute::Uzp1 => by_size!(size, unsigned T => pair2(|even: T, _| even)),
+        Permute::Uzp2 => by_size!(size, unsigned T => pair2(|_, odd: T| odd)),
         Permute::Trn1 => by_source!(|i, lanes| (i & !1) + (i & 1) * lanes),
         Permute::Trn2 => by_source!(|i, lanes| (i | 1) + (i & 1) * lanes),
         Permute::Zip1 => by_source!(|i, lanes| i / 2 + (i & 1) * lanes),
@@ -46,10 +50,10 @@ fn table<const COUNT: u8, const KEEP: bool>(cpu: &mut Cpu, o: Operands) -> Resul
     cpu.fp_check()?;
     let mut bytes = [0; 64];
     for (index, chunk) in bytes.chunks_exact_mut(16).take(COUNT.into()).enumerate() {
-        chunk.copy_from_slice(&get(cpu, o.n.wrapping_add(index as u8)).to_le_bytes());
+        chunk.copy_from_slice(&lanes::<u8>(cpu, o.n.wrapping_add(index as u8)));
     }
-    let mut r = get(cpu, o.d).to_le_bytes();
-    let indices = get(cpu, o.m).to_le_bytes();
+    let mut r = lanes::<u8>(cpu, o.d);
+    let indices = lanes::<u8>(cpu, o.m);
     for (r, index) in r.iter_mut().zip(indices) {
         if index < 16 * COUNT {
             *r = bytes[usize::from(index & 63)];
@@ -57,7 +61,7 @@ fn table<const COUNT: u8, const KEEP: bool>(cpu: &mut Cpu, o: Operands) -> Resul
             *r = 0;
         }
     }
-    put(cpu, o, u128::from_le_bytes(r));
+    put_lanes::<u8>(cpu, o, r);
     Ok(())
 }
 

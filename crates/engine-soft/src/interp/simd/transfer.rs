@@ -1,6 +1,6 @@
 //! Moves of elements, between vectors and to and from general registers.
 
-use super::lanes::{Lane, first, get, lane, put, set, splat, with_lane};
+use super::lanes::{Lane, lane, put_lanes, set_lane, set_scalar, splat};
 use crate::cpu::{Cpu, Trap};
 use crate::interp::op::{Handler, Operands, fallible};
 
@@ -41,8 +41,8 @@ general!(u8, i8; u16, i16; u32, i32; u64, i64);
 /// DUP of element `imm`.
 fn dup<T: Lane>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     cpu.fp_check()?;
-    let value = lane::<T>(get(cpu, o.n), o.imm as usize);
-    put(cpu, o, splat(value));
+    let value = lane::<T>(cpu, o.n, o.imm as usize);
+    put_lanes::<T>(cpu, o, splat(value));
     Ok(())
 }
 
@@ -50,15 +50,15 @@ fn dup<T: Lane>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
 fn dup_register<T: FromGeneral>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     cpu.fp_check()?;
     let value = T::cut(cpu.r(o.n));
-    put(cpu, o, splat(value));
+    put_lanes::<T>(cpu, o, splat(value));
     Ok(())
 }
 
 /// INS of element `a` at `imm`.
 fn insert<T: Lane>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     cpu.fp_check()?;
-    let value = lane::<T>(get(cpu, o.n), o.a.into());
-    set(cpu, o.d, with_lane(get(cpu, o.d), o.imm as usize, value));
+    let value = lane::<T>(cpu, o.n, o.a.into());
+    set_lane(cpu, o.d, o.imm as usize, value);
     Ok(())
 }
 
@@ -66,14 +66,14 @@ fn insert<T: Lane>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
 fn insert_register<T: FromGeneral>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     cpu.fp_check()?;
     let value = T::cut(cpu.r(o.n));
-    set(cpu, o.d, with_lane(get(cpu, o.d), o.imm as usize, value));
+    set_lane(cpu, o.d, o.imm as usize, value);
     Ok(())
 }
 
 /// UMOV, SMOV and FMOV of element `imm` to a general register.
 fn to_register<T: ToGeneral>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     cpu.fp_check()?;
-    let value = lane::<T>(get(cpu, o.n), o.imm as usize);
+    let value = lane::<T>(cpu, o.n, o.imm as usize);
     cpu.w(o.d, value.extend());
     Ok(())
 }
@@ -81,7 +81,7 @@ fn to_register<T: ToGeneral>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
 /// SMOV to a W register.
 fn to_general_word<T: ToGeneral>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     cpu.fp_check()?;
-    let value = lane::<T>(get(cpu, o.n), o.imm as usize);
+    let value = lane::<T>(cpu, o.n, o.imm as usize);
     cpu.w(o.d, u64::from(value.extend() as u32));
     Ok(())
 }
@@ -90,7 +90,7 @@ fn to_general_word<T: ToGeneral>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap>
 fn scalar_from_register<T: FromGeneral>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     cpu.fp_check()?;
     let value = T::cut(cpu.r(o.n));
-    set(cpu, o.d, first(value));
+    set_scalar(cpu, o.d, value);
     Ok(())
 }
 
