@@ -77,7 +77,7 @@ impl Rules {
     }
 
     /// A random word that QEMU takes and our side calls UNDEFINED is no difference if it is of no encoding that we
-    /// advertise: QEMU's `max` CPU also has BF16, I8MM, MTE, LOR, SHA-3, SHA-512, SM3 and SM4.
+    /// advertise: QEMU's `max` CPU also has BF16, I8MM, MTE, LOR, SM3 and SM4.
     fn beyond(&self, sequence: &Sequence, qemu: &Record, ours: &Record) -> bool {
         let word = sequence.at(ours);
         ours.status == SIGILL && qemu.status != SIGILL && !self.advertised.iter().any(|e| e.matches(word))

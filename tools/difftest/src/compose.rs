@@ -10,6 +10,7 @@ use crate::values;
 /// Appends a composed group of `class` now and then; true if it did.
 pub fn special(b: &mut Builder, class: Class, features: &Features) -> bool {
     match class {
+        Class::Integer if b.rng.one_in(200) => misaligned_branch(b),
         Class::Integer if b.rng.one_in(8) => branch(b),
         Class::Memory if b.rng.one_in(8) => match b.rng.below(6) {
             0 | 1 => exclusive(b),
@@ -51,12 +52,26 @@ fn indirect_branch(b: &mut Builder) -> bool {
     }
     let distance = b.distance();
     let reg = b.dest_no_zr();
-    let bytes = 4 * (distance as u32 + 1);
-    b.push("adr", 0x1000_0000 | (bytes >> 2) << 5 | reg);
+    // The top byte of a branch target is ignored at EL0, as that of an address is.
+    let tagged = b.rng.one_in(4);
+    let ahead = distance as u32 + 1 + u32::from(tagged);
+    b.push("adr", 0x1000_0000 | ahead << 5 | reg);
+    if tagged {
+        b.push("orr", 0xB248_1C00 | reg << 5 | reg); // orr reg, reg, #0xff00000000000000
+    }
     let word = *b.rng.pick(&[0xD61F_0000, 0xD63F_0000, 0xD65F_0000]);
     b.push("br/blr/ret", word | reg << 5);
     b.not_repeatable();
     b.branch_over(distance);
+    true
+}
+
+/// BR, BLR or RET to an address that is mapped and no multiple of 4: what follows never runs.
+fn misaligned_branch(b: &mut Builder) -> bool {
+    let target = b.window() + 1 + b.rng.below(3);
+    let Some(reg) = b.reserve(target) else { return false };
+    let word = *b.rng.pick(&[0xD61F_0000, 0xD63F_0000, 0xD65F_0000]);
+    b.push("br/blr/ret", word | reg << 5);
     true
 }
 

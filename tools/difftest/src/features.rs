@@ -111,6 +111,8 @@ impl Features {
             "pmull 64" => (self.isar0, 4, 2),
             _ if name.starts_with("sha1") => (self.isar0, 8, 1),
             _ if name.starts_with("sha256") => (self.isar0, 12, 1),
+            _ if name.starts_with("sha512") => (self.isar0, 12, 2),
+            "rax1" | "eor3" | "bcax" | "xar" => (self.isar0, 32, 1),
             "crc32" => (self.isar0, 16, 1),
             "ldadd..ldset" | "ldsmax..ldumin" | "swp" | "cas" | "casp" => (self.isar0, 20, 2),
             _ if name.starts_with("sqrdml") => (self.isar0, 28, 1),

@@ -133,10 +133,13 @@ impl Generator {
     }
 }
 
-/// An address that neither side maps, aligned: in the lower half, or not canonical.
+/// An address that neither side maps: in the lower half, or not canonical.
 fn faulting_address(random: u64) -> u64 {
     let top = if random >> 62 == 0 { 0x00A5_0000_0000_0000 } else { 0x0000_0012_0000_0000 };
-    top | random & 0xFFFF_F000
+    // A few are misaligned, which matters to atomics. (For a branch the PC alignment fault would come first, but
+    // QEMU's user mode looks at the page first.)
+    let low = if random >> 59 & 7 == 0 { random & 0xC } else { 0 };
+    top | random & 0xFFFF_F000 | low
 }
 
 /// One random word, as far as it stays inside the sandbox.

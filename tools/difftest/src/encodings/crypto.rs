@@ -20,6 +20,14 @@ pub fn table() -> Vec<Encoding> {
         e("sha1h", "01011110 00 10100 00000 10 AAAAA VVVVV", any),
         e("sha1su1", "01011110 00 10100 00001 10 AAAAA VVVVV", any),
         e("sha256su0", "01011110 00 10100 00010 10 AAAAA VVVVV", any),
+        e("sha512h", "11001110 011 BBBBB 100000 AAAAA VVVVV", any),
+        e("sha512h2", "11001110 011 BBBBB 100001 AAAAA VVVVV", any),
+        e("sha512su1", "11001110 011 BBBBB 100010 AAAAA VVVVV", any),
+        e("sha512su0", "11001110 110 00000 100000 AAAAA VVVVV", any),
+        e("rax1", "11001110 011 BBBBB 100011 AAAAA VVVVV", any),
+        e("eor3", "11001110 000 BBBBB 0 CCCCC AAAAA VVVVV", any),
+        e("bcax", "11001110 001 BBBBB 0 CCCCC AAAAA VVVVV", any),
+        e("xar", "11001110 100 BBBBB iiiiii AAAAA VVVVV", any),
         e("pmull 64", "0i001110 11 1 BBBBB 1110 00 AAAAA VVVVV", any),
     ]
 }
