@@ -39,10 +39,11 @@ const DFR0: &[Field] = &[
 const ISAR0: &[Field] = &[
     (4, 2),  // AES, with PMULL
     (8, 1),  // SHA1
-    (12, 1), // SHA2: SHA-256
+    (12, 2), // SHA2: SHA-256 and SHA-512
     (16, 1), // CRC32
     (20, 2), // Atomic: LSE
     (28, 1), // RDM
+    (32, 1), // SHA3
     (44, 1), // DP: dot product
     (48, 1), // FHM: FMLAL and FMLSL
     (52, 2), // TS: FlagM and FlagM2
