@@ -2,9 +2,7 @@
 
 use super::{
     Cpu,
-    phys::PAGE,
     shared::{Request, TlbScope},
-    tlb::code_index,
 };
 use crate::interp::op::Op;
 
@@ -12,15 +10,13 @@ impl Cpu {
     /// The code page that the current context maps at `target`, if it is cached: its address and ops.
     #[inline(always)]
     pub fn cached_code(&self, target: u64) -> Option<(u64, *const Op)> {
-        // SAFETY: the bank pointers of a Cpu are valid banks of its Tlb.
-        let e = unsafe { &(*self.bank).code[code_index(target)] };
-        // The low two bits take part, so that a misaligned target misses.
-        (e.tag == target & !(PAGE - 4)).then_some((e.tag, e.ops))
+        // SAFETY: the map is one of this Cpu's Tlb, see `Cpu::select_banks`.
+        unsafe { (*self.code_map).get(target) }
     }
 
     /// Caches that the current context maps the code page `page` to `ops`.
     pub fn enter_code(&mut self, page: u64, ops: *const Op, origin: (bool, u32)) {
-        self.tlb.fill_code(self.bank, page, ops, origin);
+        self.tlb.fill_code(self.code_map, page, ops, origin);
     }
 
     /// Drops all code pages.

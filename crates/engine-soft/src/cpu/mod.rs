@@ -52,7 +52,7 @@ use mmio::Replay;
 use mmu::Regime;
 use phys::PhysMap;
 use shared::{Mailbox, Shared, Tickets};
-use tlb::{Bank, Tlb};
+use tlb::{Bank, CodeMap, Tlb};
 
 /// An instruction did not complete: [`Cpu::stop`] says why. The value itself carries nothing, so that
 /// `Result<(), Trap>` is one byte in a register.
@@ -112,6 +112,8 @@ pub(crate) struct Cpu {
     pub page_ops: *const Op,
     /// Translations of the current context; valid, see [`Cpu::select_banks`].
     bank: *mut Bank,
+    /// Code pages of the current context.
+    code_map: *mut CodeMap,
     /// Translations of EL0 for the current ASID.
     user_bank: *mut Bank,
     /// How other threads reach this vCPU.
@@ -171,6 +173,7 @@ impl Cpu {
             pc_page: 0,
             page_ops: std::ptr::null(),
             bank: std::ptr::null_mut(),
+            code_map: std::ptr::null_mut(),
             user_bank: std::ptr::null_mut(),
             mailbox,
             stop: Stop::Continue,

@@ -252,3 +252,45 @@ impl Tickets {
         self.0.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_that_nobody_empties_stays_small() {
+        let mailbox = Mailbox::default();
+        for pa in 0..10_000 {
+            mailbox.post(Request::Code(pa * 4096));
+        }
+        let (requests, ticket) = mailbox.take();
+        assert_eq!(requests, [Request::Everything]);
+        assert!(mailbox.has_requests());
+        mailbox.acknowledge(ticket);
+        assert!(!mailbox.has_requests());
+    }
+
+    #[test]
+    fn requests_stay_in_order_and_repetitions_collapse() {
+        let mailbox = Mailbox::default();
+        for request in [Request::AllCode, Request::AllCode, Request::Memory, Request::AllCode] {
+            mailbox.post(request);
+        }
+        assert_eq!(mailbox.take().0, [Request::AllCode, Request::Memory, Request::AllCode]);
+    }
+
+    #[test]
+    fn only_a_running_vcpu_is_behind() {
+        let mailbox = Mailbox::default();
+        let ticket = mailbox.post(Request::AllCode);
+        assert!(!mailbox.is_behind(ticket));
+        mailbox.enter();
+        assert!(mailbox.is_behind(ticket));
+        mailbox.acknowledge(mailbox.take().1);
+        assert!(!mailbox.is_behind(ticket));
+        let next = mailbox.post(Request::Memory);
+        assert!(mailbox.is_behind(next));
+        mailbox.leave();
+        assert!(!mailbox.is_behind(next));
+    }
+}

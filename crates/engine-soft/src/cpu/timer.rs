@@ -2,8 +2,8 @@
 //!
 //! The system counter counts nanoseconds since the VM was made: 1 GHz, the frequency of Armv8.6 counters. A timer's
 //! output is a level that depends on the time; the run loop compares it with what it last reported and exits when it
-//! differs. A vCPU that runs guest code does not look at the clock: one thread per VM sleeps until the earliest
-//! deadline and raises the vCPU's attention flag.
+//! differs. A vCPU that runs guest code does not look at the clock, which takes as long as a dozen instructions: one
+//! thread per VM sleeps until the earliest deadline and raises the vCPU's attention flag.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -209,5 +209,51 @@ impl Drop for TimerThread {
     fn drop(&mut self) {
         self.0.lock().stopped = true;
         self.0.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn a_timer_is_a_level_that_follows_the_count() {
+        let mut t = Timer::default();
+        t.set_value(100, 1000);
+        assert_eq!((t.compare, t.value(1040)), (1100, 60));
+        assert!(!t.line(2000), "disabled");
+        t.set_control(u64::MAX);
+        assert_eq!(t.control(1100), ENABLE | IMASK | ISTATUS);
+        assert!(!t.line(1100), "masked");
+        t.set_control(ENABLE);
+        assert_eq!((t.line(1099), t.line(1100)), (false, true));
+        assert_eq!((t.deadline(1099), t.deadline(1100)), (Some(1100), None));
+        assert_eq!(t.value(1101), 0xffff_ffff, "TVAL counts on below zero");
+        t.set_value(0xffff_ffff, 1100);
+        assert_eq!(t.compare, 1099, "TVAL is signed");
+    }
+
+    #[test]
+    fn deadlines_that_the_clock_cannot_hold_never_come() {
+        let mut timers = Timers::new(Instant::now());
+        timers.virt.set_control(ENABLE);
+        timers.virt.compare = u64::MAX;
+        timers.phys.set_control(ENABLE);
+        timers.phys.compare = 5_000_000_000;
+        assert_eq!(timers.deadline(0), Some(timers.base + Duration::from_secs(5)), "the nearer one counts");
+        assert_eq!(timers.lines(5_000_000_000), TimerLines { virt: false, phys: true, hyp: false });
+    }
+
+    #[test]
+    fn the_thread_raises_attention_at_the_deadline() {
+        let (thread, mailbox) = (TimerThread::default(), Arc::new(Mailbox::default()));
+        thread.arm(0, Instant::now() + Duration::from_secs(3600), &mailbox);
+        assert_eq!(mailbox.attention.load(Ordering::SeqCst), 0);
+        thread.arm(0, Instant::now(), &mailbox);
+        while mailbox.attention.load(Ordering::SeqCst) != attention::TIMER {
+            std::thread::yield_now();
+        }
     }
 }

@@ -13,8 +13,8 @@ use crate::interp::op::Op;
 /// Entries per bank for data.
 pub(crate) const DATA_ENTRIES: usize = 1024;
 /// Entries per bank for instruction fetches.
-pub(crate) const CODE_ENTRIES: usize = 512;
-/// Most banks of a vCPU, 48 KiB each; the least recently selected one is reused. 24 banks are eight processes with
+pub(crate) const CODE_ENTRIES: usize = 1024;
+/// Most banks of a vCPU, 32 or 56 KiB each; the least recently selected one is reused. 24 banks are eight processes with
 /// their user, kernel, and kernel-without-PAN views.
 const MAX_BANKS: usize = 24;
 
@@ -42,11 +42,11 @@ pub(crate) struct Entry {
 /// A cached code page.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(crate) struct CodeEntry {
+struct CodeEntry {
     /// Page address.
-    pub tag: u64,
+    tag: u64,
     /// Its op array.
-    pub ops: *const Op,
+    ops: *const Op,
     origin: Origin,
 }
 
@@ -88,91 +88,43 @@ pub(crate) struct Context {
     pub view: View,
 }
 
-/// The translations of one context.
-#[repr(C, align(64))]
-pub(crate) struct Bank {
-    pub data: [Entry; DATA_ENTRIES],
-    pub code: [CodeEntry; CODE_ENTRIES],
-    context: Context,
-    /// [`Tlb::generation`] when it was last flushed as a whole.
-    generation: u64,
-    last_used: u64,
-    /// Where pieces of blocks larger than a page are: bit `(va >> 21) & 255` of 256, so that a TLBI by address knows
-    /// when it must search for all pieces of a block.
-    blocks: [u64; 4],
-}
+/// Where pieces of blocks larger than a page are, so that a TLBI by address knows when it must search for all pieces of
+/// a block: for either half of the address space a set of hashed 2 MiB units.
+#[derive(Clone, Copy, Default)]
+struct Blocks([[u64; BLOCK_WORDS]; 2]);
 
-impl Bank {
-    fn new(context: Context) -> Box<Self> {
-        let data = Entry { read: INVALID, write: INVALID, addend: 0, origin: Origin::NONE };
-        let code = CodeEntry { tag: INVALID, ops: std::ptr::null(), origin: Origin::NONE };
-        Box::new(Self {
-            data: [data; DATA_ENTRIES],
-            code: [code; CODE_ENTRIES],
-            context,
-            generation: 0,
-            last_used: 0,
-            blocks: [0; 4],
-        })
+/// Words of a set of hashed units.
+const BLOCK_WORDS: usize = 16;
+/// log2 of the size of a unit.
+const UNIT: u32 = 21;
+
+impl Blocks {
+    /// Where the unit of `va` is: half, word, bit.
+    fn place(va: u64) -> (usize, usize, u64) {
+        const HASH_BITS: u32 = (64 * BLOCK_WORDS).ilog2();
+        let hash = ((va & ADDRESS) >> UNIT).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HASH_BITS);
+        ((va >> 55 & 1) as usize, (hash / 64) as usize, 1 << (hash % 64))
     }
 
-    fn flush(&mut self) {
-        for e in &mut self.data {
-            (e.read, e.write) = (INVALID, INVALID);
-        }
-        self.flush_code();
-        self.blocks = [0; 4];
+    fn may_contain(&self, va: u64) -> bool {
+        let (half, word, bit) = Self::place(va);
+        self.0[half][word] & bit != 0
     }
 
-    fn flush_code(&mut self) {
-        for e in &mut self.code {
-            e.tag = INVALID;
-        }
-    }
-
-    /// Drops the page at `va`; unless `all`, only when it is global.
-    fn drop_page(&mut self, va: u64, all: bool) {
-        let same = |tag: u64| tag & ADDRESS & !(PAGE - 1) == va & ADDRESS & !(PAGE - 1);
-        let e = &mut self.data[data_index(va)];
-        if all || (e.origin.is_global() && (same(e.read) || same(e.write))) {
-            (e.read, e.write) = (INVALID, INVALID);
-        }
-        let c = &mut self.code[code_index(va)];
-        if all || (c.origin.is_global() && same(c.tag)) {
-            c.tag = INVALID;
-        }
-        let (word, bit) = block_bit(va);
-        if self.blocks[word] & bit != 0 {
-            self.drop_block(va, all);
-        }
-    }
-
-    /// Drops every piece of the blocks that contain `va`.
-    #[cold]
-    fn drop_block(&mut self, va: u64, all: bool) {
-        let same = |tag: u64, o: Origin| tag != INVALID && (tag ^ va) & ADDRESS & !(o.size() - 1) == 0;
-        for e in &mut self.data {
-            if (same(e.read, e.origin) || same(e.write, e.origin)) && (all || e.origin.is_global()) {
-                (e.read, e.write) = (INVALID, INVALID);
-            }
-        }
-        for c in &mut self.code {
-            if same(c.tag, c.origin) && (all || c.origin.is_global()) {
-                c.tag = INVALID;
-            }
-        }
-    }
-
-    fn note_block(&mut self, va: u64, log2_size: u32) {
+    /// Notes the block of 2^`log2_size` bytes around `va`, unless it is a mere page.
+    fn note(&mut self, va: u64, log2_size: u32) {
         if log2_size <= PAGE.trailing_zeros() {
             return;
         }
-        // A block may span several bits. It is enough to set those where TLBI may be asked: any address of the block.
         let base = va & !((1_u64 << log2_size) - 1);
-        let steps = 1_u64 << log2_size.saturating_sub(21).min(8);
-        for i in 0..steps {
-            let (word, bit) = block_bit(base.wrapping_add(i << 21));
-            self.blocks[word] |= bit;
+        let units = 1_u64 << log2_size.saturating_sub(UNIT);
+        if units >= 64 * BLOCK_WORDS as u64 {
+            self.0[Self::place(va).0] = [u64::MAX; BLOCK_WORDS];
+            return;
+        }
+        for i in 0..units {
+            let (half, word, bit) = Self::place(base.wrapping_add(i << UNIT));
+            self.0[half][word] |= bit;
         }
     }
 }
@@ -180,21 +132,144 @@ impl Bank {
 /// The bits of an address that are not its tag.
 const ADDRESS: u64 = (1 << 56) - 1;
 
-fn block_bit(va: u64) -> (usize, u64) {
-    let bit = (va >> 21) & 255;
-    ((bit / 64) as usize, 1 << (bit % 64))
+/// Whether the entry with `tag` is a piece of the same block as `va`.
+fn same_block(tag: u64, origin: Origin, va: u64) -> bool {
+    tag != INVALID && (tag ^ va) & ADDRESS & !(origin.size() - 1) == 0
+}
+
+/// The code pages of one address space at EL0, or of EL1.
+pub(crate) struct CodeMap {
+    entries: [CodeEntry; CODE_ENTRIES],
+    blocks: Blocks,
+    /// Whether an entry may not be global.
+    has_private: bool,
+}
+
+impl CodeMap {
+    fn new() -> Box<Self> {
+        let none = CodeEntry { tag: INVALID, ops: std::ptr::null(), origin: Origin::NONE };
+        Box::new(Self { entries: [none; CODE_ENTRIES], blocks: Blocks::default(), has_private: false })
+    }
+
+    /// The ops of the page of `va`, if they are known, and the page's address. A misaligned address is never known.
+    #[inline(always)]
+    pub fn get(&self, va: u64) -> Option<(u64, *const Op)> {
+        let e = &self.entries[(va / PAGE) as usize % CODE_ENTRIES];
+        (e.tag == va & !(PAGE - 4)).then_some((e.tag, e.ops))
+    }
+
+    fn put(&mut self, page: u64, ops: *const Op, (global, log2_size): (bool, u32)) {
+        self.blocks.note(page, log2_size);
+        self.has_private |= !global;
+        self.entries[(page / PAGE) as usize % CODE_ENTRIES] =
+            CodeEntry { tag: page, ops, origin: Origin::new(global, log2_size) };
+    }
+
+    fn flush(&mut self) {
+        for e in &mut self.entries {
+            e.tag = INVALID;
+        }
+        self.blocks = Blocks::default();
+        self.has_private = false;
+    }
+
+    /// Drops the page at `va`, and the block that it is in; unless `all`, only when they are global.
+    fn drop_page(&mut self, va: u64, all: bool) {
+        let e = &mut self.entries[(va / PAGE) as usize % CODE_ENTRIES];
+        if all || e.origin.is_global() {
+            e.tag = INVALID;
+        }
+        if self.blocks.may_contain(va) {
+            for e in &mut self.entries {
+                if same_block(e.tag, e.origin, va) && (all || e.origin.is_global()) {
+                    e.tag = INVALID;
+                }
+            }
+        }
+    }
+
+    /// Drops what belongs to one address space only.
+    fn drop_private(&mut self) {
+        if std::mem::take(&mut self.has_private) {
+            for e in &mut self.entries {
+                if !e.origin.is_global() {
+                    e.tag = INVALID;
+                }
+            }
+        }
+    }
+}
+
+/// The translations of one context.
+#[repr(C, align(64))]
+pub(crate) struct Bank {
+    pub data: [Entry; DATA_ENTRIES],
+    /// For EL0 only: EL1 has one map for all address spaces.
+    code: Option<Box<CodeMap>>,
+    context: Context,
+    /// [`Tlb::generation`] when it was last flushed as a whole.
+    generation: u64,
+    last_used: u64,
+    blocks: Blocks,
+}
+
+impl Bank {
+    fn new(context: Context) -> Box<Self> {
+        let data = Entry { read: INVALID, write: INVALID, addend: 0, origin: Origin::NONE };
+        Box::new(Self {
+            data: [data; DATA_ENTRIES],
+            code: (context.view == View::User).then(CodeMap::new),
+            context,
+            generation: 0,
+            last_used: 0,
+            blocks: Blocks::default(),
+        })
+    }
+
+    fn flush(&mut self) {
+        for e in &mut self.data {
+            (e.read, e.write) = (INVALID, INVALID);
+        }
+        self.blocks = Blocks::default();
+        self.flush_code();
+    }
+
+    fn flush_code(&mut self) {
+        if let Some(code) = &mut self.code {
+            code.flush();
+        }
+    }
+
+    /// Drops the page at `va`, and the block that it is in; unless `all`, only when they are global.
+    fn drop_page(&mut self, va: u64, all: bool) {
+        let e = &mut self.data[data_index(va)];
+        if all || e.origin.is_global() {
+            (e.read, e.write) = (INVALID, INVALID);
+        }
+        if self.blocks.may_contain(va) {
+            self.drop_block(va, all);
+        }
+        if let Some(code) = &mut self.code {
+            code.drop_page(va, all);
+        }
+    }
+
+    /// Drops every piece of the blocks that contain `va`.
+    #[cold]
+    fn drop_block(&mut self, va: u64, all: bool) {
+        for e in &mut self.data {
+            let same = same_block(e.read, e.origin, va) || same_block(e.write, e.origin, va);
+            if same && (all || e.origin.is_global()) {
+                (e.read, e.write) = (INVALID, INVALID);
+            }
+        }
+    }
 }
 
 /// Where in [`Bank::data`] the page of `va` is.
 #[inline(always)]
 pub(crate) fn data_index(va: u64) -> usize {
     (va / PAGE) as usize % DATA_ENTRIES
-}
-
-/// Where in [`Bank::code`] the page of `va` is.
-#[inline(always)]
-pub(crate) fn code_index(va: u64) -> usize {
-    (va / PAGE) as usize % CODE_ENTRIES
 }
 
 /// A translation to enter.
@@ -210,6 +285,8 @@ pub(crate) struct Fill {
 
 /// All banks of a vCPU.
 pub(crate) struct Tlb {
+    /// The code pages of EL1: the kernel's are global, and what is not is dropped when the address space changes.
+    kernel_code: *mut CodeMap,
     banks: Vec<*mut Bank>,
     /// Banks of the current ASID by [`View`], null until first used.
     current: [*mut Bank; 3],
@@ -226,12 +303,35 @@ impl Drop for Tlb {
             // SAFETY: each came from Box::into_raw in `select` and is dropped once.
             drop(unsafe { Box::from_raw(bank) });
         }
+        // SAFETY: it came from Box::into_raw in `new` and is dropped once.
+        drop(unsafe { Box::from_raw(self.kernel_code) });
     }
 }
 
 impl Tlb {
     pub fn new() -> Self {
-        Self { banks: Vec::new(), current: [std::ptr::null_mut(); 3], generation: 0, clock: 0 }
+        Self {
+            kernel_code: Box::into_raw(CodeMap::new()),
+            banks: Vec::new(),
+            current: [std::ptr::null_mut(); 3],
+            generation: 0,
+            clock: 0,
+        }
+    }
+
+    /// The code pages of EL1.
+    fn kernel_code(&mut self) -> &mut CodeMap {
+        // SAFETY: it lives until Tlb drops, and nobody holds a reference into it across calls.
+        unsafe { &mut *self.kernel_code }
+    }
+
+    /// The code pages that go with `bank`, one that [`Tlb::select`] returned; good for as long as it.
+    pub fn code_map(&mut self, bank: *mut Bank) -> *mut CodeMap {
+        // SAFETY: as in `each`.
+        match unsafe { &mut (*bank).code } {
+            Some(code) => &raw mut **code,
+            None => self.kernel_code,
+        }
     }
 
     fn each(&mut self, mut f: impl FnMut(&mut Bank)) {
@@ -291,11 +391,13 @@ impl Tlb {
 
     /// Another ASID becomes current: the next [`Tlb::select`] calls look banks up anew.
     pub fn switch(&mut self) {
+        self.kernel_code().drop_private();
         self.current = [std::ptr::null_mut(); 3];
     }
 
     /// Drops everything, now for the current banks and at selection for the others.
     pub fn flush_all(&mut self) {
+        self.kernel_code().flush();
         self.generation += 1;
         let generation = self.generation;
         for bank in self.current {
@@ -310,11 +412,13 @@ impl Tlb {
 
     /// Drops all links to code pages.
     pub fn flush_code(&mut self) {
+        self.kernel_code().flush();
         self.each(Bank::flush_code);
     }
 
     /// Drops what has `asid`.
     pub fn flush_asid(&mut self, asid: u16) {
+        self.kernel_code().drop_private();
         self.each(|b| {
             if b.context.asid == asid {
                 b.flush();
@@ -327,6 +431,9 @@ impl Tlb {
         if pages > DATA_ENTRIES as u64 / 2 {
             self.flush_all();
             return;
+        }
+        for i in 0..pages {
+            self.kernel_code().drop_page(va.wrapping_add(i * PAGE), true);
         }
         self.each(|b| {
             let all = asid.is_none_or(|a| a == b.context.asid);
@@ -341,7 +448,7 @@ impl Tlb {
         let page = fill.va & !(PAGE - 1);
         // SAFETY: as in `each`.
         let b = unsafe { &mut *bank };
-        b.note_block(page, fill.log2_size);
+        b.blocks.note(page, fill.log2_size);
         b.data[data_index(page)] = Entry {
             read: if fill.readable { page } else { INVALID },
             write: if fill.writable { page } else { INVALID },
@@ -350,11 +457,9 @@ impl Tlb {
         };
     }
 
-    /// Enters a code page into `bank`, one that [`Tlb::select`] returned.
-    pub fn fill_code(&mut self, bank: *mut Bank, page: u64, ops: *const Op, origin: (bool, u32)) {
-        // SAFETY: as in `each`.
-        let b = unsafe { &mut *bank };
-        b.note_block(page, origin.1);
-        b.code[code_index(page)] = CodeEntry { tag: page, ops, origin: Origin::new(origin.0, origin.1) };
+    /// Enters a code page into `map`, one that [`Tlb::code_map`] returned.
+    pub fn fill_code(&mut self, map: *mut CodeMap, page: u64, ops: *const Op, origin: (bool, u32)) {
+        // SAFETY: maps live until Tlb drops, and nobody holds a reference into one across calls.
+        unsafe { (*map).put(page, ops, origin) };
     }
 }

@@ -38,17 +38,15 @@ pub(crate) struct CodePage {
     decoded: [u64; OPS / 64],
     /// The page's memory.
     host: *const u8,
-    /// [`CodeCache::epoch`] when the page was last known to be valid.
-    epoch: u64,
 }
 
 const DECODE_ME: Op = Op { run: decode_me, o: Operands { d: 0, n: 0, m: 0, a: 0, imm: 0 } };
 
 impl CodePage {
-    fn new(host: *const u8, epoch: u64) -> Box<Self> {
+    fn new(host: *const u8) -> Box<Self> {
         let mut ops = [DECODE_ME; OPS + 1];
         ops[OPS].run = page_cross;
-        Box::new(Self { ops, source: [0; OPS], decoded: [0; OPS / 64], host, epoch })
+        Box::new(Self { ops, source: [0; OPS], decoded: [0; OPS / 64], host })
     }
 
     /// Decodes the op at `index` unless it is.
@@ -146,10 +144,17 @@ impl Hasher for PageHasher {
     }
 }
 
+/// A page of the cache.
+struct Known {
+    page: *mut CodePage,
+    /// [`CodeCache::epoch`] when the page was last known to be valid.
+    epoch: u64,
+}
+
 /// All pre-decoded pages of a vCPU.
 #[derive(Default)]
 pub(crate) struct CodeCache {
-    pages: HashMap<u64, *mut CodePage, BuildHasherDefault<PageHasher>>,
+    pages: HashMap<u64, Known, BuildHasherDefault<PageHasher>>,
     /// How often all pages were dropped.
     cleared: u64,
     /// Grows with every invalidation of everything; pages of older epochs are validated when they are next looked up.
@@ -174,30 +179,30 @@ impl CodeCache {
     /// Drops all pages. No op of them may be run or compared any more.
     pub fn clear(&mut self) {
         self.cleared += 1;
-        for (_, page) in self.pages.drain() {
+        for (_, known) in self.pages.drain() {
             // SAFETY: each came from Box::into_raw in `page` and is dropped once.
-            drop(unsafe { Box::from_raw(page) });
+            drop(unsafe { Box::from_raw(known.page) });
         }
     }
 
     /// The ops of the page at physical address `pa`, whose memory is at `host`.
     pub fn page(&mut self, pa: u64, host: *const u8) -> *const Op {
         let epoch = self.epoch;
-        let page = *self.pages.entry(pa).or_insert_with(|| Box::into_raw(CodePage::new(host, epoch)));
-        // SAFETY: pages live until `clear`, and nobody holds a reference to one across calls.
-        let p = unsafe { &mut *page };
-        if p.epoch != epoch {
-            p.validate();
-            p.epoch = epoch;
+        let new = || Known { page: Box::into_raw(CodePage::new(host)), epoch };
+        let known = self.pages.entry(pa).or_insert_with(new);
+        if known.epoch != epoch {
+            // SAFETY: pages live until `clear`, and nobody holds a reference to one across calls.
+            unsafe { (*known.page).validate() };
+            known.epoch = epoch;
         }
-        page.cast_const().cast()
+        known.page.cast_const().cast()
     }
 
     /// Makes the ops of the page at `pa` what memory holds now.
     pub fn invalidate(&mut self, pa: u64) {
-        if let Some(&page) = self.pages.get(&pa) {
+        if let Some(known) = self.pages.get(&pa) {
             // SAFETY: as in `page`.
-            unsafe { (*page).validate() };
+            unsafe { (*known.page).validate() };
         }
     }
 

@@ -81,6 +81,7 @@ impl Cpu {
     pub fn select_banks(&mut self) {
         let asid = self.regime.asid;
         self.bank = self.tlb.select(asid, self.view());
+        self.code_map = self.tlb.code_map(self.bank);
         self.user_bank = self.tlb.select(asid, View::User);
     }
 
