@@ -1,5 +1,10 @@
+use tearless_engine::Conduit;
+
 use super::{registers, with_registers};
-use crate::cpu::{Stop, testing::RAM};
+use crate::{
+    cpu::{Stop, testing::RAM},
+    interp::run::Leave,
+};
 
 /// One instruction per line with what real implementations make of it: its word, NZCV and X0 to X3 before, X0 and NZCV
 /// after, its text.
@@ -159,6 +164,37 @@ fn a_loop_runs_until_its_counter_is_zero() {
     test.steps(3000);
     assert_eq!(registers(&test), [500_500, 0]);
     assert!(matches!(test.step(), Stop::Exception(_)));
+}
+
+#[test]
+fn straight_line_code_needs_little_stack() {
+    let page = || {
+        // A page of LDR X0, [X1]; FMAX D0, D1, D2; ADDS X3, X3, #1, whose handlers have frames or not, then HVC #0.
+        let mut code = [0xf940_0020, 0x1e62_4820, 0xb100_0463].repeat(341);
+        code.push(0xd400_0002);
+        let mut test = with_registers(&code, &[0, RAM]);
+        assert_eq!(test.cpu.run(), Leave::Stop(Stop::Smccc(Conduit::Hvc)));
+        assert_eq!(test.cpu.x[3], 341);
+    };
+    // Half of the least that hosts give a thread.
+    std::thread::Builder::new().stack_size(1 << 20).spawn(page).unwrap().join().unwrap();
+}
+
+#[test]
+fn a_single_step_runs_one_instruction_of_a_chain() {
+    // ADD X0, X0, #1 four times; then as a whole.
+    let mut test = with_registers(&[0x9100_0400, 0x9100_0400, 0x9100_0400, 0x9100_0400, 0xd400_0002], &[0]);
+    test.steps(1);
+    assert_eq!((test.cpu.x[0], test.cpu.pc), (1, RAM + 4));
+    assert_eq!(test.cpu.run(), Leave::Stop(Stop::Smccc(Conduit::Hvc)));
+    assert_eq!(test.cpu.x[0], 4);
+    // The last instruction of a page is followed by the first of the next.
+    test.put_code(RAM + 0xffc, &[0x9100_0400, 0x9100_0400]);
+    test.cpu.pc = RAM + 0xffc;
+    test.steps(1);
+    assert_eq!((test.cpu.x[0], test.cpu.pc), (5, RAM + 0x1000));
+    test.steps(1);
+    assert_eq!((test.cpu.x[0], test.cpu.pc), (6, RAM + 0x1004));
 }
 
 #[test]
