@@ -65,9 +65,7 @@ const LOOPS: [Loop; 4] = [
         name: "bare:branch",
         setup: &[],
         // tbz x19,#0,+8; add x1,x1,#1; cmp x1,x19; b.hi +8; add x2,x2,#1; cbz x2,+8; add x3,x3,#1 (about 6 of 7 run)
-        body: &[
-            0x3600_0053, 0x9100_0421, 0xeb13_003f, 0x5400_0048, 0x9100_0442, 0xb400_0042, 0x9100_0463,
-        ],
+        body: &[0x3600_0053, 0x9100_0421, 0xeb13_003f, 0x5400_0048, 0x9100_0442, 0xb400_0042, 0x9100_0463],
         executed: 6,
         rounds: 40_000_000,
     },
@@ -84,7 +82,9 @@ pub fn workloads(sides: &Sides, folder: &Path) -> Result<Vec<Box<dyn Workload>>>
     let mut list: Vec<Box<dyn Workload>> = Vec::new();
     for what in &LOOPS {
         let file = folder.join(what.name.replace(':', "-"));
-        let words = [what.setup, &set_counter(what.rounds), what.body, &count_down(what.body.len()), &POWER_OFF].concat();
+        let words =
+            [what.setup, &set_counter(what.rounds), what.body, &count_down(what.body.len()), &POWER_OFF]
+                .concat();
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         std::fs::write(&file, bytes)?;
         list.push(Box::new(Bare { sides: sides.clone(), what, file }));
@@ -109,7 +109,17 @@ impl Workload for Bare {
 
     fn on_qemu(&self) -> Result<Sample> {
         let mut command = Command::new(&self.sides.qemu);
-        command.args(["-M", "virt", "-accel", "tcg", "-nographic", "-m", "2048", "-cpu", &self.sides.qemu_cpu]);
+        command.args([
+            "-M",
+            "virt",
+            "-accel",
+            "tcg",
+            "-nographic",
+            "-m",
+            "2048",
+            "-cpu",
+            &self.sides.qemu_cpu,
+        ]);
         command.arg("-kernel").arg(&self.file);
         finish(command)
     }

@@ -51,7 +51,8 @@ pub fn workloads(sides: &Sides, folder: &Path) -> Result<Vec<Box<dyn Workload>>>
     Ok(SCRIPTS
         .iter()
         .map(|&(name, script)| {
-            Box::new(Linux { sides: sides.clone(), name, script, files: Arc::clone(&files) }) as Box<dyn Workload>
+            Box::new(Linux { sides: sides.clone(), name, script, files: Arc::clone(&files) })
+                as Box<dyn Workload>
         })
         .collect())
 }
@@ -92,12 +93,22 @@ impl Workload for Linux {
 
         let mut command = Command::new(&self.sides.qemu);
         command.args(["-M", "virt,gic-version=3", "-accel", "tcg,thread=multi", "-m", "512", "-smp", "1"]);
-        command.args(["-cpu", &self.sides.qemu_cpu, "-display", "none", "-nodefaults", "-no-reboot", "-serial", "null"]);
+        command.args([
+            "-cpu",
+            &self.sides.qemu_cpu,
+            "-display",
+            "none",
+            "-nodefaults",
+            "-no-reboot",
+            "-serial",
+            "null",
+        ]);
         command.arg("-kernel").arg(&self.files.kernel).arg("-initrd").arg(&initrd);
         command.args(["-append", &self.files.cmdline, "-device", "virtio-serial-pci"]);
         command.args(["-chardev", "null,id=none", "-device", "virtconsole,chardev=none"]);
         for name in ["stdin", "stdout", "stderr"] {
-            command.arg("-chardev").arg(format!("null,id={name}"));
+            // Not `null`, which counts as not connected: the guest's writes would wait for ever.
+            command.arg("-chardev").arg(format!("file,id={name},path=/dev/null"));
             command.arg("-device").arg(format!("virtserialport,chardev={name},name=tearless.{name}"));
         }
         command.arg("-chardev").arg(format!("socket,id=control,path={}", control.display()));
@@ -112,7 +123,8 @@ impl Workload for Linux {
             stream.write_all(b"ok\n")?;
             Ok(String::from_utf8_lossy(&report[..n]).trim().to_owned())
         });
-        let (sample, _, report) = run(command, || answer.join().map_err(|_| anyhow::anyhow!("no answer"))?.context("no report"))?;
+        let (sample, _, report) =
+            run(command, || answer.join().map_err(|_| anyhow::anyhow!("no answer"))?.context("no report"))?;
         ensure!(report == "0", "the command failed on QEMU: {report}");
         Ok(sample)
     }

@@ -50,7 +50,11 @@ fn main() -> Result<()> {
         Some(path) => path,
         None => std::env::current_exe()?.with_file_name("tearless"),
     };
-    anyhow::ensure!(tearless.exists(), "{} is missing: build it with `cargo build --release`", tearless.display());
+    anyhow::ensure!(
+        tearless.exists(),
+        "{} is missing: build it with `cargo build --release`",
+        tearless.display()
+    );
     let sides = measure::Sides { tearless, qemu: args.qemu, qemu_cpu: args.qemu_cpu };
 
     let mut workloads: Vec<Box<dyn Workload>> = Vec::new();

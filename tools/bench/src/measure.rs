@@ -35,7 +35,10 @@ pub struct Pair {
 }
 
 /// Runs `command` to its end, `meanwhile` in the time between.
-pub fn run<T>(mut command: Command, meanwhile: impl FnOnce() -> Result<T>) -> Result<(Sample, ExitStatus, T)> {
+pub fn run<T>(
+    mut command: Command,
+    meanwhile: impl FnOnce() -> Result<T>,
+) -> Result<(Sample, ExitStatus, T)> {
     let before = children_cpu();
     let start = Instant::now();
     let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
@@ -47,7 +50,8 @@ pub fn run<T>(mut command: Command, meanwhile: impl FnOnce() -> Result<T>) -> Re
 
 fn children_cpu() -> Duration {
     let of = |t: TimeVal| Duration::new(t.tv_sec().try_into().unwrap_or(0), t.tv_usec() as u32 * 1000);
-    getrusage(UsageWho::RUSAGE_CHILDREN).map_or(Duration::ZERO, |usage| of(usage.user_time()) + of(usage.system_time()))
+    getrusage(UsageWho::RUSAGE_CHILDREN)
+        .map_or(Duration::ZERO, |usage| of(usage.user_time()) + of(usage.system_time()))
 }
 
 /// Prints medians, and the ratio of CPU times pair by pair.
