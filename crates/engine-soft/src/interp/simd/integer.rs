@@ -1,8 +1,8 @@
 //! Integer operations on lanes.
 
 use super::lanes::{
-    Int, across, env1, env2, env3, map1, map2, map3, narrow_env, narrow1, narrow2, pair_long, pair2, whole,
-    widen, widen_env, widen_second,
+    Int, across, env1, env3, map1, map2, map3, narrow_env, narrow1, narrow2, pair_long, pair2, saturating2,
+    whole, widen, widen_env, widen_second,
 };
 use super::shift;
 use crate::decode::simd::{Across, Binary, Bitwise, Long, Narrow, PairLong, Unary};
@@ -68,18 +68,10 @@ pub(super) fn binary(op: Binary, size: u8) -> Handler {
         Uhsub => {
             by_size!(size, unsigned T => map2(|n: T, m| (n >> 1).wrapping_sub(m >> 1).wrapping_sub(!n & m & 1)))
         }
-        Sqadd => {
-            by_size!(size, signed T => env2(|e, n: T, m| n.saturating_add(m).noting(e, n.wrapping_add(m))))
-        }
-        Uqadd => {
-            by_size!(size, unsigned T => env2(|e, n: T, m| n.saturating_add(m).noting(e, n.wrapping_add(m))))
-        }
-        Sqsub => {
-            by_size!(size, signed T => env2(|e, n: T, m| n.saturating_sub(m).noting(e, n.wrapping_sub(m))))
-        }
-        Uqsub => {
-            by_size!(size, unsigned T => env2(|e, n: T, m| n.saturating_sub(m).noting(e, n.wrapping_sub(m))))
-        }
+        Sqadd => by_size!(size, signed T => saturating2(T::saturating_add, T::wrapping_add)),
+        Uqadd => by_size!(size, unsigned T => saturating2(T::saturating_add, T::wrapping_add)),
+        Sqsub => by_size!(size, signed T => saturating2(T::saturating_sub, T::wrapping_sub)),
+        Uqsub => by_size!(size, unsigned T => saturating2(T::saturating_sub, T::wrapping_sub)),
         Cmgt => by_size!(size, signed T => map2(|n: T, m| -((n > m) as T))),
         Cmhi => by_size!(size, unsigned T => map2(|n: T, m| ((n > m) as T).wrapping_neg())),
         Cmge => by_size!(size, signed T => map2(|n: T, m| -((n >= m) as T))),
@@ -114,21 +106,32 @@ pub(super) fn binary(op: Binary, size: u8) -> Handler {
 
 /// Twice the product, the upper half of it, of halfwords and words.
 fn doubling_high(op: Binary, size: u8) -> Handler {
-    macro_rules! high {
-        ($round:expr, |$d:ident, $product:ident| $sum:expr) => {
-            by_size!(@ size, [1 i16; i32], T => env3(|e, $d: T, n, m| {
-                let $product = 2 * n.wide() * m.wide();
-                let $d = $d.wide() << T::BITS;
-                let round = if $round { 1 << (T::BITS - 1) } else { 0 };
-                T::saturate(e, ($sum + round) >> T::BITS)
+    /// Accumulating forms saturate once, after the sum.
+    macro_rules! accumulate {
+        ($operation:tt) => {
+            by_size!(@ size, [1 i16; i32], T => env3(|e, d: T, n, m| {
+                let sum = (d.wide() << T::BITS) $operation 2 * n.wide() * m.wide();
+                T::saturate(e, (sum + (1 << (T::BITS - 1))) >> T::BITS)
             }))
         };
     }
+    /// Without an accumulator, only the square of the most negative number saturates.
+    macro_rules! product {
+        ($round:expr) => {
+            by_size!(@@ size, [1 i16, i32; i32, i64], T, W => saturating2(
+                |n: T, m| match (W::from(n) * W::from(m) + $round * (1 << (T::BITS - 2))) >> (T::BITS - 1) {
+                    high if high > W::from(T::MAX) => T::MAX,
+                    high => high as T,
+                },
+                |n: T, m| ((W::from(n) * W::from(m) + $round * (1 << (T::BITS - 2))) >> (T::BITS - 1)) as T,
+            ))
+        };
+    }
     match op {
-        Binary::Sqdmulh => high!(false, |_d, product| product),
-        Binary::Sqrdmulh => high!(true, |_d, product| product),
-        Binary::Sqrdmlah => high!(true, |d, product| d + product),
-        _ => high!(true, |d, product| d - product),
+        Binary::Sqdmulh => product!(0),
+        Binary::Sqrdmulh => product!(1),
+        Binary::Sqrdmlah => accumulate!(+),
+        _ => accumulate!(-),
     }
 }
 

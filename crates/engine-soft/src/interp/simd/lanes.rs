@@ -282,6 +282,34 @@ pub(super) fn map3<T: Lane, F: Fn(T, T, T) -> T + Copy + 'static>(f: F) -> Handl
     })
 }
 
+/// Lane by lane, saturating: notes in FPSR when a lane is not what it would be without saturation. The second operand
+/// may be an element.
+pub(super) fn saturating2<T, S, W>(saturated: S, wrapped: W) -> Handler
+where
+    T: Lane,
+    S: Fn(T, T) -> T + Copy + 'static,
+    W: Fn(T, T) -> T + Copy + 'static,
+{
+    fallible(move |cpu, o| {
+        cpu.fp_check()?;
+        let (mut r, m) = (lanes::<T>(cpu, o.n), second::<T>(cpu, o));
+        let mut plain = r;
+        for ((r, plain), m) in r.as_mut().iter_mut().zip(plain.as_mut()).zip(m.as_ref()) {
+            *plain = wrapped(*r, *m);
+            *r = saturated(*r, *m);
+        }
+        put_lanes::<T>(cpu, o, r);
+        let mut difference = 0;
+        *T::of_mut(&mut difference) = plain;
+        let mut result = 0;
+        *T::of_mut(&mut result) = r;
+        if (difference ^ result) & MASKS[usize::from(o.a & 7)] != 0 {
+            cpu.fpsr |= fpsr::QC;
+        }
+        Ok(())
+    })
+}
+
 /// Each lane by itself, where the function may raise flags; it sees all operands for parameters in them.
 pub(super) fn env1<T: Lane, F: Fn(&mut Env, T, Operands) -> T + Copy + 'static>(f: F) -> Handler {
     fallible(move |cpu, o| {

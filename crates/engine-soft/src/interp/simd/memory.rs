@@ -8,9 +8,9 @@
 //! grows by, nothing when there is no write-back.
 
 use super::lanes::{Lane, get, lane, lanes, put_lanes, set, set_lane, set_lanes, set_scalar, splat};
-use crate::cpu::{Cpu, SP, Trap, Unit};
+use crate::cpu::{Cpu, PAGE, SP, Trap, Unit};
 use crate::decode::simd::Structure;
-use crate::interp::op::{Handler, Operands, fallible};
+use crate::interp::op::{Handler, Operands, fallible, quick};
 
 /// An element in registers and in memory.
 trait Element: Lane + Unit {}
@@ -87,6 +87,50 @@ fn load_multiple<T: Element, const S: usize>(cpu: &mut Cpu, o: Operands) -> Resu
     Ok(())
 }
 
+/// The base address if there are no checks to fail.
+#[inline(always)]
+fn quick_begin(cpu: &Cpu, o: Operands) -> Option<u64> {
+    (cpu.fp_enabled && (o.n != SP || cpu.sp_is_aligned())).then(|| cpu.r(o.n))
+}
+
+/// `N` adjacent units, if all of them are at hand.
+#[inline(always)]
+fn quick_units<U: Element, const N: usize>(cpu: &Cpu, base: u64) -> Option<[U; N]> {
+    let mut values = [U::default(); N];
+    for (i, value) in values.iter_mut().enumerate() {
+        *value = cpu.load_hit(base.wrapping_add((i * U::BYTES) as u64))?;
+    }
+    Some(values)
+}
+
+/// The fast path of [`load_consecutive`].
+fn quick_load_consecutive<U: Element, const R: usize>(cpu: &mut Cpu, o: Operands) -> bool {
+    let Some(base) = quick_begin(cpu, o) else { return false };
+    let Some(values) = quick_units::<U, R>(cpu, base) else { return false };
+    for (i, value) in values.into_iter().enumerate() {
+        set_scalar(cpu, o.d.wrapping_add(i as u8), value);
+    }
+    write_back(cpu, o, base);
+    true
+}
+
+/// The fast path of [`store_consecutive`].
+fn quick_store_consecutive<U: Element, const R: usize>(cpu: &mut Cpu, o: Operands) -> bool {
+    let Some(base) = quick_begin(cpu, o) else { return false };
+    // Within a page, all of them hit or none.
+    if base % PAGE > PAGE - (R * U::BYTES) as u64 {
+        return false;
+    }
+    for i in 0..R {
+        let value = lane::<U>(cpu, o.d.wrapping_add(i as u8), 0);
+        if !cpu.store_hit(base.wrapping_add((i * U::BYTES) as u64), value) {
+            return false;
+        }
+    }
+    write_back(cpu, o, base);
+    true
+}
+
 /// LD1 of `R` registers in units of their width.
 fn load_consecutive<U: Element, const R: usize>(cpu: &mut Cpu, o: Operands) -> Result<(), Trap> {
     if cpu.regime.checks_alignment {
@@ -154,12 +198,12 @@ fn store_multiple<T: Element, const S: usize>(cpu: &mut Cpu, o: Operands) -> Res
 
 pub(super) fn multiple(how: Structure, full: bool, registers: u8) -> Handler {
     macro_rules! by_registers {
-        ($handler:ident, $unit:ty) => {
+        ($quick:ident, $handler:ident, $unit:ty) => {
             match registers {
-                1 => fallible($handler::<$unit, 1>),
-                2 => fallible($handler::<$unit, 2>),
-                3 => fallible($handler::<$unit, 3>),
-                _ => fallible($handler::<$unit, 4>),
+                1 => quick($quick::<$unit, 1>, $handler::<$unit, 1>),
+                2 => quick($quick::<$unit, 2>, $handler::<$unit, 2>),
+                3 => quick($quick::<$unit, 3>, $handler::<$unit, 3>),
+                _ => quick($quick::<$unit, 4>, $handler::<$unit, 4>),
             }
         };
     }
@@ -173,10 +217,10 @@ pub(super) fn multiple(how: Structure, full: bool, registers: u8) -> Handler {
         };
     }
     match (how.elements, how.load, full) {
-        (1, true, true) => by_registers!(load_consecutive, u128),
-        (1, true, false) => by_registers!(load_consecutive, u64),
-        (1, false, true) => by_registers!(store_consecutive, u128),
-        (1, false, false) => by_registers!(store_consecutive, u64),
+        (1, true, true) => by_registers!(quick_load_consecutive, load_consecutive, u128),
+        (1, true, false) => by_registers!(quick_load_consecutive, load_consecutive, u64),
+        (1, false, true) => by_registers!(quick_store_consecutive, store_consecutive, u128),
+        (1, false, false) => by_registers!(quick_store_consecutive, store_consecutive, u64),
         (_, true, _) => by_elements!(load_multiple),
         (_, false, _) => by_elements!(store_multiple),
     }
@@ -232,6 +276,17 @@ fn load_replicate<T: Element, const E: usize>(cpu: &mut Cpu, o: Operands) -> Res
     Ok(())
 }
 
+/// The fast path of [`load_replicate`].
+fn quick_load_replicate<T: Element, const E: usize>(cpu: &mut Cpu, o: Operands) -> bool {
+    let Some(base) = quick_begin(cpu, o) else { return false };
+    let Some(values) = quick_units::<T, E>(cpu, base) else { return false };
+    for (register, value) in (o.d..).zip(values) {
+        put_lanes::<T>(cpu, Operands { d: register, ..o }, splat(value));
+    }
+    write_back(cpu, o, base);
+    true
+}
+
 /// A handler for the number and size of a structure's elements.
 macro_rules! by_structure {
     ($how:expr, $handler:ident) => {
@@ -249,5 +304,10 @@ pub(super) fn single(how: Structure) -> Handler {
 }
 
 pub(super) fn replicate(how: Structure) -> Handler {
-    by_structure!(how, load_replicate)
+    by_size!(how.size, unsigned T => match how.elements {
+        1 => quick(quick_load_replicate::<T, 1>, load_replicate::<T, 1>),
+        2 => quick(quick_load_replicate::<T, 2>, load_replicate::<T, 2>),
+        3 => quick(quick_load_replicate::<T, 3>, load_replicate::<T, 3>),
+        _ => quick(quick_load_replicate::<T, 4>, load_replicate::<T, 4>),
+    })
 }
