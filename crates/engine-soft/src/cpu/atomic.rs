@@ -23,6 +23,25 @@ pub(crate) struct Monitor {
     value: u128,
 }
 
+/// What an atomic instruction does to its location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Update {
+    /// LDADD, CAS and their kin.
+    ReadWrite,
+    /// A store-exclusive.
+    Write,
+}
+
+impl Update {
+    /// What a fault that is not one of permission reports.
+    fn intent(self) -> Intent {
+        match self {
+            Self::ReadWrite => Intent::READ,
+            Self::Write => Intent::WRITE,
+        }
+    }
+}
+
 impl Cpu {
     /// Replaces the `T` at `va` by `f` of it, atomically and sequentially consistently; returns the old one.
     ///
@@ -33,7 +52,7 @@ impl Cpu {
         if !va.is_multiple_of(T::SIZE) {
             return self.rmw_unaligned(va, f);
         }
-        let at = self.atomic_place(va, T::SIZE)?;
+        let at = self.atomic_place(va, T::SIZE, Update::ReadWrite)?;
         // SAFETY: `atomic_place` returns aligned, writable guest memory.
         let mut seen = unsafe { T::read(at) };
         loop {
@@ -55,7 +74,7 @@ impl Cpu {
         if !va.is_multiple_of(T::SIZE) {
             return self.rmw_unaligned(va, |old: T| if old == expected { new } else { old });
         }
-        let at = self.atomic_place(va, T::SIZE)?;
+        let at = self.atomic_place(va, T::SIZE, Update::ReadWrite)?;
         // SAFETY: as in `rmw`.
         Ok(unsafe { T::compare_exchange(at, expected, new) })
     }
@@ -65,9 +84,9 @@ impl Cpu {
     #[inline(never)]
     fn rmw_unaligned<T: Unit>(&mut self, va: u64, f: impl Fn(T) -> T) -> Result<T, Trap> {
         if !within_16_bytes(va, T::SIZE) {
-            return Err(self.alignment_fault(va, Intent::WRITE));
+            return Err(self.alignment_fault(va, Intent::READ));
         }
-        let at = self.atomic_place_slow(va, T::SIZE)?;
+        let at = self.atomic_place_slow(va, T::SIZE, Update::ReadWrite)?;
         // SAFETY: `at` is writable guest memory, and it does not leave 16 aligned bytes.
         Ok(unsafe { replace_within_16(at, f) })
     }
@@ -105,7 +124,7 @@ impl Cpu {
         if monitor.armed.is_none() {
             return Ok(false);
         }
-        let at = self.atomic_place(va, T::SIZE)?;
+        let at = self.atomic_place(va, T::SIZE, Update::Write)?;
         self.monitor.armed = None;
         if monitor.armed != Some((at as u64, T::SIZE)) {
             return Ok(false);
@@ -140,21 +159,25 @@ impl Cpu {
     /// The host address of `size` bytes at `va`, which do not leave 16 aligned bytes, for an atomic update: writable and
     /// readable. Only naturally aligned ones take the fast path.
     #[inline(always)]
-    fn atomic_place(&mut self, va: u64, size: u64) -> Result<*mut u8, Trap> {
+    fn atomic_place(&mut self, va: u64, size: u64, update: Update) -> Result<*mut u8, Trap> {
         // SAFETY: as in `place_of_read`.
         let e = unsafe { &(*self.bank).data[data_index(va)] };
         if e.write == va & !(PAGE - size) && e.read == e.write {
             return Ok(va.wrapping_add(e.addend) as *mut u8);
         }
-        self.atomic_place_slow(va, size)
+        self.atomic_place_slow(va, size, update)
     }
 
     #[cold]
     #[inline(never)]
-    fn atomic_place_slow(&mut self, va: u64, size: u64) -> Result<*mut u8, Trap> {
+    fn atomic_place_slow(&mut self, va: u64, size: u64, update: Update) -> Result<*mut u8, Trap> {
+        if update == Update::ReadWrite {
+            // A fault that a read would take as well is reported as one of a read (ESR_ELx.ISS.WnR).
+            self.place(va, size, Intent::READ)?;
+        }
         match self.place(va, size, Intent::WRITE)? {
             Place::Ram(at) => Ok(at),
-            Place::Mmio(_) => Err(self.unsupported_exclusive(va, Intent::WRITE)),
+            Place::Mmio(_) => Err(self.unsupported_exclusive(va, update.intent())),
         }
     }
 

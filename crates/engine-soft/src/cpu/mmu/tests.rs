@@ -365,3 +365,18 @@ fn at_reports_addresses_attributes_and_faults() {
     cpu.system_instruction(r::AT_S1E1W, 0, 0x2000).unwrap();
     assert_eq!(cpu.sys.par, 1 << 11 | u64::from(fsc::TRANSLATION_L0 + 3) << 1 | 1);
 }
+
+/// ESR_EL1.ISS.WnR of an atomic: clear if a read would have faulted as well.
+#[test]
+fn an_atomic_faults_as_a_read_where_a_read_would() {
+    const WNR: u32 = 1 << 6;
+    const READ_ONLY: u64 = 1 << 7;
+    let mut map = Map::new(12, 48);
+    assert!(map.test.cpu.rmw(8, |v: u64| v).is_err());
+    assert_eq!(map.abort(), (fsc::TRANSLATION_L0, 8));
+    map.map(0, 3, RAM | AF | READ_ONLY);
+    assert!(map.test.cpu.cas(8, 0_u64, 1).is_err());
+    assert_eq!(map.abort(), (fsc::PERMISSION_L0 + 3 | WNR, 8));
+    assert!(map.test.cpu.rmw(13, |v: u64| v).is_err());
+    assert_eq!(map.abort(), (fsc::ALIGNMENT, 13));
+}
