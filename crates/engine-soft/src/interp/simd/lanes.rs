@@ -286,24 +286,29 @@ pub(super) fn map3<T: Lane, F: Fn(T, T, T) -> T + Copy + 'static>(f: F) -> Handl
 /// may be an element.
 pub(super) fn saturating2<T, S, W>(saturated: S, wrapped: W) -> Handler
 where
-    T: Lane,
+    T: Lane + PartialEq,
     S: Fn(T, T) -> T + Copy + 'static,
     W: Fn(T, T) -> T + Copy + 'static,
 {
     fallible(move |cpu, o| {
         cpu.fp_check()?;
-        let (mut r, m) = (lanes::<T>(cpu, o.n), second::<T>(cpu, o));
-        let mut plain = r;
-        for ((r, plain), m) in r.as_mut().iter_mut().zip(plain.as_mut()).zip(m.as_ref()) {
-            *plain = wrapped(*r, *m);
-            *r = saturated(*r, *m);
+        let (n, m) = (lanes::<T>(cpu, o.n), second::<T>(cpu, o));
+        let (mut r, mut noted) = (T::Array::default(), false);
+        let sources = n.as_ref().iter().zip(m.as_ref());
+        // The compiler makes vector instructions of a loop over a constant number of lanes.
+        if o.a == 4 {
+            for (r, (n, m)) in r.as_mut().iter_mut().zip(sources) {
+                *r = saturated(*n, *m);
+                noted |= *r != wrapped(*n, *m);
+            }
+        } else {
+            for (r, (n, m)) in r.as_mut().iter_mut().zip(sources).take(count::<T>(o.a)) {
+                *r = saturated(*n, *m);
+                noted |= *r != wrapped(*n, *m);
+            }
         }
-        put_lanes::<T>(cpu, o, r);
-        let mut difference = 0;
-        *T::of_mut(&mut difference) = plain;
-        let mut result = 0;
-        *T::of_mut(&mut result) = r;
-        if (difference ^ result) & MASKS[usize::from(o.a & 7)] != 0 {
+        set_lanes::<T>(cpu, o.d, r);
+        if noted {
             cpu.fpsr |= fpsr::QC;
         }
         Ok(())
