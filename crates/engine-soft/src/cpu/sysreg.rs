@@ -328,7 +328,16 @@ impl Cpu {
 
     /// Replaces the bits `mask` of PSTATE.
     pub fn change_pstate(&mut self, mask: u32, bits: u32) {
-        self.set_mode(self.pstate & !mask | bits);
+        let new = self.pstate & !mask | bits;
+        if mask & !(pstate::DAIF | pstate::DIT | pstate::SSBS) != 0 {
+            self.set_mode(new);
+            return;
+        }
+        // Nothing that memory accesses depend on; kernels unmask interrupts all the time.
+        self.pstate = new;
+        if self.wants_attention() {
+            self.mailbox.raise(attention::SELF);
+        }
     }
 
     /// Whether the current exception level may access `reg`.

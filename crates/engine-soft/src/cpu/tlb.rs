@@ -342,11 +342,15 @@ impl Tlb {
     }
 
     /// The bank of `asid` for `view`; the pointer is good until the next call for another ASID.
+    #[inline(always)]
     pub fn select(&mut self, asid: u16, view: View) -> *mut Bank {
         let cached = self.current[view as usize];
-        if !cached.is_null() {
-            return cached;
-        }
+        if cached.is_null() { self.select_slow(asid, view) } else { cached }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn select_slow(&mut self, asid: u16, view: View) -> *mut Bank {
         let context = Context { asid, view };
         let bank = self.find(context);
         self.current[view as usize] = bank;
