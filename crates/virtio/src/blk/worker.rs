@@ -156,11 +156,11 @@ impl Worker {
         }
         chain.write(ring.memory(), 0, &self.serial)?;
         // A longer buffer is filled up, so that all that is reported as written was.
-        let mut done = request::ID_LEN as u64;
-        while done < room.min(BUFFER as u64) {
-            done += chain.write(ring.memory(), done, &[0])? as u64;
-        }
-        Ok(done)
+        let done = request::ID_LEN as u64;
+        let rest = room.min(BUFFER as u64).saturating_sub(done);
+        let (zeros, _) = self.buffer.split_at_mut(rest as usize);
+        zeros.fill(0);
+        Ok(done + chain.write(ring.memory(), done, zeros)? as u64)
     }
 
     fn ranges(&mut self, ring: &Ring, chain: &Chain, kind: u32) -> Result<u64, Failure> {
