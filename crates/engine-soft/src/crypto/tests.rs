@@ -126,8 +126,7 @@ fn sha_1_of_abc() {
 
 /// The first 64 bits of the fractional parts of the cube roots of the first primes (FIPS 180-4, 4.2).
 fn cube_root_fraction(prime: u128) -> u64 {
-    // Newton's method is not needed: find the integer cube root of prime * 2^192 bit by bit with 256-bit compares
-    // avoided by long multiplication of halves.
+    // The integer cube root of prime * 2^192, bit by bit.
     let below = |root: u128| {
         // root < 2^68; root^3 <= prime * 2^192 ?
         let (hi, lo) = wide_mul(root, root);
