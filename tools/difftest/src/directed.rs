@@ -218,6 +218,42 @@ fn half_exhaustive(jobs: &mut Vec<Job>) {
     }
 }
 
+/// Vector and scalar SIMD floating point: pairs of special values, different ones in each lane.
+fn vector_floating_point(jobs: &mut Vec<Job>) {
+    for encoding in table(Class::Simd).iter().filter(|e| e.name.starts_with('f') && !e.name.contains("imm")) {
+        for word in words_of(encoding, 32) {
+            let half_group = bits(word, 22, 21) == 2 && bits(word, 24, 24) == 0;
+            let half_element = bits(word, 24, 24) == 1 && bits(word, 23, 22) == 0;
+            let (values, width) = match bits(word, 22, 22) {
+                _ if half_group || half_element => (H, 16),
+                0 => (S, 32),
+                _ => (D, 64),
+            };
+            let lanes = 128 / width;
+            let fill = |first: usize, step: usize| {
+                let all = (0..lanes).fold(0u128, |acc, lane| {
+                    acc | u128::from(values[(first + step * lane) % values.len()]) << (lane * width)
+                });
+                [all as u64, (all >> 64) as u64]
+            };
+            let mut inputs = Vec::new();
+            for (i, a) in (0..values.len()).step_by(lanes).enumerate() {
+                for b in 0..values.len() {
+                    for mode in 0..3 {
+                        inputs.push(with(|r| {
+                            r.fpcr = FPCR_MODES[(mode * 3 + b + i) % FPCR_MODES.len()];
+                            r.v[0] = fill(a * 5 + b * 3, 7);
+                            r.v[1] = fill(a, 1);
+                            r.v[2] = fill(b, 1 + mode);
+                        }));
+                    }
+                }
+            }
+            jobs.push(job(encoding.name, vec![word], inputs));
+        }
+    }
+}
+
 /// The estimate instructions on every fraction that their tables tell apart, at many exponents.
 fn estimates(jobs: &mut Vec<Job>) {
     // FRECPE, FRSQRTE, FRECPX on S and D; URECPE, URSQRTE.
@@ -397,6 +433,7 @@ pub fn jobs(classes: &[Class], features: &Features) -> Vec<Job> {
             Class::Fp => floating_point(&mut jobs),
             Class::Simd => {
                 half_exhaustive(&mut jobs);
+                vector_floating_point(&mut jobs);
                 estimates(&mut jobs);
                 saturating(&mut jobs);
                 tables(&mut jobs);

@@ -137,10 +137,9 @@ mod tests {
         let mut rng = Rng::for_sequence(1, 1);
         for class in TABLED {
             for encoding in table(class) {
-                let hits = (0..20_000)
-                    .filter(|_| encoding.matches(rng.next_u64() as u32 & !encoding.mask | encoding.value))
-                    .count();
-                assert!(hits > 0, "{} has no word", encoding.name);
+                let found = (0..20_000)
+                    .any(|_| encoding.matches(rng.next_u64() as u32 & !encoding.mask | encoding.value));
+                assert!(found, "{} has no word", encoding.name);
                 assert_eq!(encoding.value & !encoding.mask, 0, "{}", encoding.name);
             }
         }
@@ -151,7 +150,7 @@ mod tests {
         let mut rng = Rng::for_sequence(2, 1);
         let all: Vec<Encoding> = TABLED.iter().flat_map(|c| table(*c)).collect();
         for encoding in &all {
-            for _ in 0..200 {
+            for _ in 0..30 {
                 let word = rng.next_u64() as u32 & !encoding.mask | encoding.value;
                 if encoding.matches(word) {
                     let owners: Vec<_> = all.iter().filter(|e| e.matches(word)).map(|e| e.name).collect();
