@@ -7,7 +7,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read at all.
-    #[error("cannot read {what}: {source}; check the path and its permissions")]
+    #[error("cannot read {what}\n  because: {source}\n  try: check the path and its permissions")]
     Read {
         /// The file, as the user named it.
         what: String,
@@ -15,7 +15,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file is not what it has to be.
-    #[error("cannot use {what}: it is {found}; {advice}")]
+    #[error("cannot use {what}\n  because: it is {found}\n  try: {advice}")]
     Unsuitable {
         /// The file, as the user named it.
         what: String,
@@ -25,7 +25,9 @@ pub enum Error {
         advice: &'static str,
     },
     /// A file has the right kind but its content contradicts itself.
-    #[error("cannot use {what}: it is damaged or incomplete ({why}); fetch or build it again")]
+    #[error(
+        "cannot use {what}\n  because: it is damaged or incomplete ({why})\n  try: fetch or build it again"
+    )]
     Damaged {
         /// The file, as the user named it.
         what: String,
@@ -33,7 +35,9 @@ pub enum Error {
         why: String,
     },
     /// The guest's memory is too small for what must be loaded.
-    #[error("{what} need {need_mib} MiB, the VM has {have_mib} MiB; use --memory {need_mib}M or more")]
+    #[error(
+        "{what} need {need_mib} MiB\n  because: the VM has {have_mib} MiB\n  try: --memory {need_mib}M or more"
+    )]
     NoRoom {
         /// What must be loaded.
         what: &'static str,
@@ -43,10 +47,10 @@ pub enum Error {
         have_mib: u64,
     },
     /// A RAM disk or what goes into one cannot be built.
-    #[error("cannot build the RAM disk: {0}")]
+    #[error("cannot build the RAM disk\n  because: {0}")]
     Initramfs(String),
     /// The device tree cannot be written.
-    #[error("cannot build the device tree: {0}")]
+    #[error("cannot build the device tree\n  because: {0}")]
     DeviceTree(String),
 }
 

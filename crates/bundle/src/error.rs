@@ -9,7 +9,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name cannot be used.
-    #[error("`{name}` is not a usable VM name: {why}; use letters, digits, `-`, `_` and dots")]
+    #[error("`{name}` is not a usable VM name\n  because: {why}\n  try: letters, digits, `-`, `_` and dots")]
     Name {
         /// The name, control characters escaped.
         name: String,
@@ -17,19 +17,19 @@ pub enum Error {
         why: &'static str,
     },
     /// There is no such VM.
-    #[error("there is no VM {what}; `tearless list` shows the VMs, `tearless create` makes one")]
+    #[error("there is no VM {what}\n  try: `tearless list` shows the VMs, `tearless create` makes one")]
     NotFound {
         /// The name and where it was looked for, or the path.
         what: String,
     },
     /// The name is taken.
-    #[error("there is already a VM {name}; choose another name, or delete it first: tearless delete {name}")]
+    #[error("there is already a VM {name}\n  try: another name, or delete it first: tearless delete {name}")]
     Exists {
         /// The name.
         name: String,
     },
     /// Somebody holds the VM's lock.
-    #[error("VM {name} is running{}; stop it first", pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
+    #[error("VM {name} is running{}\n  try: stop it first", pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
     Running {
         /// The name.
         name: String,
@@ -37,7 +37,7 @@ pub enum Error {
         pid: Option<u32>,
     },
     /// The configuration cannot be used.
-    #[error("VM {name} cannot be used: {}: {source}; repair the file, or delete the VM", path.display())]
+    #[error("VM {name} cannot be used\n  because: {}: {source}\n  try: repair the file, or delete the VM", path.display())]
     Config {
         /// The name.
         name: String,
@@ -48,11 +48,11 @@ pub enum Error {
     },
     /// No folder for VMs can be told.
     #[error(
-        "cannot tell where VMs are kept: neither HOME nor TEARLESS_HOME is set; set TEARLESS_HOME to a folder"
+        "cannot tell where VMs are kept\n  because: neither HOME nor TEARLESS_HOME is set\n  try: set TEARLESS_HOME to a folder"
     )]
     NoHome,
     /// The host refused.
-    #[error("cannot {doing} {}: {source}; {}", path.display(), advice(source))]
+    #[error("cannot {doing} {}\n  because: {source}\n  try: {}", path.display(), advice(source))]
     Io {
         /// What was tried, "write".
         doing: &'static str,

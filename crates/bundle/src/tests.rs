@@ -98,7 +98,7 @@ fn a_running_vm_is_left_alone() {
     let (_dir, store, bundle) = store_with_deb();
     let lock = bundle.lock().unwrap();
     let text = store.find("deb").unwrap().lock().unwrap_err().to_string();
-    assert_eq!(text, format!("VM deb is running (pid {}); stop it first", std::process::id()));
+    assert_eq!(text, format!("VM deb is running (pid {})\n  try: stop it first", std::process::id()));
     assert_eq!(bundle.running(), Some(Some(std::process::id())));
     assert_eq!(store.list().unwrap()[0].running, Some(Some(std::process::id())));
     assert!(matches!(bundle.clone().delete(), Err(Error::Running { .. })));
@@ -163,7 +163,7 @@ fn damaged_vms_are_listed_with_their_error() {
     assert_eq!(good, expected);
     let newer = store.find("newer").unwrap().config().unwrap_err();
     assert!(matches!(&newer, Error::Config { source: ConfigError::Newer { found: 99, known: 1 }, .. }));
-    assert!(newer.to_string().starts_with("VM newer cannot be used: "), "{newer}");
+    assert!(newer.to_string().starts_with("VM newer cannot be used\n"), "{newer}");
     // All of them can be deleted, even the one without a configuration.
     for name in ["bytes", "cut", "empty", "newer", "none"] {
         store.find(name).unwrap().delete().unwrap();

@@ -27,7 +27,7 @@ const QUICK_MEMORY: ByteSize = ByteSize::mib(512);
 pub fn run(args: RunArgs) -> Result<ExitCode> {
     if !args.shares.is_empty() {
         bail!(
-            "cannot share a folder: this version of Tearless has no shared-folder device yet\n\
+            "cannot share a folder\n  because: this version of Tearless has no shared-folder device yet\n  try: \
              attach a disk image with --disk instead, or pass data through `tearless run -- CMD` and a pipe"
         );
     }
@@ -129,7 +129,7 @@ fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
     let mut config = bundle.config.clone();
     apply(&mut config, &args.hardware);
     config.disks.extend(parse_disks(&args.disks)?);
-    config.validate(&host::limits()?).with_context(|| format!("cannot run {name}"))?;
+    config.validate(&host::limits()?)?;
     let mut payload = bundle.payload()?;
     if let Some(extra) = &args.cmdline {
         payload.cmdline = format!("{} {extra}", payload.cmdline);
@@ -207,7 +207,7 @@ fn parse_disk(text: &OsString) -> Result<DiskConfig> {
         None => (PathBuf::from(text), false),
     };
     if path.as_os_str().is_empty() {
-        bail!("cannot attach a disk without a name\ngive it as --disk FILE or --disk FILE:ro");
+        bail!("cannot attach a disk without a name\n  try: --disk FILE or --disk FILE:ro");
     }
     let path = std::path::absolute(&path).with_context(|| format!("cannot find disk {}", path.display()))?;
     Ok(DiskConfig { path, read_only, sync: SyncMode::default() })

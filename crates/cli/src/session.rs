@@ -108,7 +108,8 @@ pub fn run(hardware: Hardware, events: &Events, session: Box<dyn Session>) -> Re
     let outcome = outcome?;
     match events.cause() {
         Some(Cause::Left) => {
-            eprintln!("tearless: left; the VM is off");
+            // The cursor is wherever the guest left it.
+            eprintln!("\ntearless: left; the VM is off");
             Ok(ExitCode::SUCCESS)
         }
         Some(Cause::Signal(signal)) => {

@@ -77,8 +77,8 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
             cmdline: args.cmdline.clone().unwrap_or_default(),
         },
         (Some(other), _) => bail!(
-            "cannot install {other}: Tearless knows how to install debian\n\
-             for another Linux give its kernel and RAM disk with --kernel and --initrd"
+            "cannot install {other}\n  because: Tearless knows how to install debian only\n  try: \
+             --kernel and --initrd, for the kernel and RAM disk of another Linux"
         ),
         (None, _) => BootConfig::LinuxKernel {
             kernel: KERNEL.into(),
@@ -97,7 +97,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         read_only: false,
         sync: SyncMode::default(),
     }));
-    config.validate(&host::limits()?).with_context(|| format!("cannot create {}", args.name))?;
+    config.validate(&host::limits()?)?;
 
     let new = Store::open()?.create(&args.name)?;
     match &args.kernel {
@@ -302,7 +302,7 @@ pub fn delete(args: DeleteArgs) -> Result<ExitCode> {
     let bundle = Store::open()?.find(&args.name)?;
     if !args.force {
         if !io::stdin().is_terminal() {
-            bail!("will not delete {} without being asked twice\nadd --force", bundle.name());
+            bail!("will not delete {} without being asked twice\n  try: --force", bundle.name());
         }
         eprint!("Delete {} and its disk ({} MiB)? [y/N] ", bundle.name(), used_bytes(bundle.path()) >> 20);
         io::stderr().flush()?;

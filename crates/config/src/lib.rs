@@ -27,7 +27,7 @@ pub enum ConfigError {
     #[error("it is not a valid VM description: {0}")]
     Malformed(String),
     /// A value cannot work.
-    #[error("{what}: {why}; {advice}")]
+    #[error("cannot use {what}\n  because: {why}\n  try: {advice}")]
     Invalid {
         /// The field and its value, in the user's words.
         what: String,

@@ -50,7 +50,7 @@ pub struct RawOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The host says no.
-    #[error("cannot open disk {path}: {error}")]
+    #[error("cannot open disk {path}\n  because: {error}\n  try: check the path and its permissions")]
     Open {
         /// The file.
         path: PathBuf,
@@ -59,12 +59,12 @@ pub enum DiskError {
     },
     /// The file is in use.
     #[error(
-        "disk {0} is in use by another virtual machine; stop that one first, or open the disk read-only in both"
+        "cannot open disk {0}\n  because: another virtual machine uses it\n  try: stop that one first, or open the disk read-only in both"
     )]
     InUse(PathBuf),
     /// The file is an image of a format that must be converted.
     #[error(
-        "disk {path} is a {format} image; {format} is not supported here yet; convert it with \
+        "cannot open disk {path}\n  because: it is a {format} image, which this version does not support yet\n  try: \
          `qemu-img convert -f {qemu} -O raw {path} NEW.img`"
     )]
     Format {
@@ -76,10 +76,12 @@ pub enum DiskError {
         qemu: &'static str,
     },
     /// A directory, pipe or socket.
-    #[error("disk {0} is neither a file nor a block device")]
+    #[error("cannot open disk {0}\n  because: it is neither a file nor a block device")]
     Kind(PathBuf),
     /// Nothing in it.
-    #[error("disk {0} is empty; make it larger first, for example with `truncate -s 8G`")]
+    #[error(
+        "cannot open disk {0}\n  because: it is empty\n  try: make it larger first, for example with `truncate -s 8G`"
+    )]
     Empty(PathBuf),
 }
 
@@ -315,7 +317,10 @@ mod tests {
         let mut image = b"QFI\xfb\0\0\0\x03".to_vec();
         image.resize(512, 0);
         let error = open(&file(&image)).unwrap_err().to_string();
-        assert!(error.contains("qcow2 is not supported here yet") && error.contains("-O raw"), "{error}");
+        assert!(
+            error.contains("a qcow2 image, which this version does not support") && error.contains("-O raw"),
+            "{error}"
+        );
         assert!(matches!(open(&file(&[])), Err(DiskError::Empty(_))));
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(

@@ -51,12 +51,12 @@ pub fn choose(choice: EngineChoice) -> Result<EngineChoice, String> {
             .iter()
             .find(|r| r.missing.is_none())
             .map(|r| r.engine)
-            .ok_or_else(|| "no engine works on this host; `tearless doctor` says why".to_owned()),
+            .ok_or_else(|| "no engine works on this host\n  try: `tearless doctor` says why".to_owned()),
         wanted => match reports.into_iter().find(|r| r.engine == wanted) {
             Some(Report { missing: None, .. }) => Ok(wanted),
-            Some(Report { missing: Some(why), .. }) => {
-                Err(format!("engine {wanted} is not available here: {why}"))
-            }
+            Some(Report { missing: Some(why), .. }) => Err(format!(
+                "engine {wanted} is not available here\n  because: {why}\n  try: --engine auto; `tearless doctor` shows what works"
+            )),
             None => Err(format!("there is no engine {wanted}")),
         },
     }

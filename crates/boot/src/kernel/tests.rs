@@ -193,7 +193,7 @@ fn names_what_is_no_arm64_kernel() {
         (with_stub(image(0, 1, 0, 256), 0xaa64, 257), "256 bytes where its header speaks of 257"),
     ] {
         let text = message(bytes);
-        assert!(text.starts_with("cannot use kernel k: ") && text.contains(hint), "{hint}: {text}");
+        assert!(text.starts_with("cannot use kernel k\n") && text.contains(hint), "{hint}: {text}");
     }
     assert!(load(with_stub(image(0, 1, 0, 256), 0xaa64, 256), "k").is_ok());
 }

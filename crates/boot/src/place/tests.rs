@@ -31,7 +31,10 @@ fn small_memory_is_used_up_before_it_is_refused() {
     let p = place(&(BASE..BASE + 60 * MIB), &k, initrd, MAX_DTB).unwrap();
     assert_eq!(p.initrd.unwrap().start, p.kernel.end);
     let text = place(&(BASE..BASE + 53 * MIB), &k, initrd, MAX_DTB).unwrap_err().to_string();
-    assert_eq!(text, "kernel and RAM disk need 54 MiB, the VM has 53 MiB; use --memory 54M or more");
+    assert_eq!(
+        text,
+        "kernel and RAM disk need 54 MiB\n  because: the VM has 53 MiB\n  try: --memory 54M or more"
+    );
     assert!(place(&(BASE..BASE + 54 * MIB), &k, initrd, MAX_DTB).is_ok());
 }
 
