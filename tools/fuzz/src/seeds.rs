@@ -118,6 +118,11 @@ fn tar(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
         if matches!(kind, tar::EntryType::Symlink | tar::EntryType::Link) {
             _ = header.set_link_name("usr/bin/x");
         }
+        if let (tar::EntryType::GNUSparse, Some(header)) = (kind, header.as_gnu_mut()) {
+            header.set_real_size(1 << 40);
+            header.sparse[0].set_offset(1 << 40);
+            header.sparse[0].set_length(0);
+        }
         header.set_cksum();
         out.extend(header.as_bytes());
         out.extend(*content);
@@ -156,13 +161,13 @@ pub fn debs() -> Vec<Vec<u8>> {
         ("short", Kind::Regular, b"z"),
         ("pax", Kind::XHeader, b"19 path=other/name\n"),
         ("name", Kind::Regular, b"p"),
-        ("sparse", Kind::GNUSparse, b""),
     ]);
     let with = |name: &str, content: &[u8]| {
         archive(&[("debian-binary", b"2.0\n"), ("control.tar", &control), (name, content)])
     };
     vec![
         with("data.tar", &data),
+        with("data.tar", &tar(&[("holes", Kind::GNUSparse, b"")])),
         with("data.tar.gz", &gzip(&data)),
         with("data.tar.xz", XZ),
         with("data.tar.zst", ZSTD),
@@ -362,7 +367,7 @@ mod tests {
     #[test]
     fn the_package_shows_every_entry() {
         let mut paths = Vec::new();
-        let package = &debs()[1];
+        let package = &debs()[2];
         deb::read_from("seed", &package[..], &mut |_, entry, _| {
             paths.push(entry.path.clone());
             Ok(())
