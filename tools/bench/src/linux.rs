@@ -25,7 +25,7 @@ const SCRIPTS: [(&str, &str); 6] = [
     ("linux:sh-loop", "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done"),
     ("linux:fork-exec", "i=0; while [ $i -lt 250 ]; do /bin/busybox true; i=$((i+1)); done"),
     ("linux:sha256", "head -c 12000000 /dev/zero | sha256sum"),
-    ("linux:gzip", "head -c 400000 /bin/busybox | gzip -9 | gunzip | cksum"),
+    ("linux:gzip", "head -c 400000 /bin/busybox | gzip -9 | gunzip | md5sum"),
     ("linux:sort", "seq 1 20000 | awk '{print ($1*7919)%20011}' | sort -n | md5sum"),
 ];
 
