@@ -29,6 +29,7 @@ pub const SCTLR_EL1: SysReg = sysreg(3, 0, 1, 0, 0);
 pub const CPACR_EL1: SysReg = sysreg(3, 0, 1, 0, 2);
 pub const TTBR0_EL1: SysReg = sysreg(3, 0, 2, 0, 0);
 pub const TCR_EL1: SysReg = sysreg(3, 0, 2, 0, 2);
+pub const MDSCR_EL1: SysReg = sysreg(2, 0, 0, 2, 2);
 pub const MAIR_EL1: SysReg = sysreg(3, 0, 10, 2, 0);
 
 /// A label, made by [`Asm::label`] and placed by [`Asm::bind`].

@@ -4,8 +4,8 @@
 //! recorded in the current record, as a signal handler would do it, and the driver goes on with the next record.
 
 use crate::asm::{
-    Asm, CPACR_EL1, ELR_EL1, ESR_EL1, FAR_EL1, FPCR, FPSR, MAIR_EL1, SCTLR_EL1, SP_EL0, SPSR_EL1, TCR_EL1,
-    TPIDR_EL1, TTBR0_EL1, VBAR_EL1,
+    Asm, CPACR_EL1, ELR_EL1, ESR_EL1, FAR_EL1, FPCR, FPSR, MAIR_EL1, MDSCR_EL1, SCTLR_EL1, SP_EL0, SPSR_EL1,
+    TCR_EL1, TPIDR_EL1, TTBR0_EL1, VBAR_EL1,
 };
 use crate::driver::{self, Driver};
 use crate::features::IDENTIFICATION;
@@ -88,6 +88,7 @@ fn start(a: &mut Asm) {
         (TCR_EL1, TCR),
         (TTBR0_EL1, TABLES),
         (CPACR_EL1, 3 << 20),
+        (MDSCR_EL1, 1 << 12), // TDCC: EL0 has no debug channel, as under Linux
         (SCTLR_EL1, SCTLR),
         (ELR_EL1, DRIVER),
         (SPSR_EL1, 0),
