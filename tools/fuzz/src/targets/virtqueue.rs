@@ -175,7 +175,8 @@ impl Bench {
         let base = at.unwrap_or(Self::ring(index));
         self.write(register::QUEUE_SELECT, 2, index);
         self.write(register::QUEUE_SIZE, 2, 1 << (shape % 10));
-        for (n, address) in [base, base + 0x2000, base + 0x3000].into_iter().enumerate() {
+        for (n, offset) in [0, 0x2000, 0x3000].into_iter().enumerate() {
+            let address = base.wrapping_add(offset);
             self.write(register::QUEUE_DESC + 8 * n as u64, 8, address);
         }
         self.write(register::QUEUE_ENABLE, 2, 1);
