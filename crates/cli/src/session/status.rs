@@ -21,6 +21,7 @@ impl Status {
     /// The port that the guest reports on. When it has, the VM ends: `boot::quick` says why it is the host that ends it.
     pub fn port(&self, events: &Events) -> ConsolePort {
         let events = events.clone();
+        let mut finished = false;
         let reported = Arc::clone(&self.0);
         stream_port(
             "tearless.control",
@@ -28,7 +29,8 @@ impl Status {
                 let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
                 let room = MAX_STATUS.saturating_sub(reported.len());
                 reported.extend(&bytes[..bytes.len().min(room)]);
-                if reported.ends_with(b"\n") {
+                // Once: a guest that goes on writing must not start a thread each time.
+                if reported.ends_with(b"\n") && !std::mem::replace(&mut finished, true) {
                     events.finish();
                 }
             }),
