@@ -69,8 +69,13 @@ pub struct Index {
 impl Index {
     /// Parses the text of a `Packages` file and adds its packages, which lie on `mirror`. Incomplete entries are skipped.
     pub fn add(&mut self, text: &str, mirror: &Mirror) {
+        self.add_of(ARCHITECTURE, text, mirror);
+    }
+
+    /// [`Self::add`] for another architecture than the guests'.
+    pub fn add_of(&mut self, architecture: &str, text: &str, mirror: &Mirror) {
         for paragraph in deb822::paragraphs(text) {
-            if let Some(package) = Package::parse(&paragraph, mirror) {
+            if let Some(package) = Package::parse(&paragraph, architecture, mirror) {
                 let id = self.packages.len();
                 self.by_name.entry(package.name.clone()).or_default().push(id);
                 for (name, _) in &package.provides {
@@ -126,9 +131,8 @@ impl Index {
 }
 
 impl Package {
-    fn parse(p: &Paragraph, mirror: &Mirror) -> Option<Self> {
-        let architecture = p.get("Architecture")?;
-        if architecture != ARCHITECTURE && architecture != "all" {
+    fn parse(p: &Paragraph, architecture: &str, mirror: &Mirror) -> Option<Self> {
+        if ![architecture, "all"].contains(&p.get("Architecture")?) {
             return None;
         }
         let url = mirror.url(p.get("Filename")?);
@@ -234,8 +238,23 @@ pub fn fetch_index(fetcher: &Fetcher, suite: &str, refresh: bool) -> Result<Inde
     Ok(index)
 }
 
+/// [`fetch_index`] for another architecture than the guests': `amd64`, for example.
+///
+/// # Errors
+/// As [`fetch_index`].
+pub fn fetch_index_of(fetcher: &Fetcher, suite: &str, architecture: &str, refresh: bool) -> Result<Index> {
+    let mut index = Index::default();
+    let text = fetch_packages_of(fetcher, suite, architecture, refresh)?;
+    index.add_of(architecture, &text, fetcher.mirror());
+    Ok(index)
+}
+
 /// The text of a suite's `Packages` file; see [`fetch_index`].
 pub(crate) fn fetch_packages(fetcher: &Fetcher, suite: &str, refresh: bool) -> Result<String> {
+    fetch_packages_of(fetcher, suite, ARCHITECTURE, refresh)
+}
+
+fn fetch_packages_of(fetcher: &Fetcher, suite: &str, architecture: &str, refresh: bool) -> Result<String> {
     check_suite(suite)?;
     let release = fetch_release(fetcher, suite, refresh)?;
     if let Some(age) = release.expired_for() {
@@ -245,7 +264,7 @@ pub(crate) fn fetch_packages(fetcher: &Fetcher, suite: &str, refresh: bool) -> R
             fetcher.mirror().describe()
         ));
     }
-    let path = format!("main/binary-{ARCHITECTURE}/Packages.xz");
+    let path = format!("main/binary-{architecture}/Packages.xz");
     let (digest, size) = release.file(&path).filter(|(_, size)| *size <= INDEX_LIMIT).ok_or_else(|| {
         Error::new(
             Kind::Missing,
@@ -255,7 +274,7 @@ pub(crate) fn fetch_packages(fetcher: &Fetcher, suite: &str, refresh: bool) -> R
         )
     })?;
     let plain = fetcher.mirror().url(&format!("dists/{suite}/{path}"));
-    let by_hash = format!("dists/{suite}/main/binary-{ARCHITECTURE}/by-hash/SHA256/{digest}");
+    let by_hash = format!("dists/{suite}/main/binary-{architecture}/by-hash/SHA256/{digest}");
     let urls = if release.by_hash { vec![fetcher.mirror().url(&by_hash), plain] } else { vec![plain] };
     let file = fetcher.object(&format!("package index of {suite}"), &Remote { urls, size, digest })?;
     let open = std::fs::File::open(&file).map_err(|e| Error::local("read", &file, &e))?;
@@ -307,6 +326,14 @@ mod tests {
         let mut index = Index::default();
         index.add(TEXT, &Mirror::choose(Some("http://m.example/debian")).unwrap());
         index
+    }
+
+    #[test]
+    fn other_architectures_are_read_when_asked_for() {
+        let mut index = Index::default();
+        index.add_of("amd64", TEXT, &Mirror::choose(Some("http://m.example/debian")).unwrap());
+        assert!(index.get("other").is_some(), "it is there for amd64 only");
+        assert_eq!(index.get("busybox").unwrap().version, "1:1.38", "that for all architectures");
     }
 
     #[test]

@@ -1,76 +1,270 @@
-//! Runs the same guest work on Tearless and on `qemu-system-aarch64`, in turn, and prints ratios.
+//! Runs the same guest work on Tearless and on `qemu-system-aarch64`, in turn, and prints how they compare.
 //!
-//! Two kinds of work: bare metal loops with a known number of instructions, and commands in the fresh Debian (the same
-//! kernel and RAM disk on both). The machine's noise hits both sides alike when runs alternate, so a ratio means something
-//! where a time does not.
+//! One Debian system, one kernel, one RAM disk and one set of programs for all sides ([`system`]); each side boots once
+//! and is then told over its console what to run ([`guest`]); the same programs run natively as amd64 ([`native`]).
+//! What counts is CPU time, and rounds go from side to side, so that the noise of a shared machine meets all alike.
+//! See the README beside this crate for how to read the table.
 
-mod bare;
-mod linux;
+mod guest;
 mod measure;
+mod native;
+mod report;
+mod results;
+mod system;
+mod workloads;
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Duration,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use tearless_image::Progress;
 
-use measure::{Pair, Sample};
+use guest::{Guest, Side};
+use measure::Run;
+use report::Results;
+use results::{Row, Series};
+use system::System;
+use workloads::{Class, WORKLOADS, Workload};
+
+/// The models that count as QEMU's best, separated by spaces as their names contain commas.
+const CPUS: &str = "max,pauth=off neoverse-n1 cortex-a72 max,pauth-impdef=on";
+const QUICK_CPUS: usize = 2;
 
 #[derive(Parser)]
+#[command(about = "Runs the same guest work on Tearless and on QEMU, side by side")]
 struct Args {
-    /// Runs of each side per workload.
+    /// Only these workloads; several separated by commas.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these classes; several separated by commas.
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    class: Vec<String>,
+    /// Runs of each side per workload; the best counts.
     #[arg(long, default_value_t = 3)]
-    runs: usize,
-    /// Only the workloads whose name contains this.
-    #[arg(long, default_value = "")]
-    only: String,
-    /// The `-cpu` that QEMU emulates.
-    #[arg(long, default_value = "max,pauth=off")]
-    qemu_cpu: String,
-    /// QEMU.
-    #[arg(long, default_value = "qemu-system-aarch64")]
-    qemu: String,
-    /// The tearless command; default: the one built beside this tool.
+    rounds: usize,
+    /// The -cpu models of QEMU, separated by spaces. An empty text: no QEMU.
+    #[arg(long, default_value = CPUS)]
+    cpus: String,
+    /// One round, against the first two models.
     #[arg(long)]
+    quick: bool,
+    /// Leaves out the native runs.
+    #[arg(long)]
+    skip_native: bool,
+    /// Takes QEMU's and the native figures from the results of an earlier run instead of measuring them.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Writes all figures to FILE.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Seconds that one run may take.
+    #[arg(long, default_value_t = 120)]
+    timeout: u64,
+    /// The tearless command; default: the one built beside this tool.
+    #[arg(long, value_name = "FILE")]
     tearless: Option<PathBuf>,
+    /// One more argument for `tearless run`; repeat it for more.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    tearless_arg: Vec<String>,
+    /// QEMU.
+    #[arg(long, value_name = "FILE", default_value = "qemu-system-aarch64")]
+    qemu: PathBuf,
+    /// Makes the guest system anew, with the mirror's newest packages.
+    #[arg(long)]
+    rebuild: bool,
+    /// Lists the workloads and exits.
+    #[arg(long)]
+    list: bool,
 }
 
-/// One piece of work that both sides can do.
-trait Workload {
-    fn name(&self) -> String;
-    /// Guest instructions, where they are known.
-    fn instructions(&self) -> Option<u64>;
-    fn on_tearless(&self) -> Result<Sample>;
-    fn on_qemu(&self) -> Result<Sample>;
-}
-
-fn main() -> Result<()> {
-    let args = Args::parse();
-    let folder = tempfile::tempdir()?;
-    let tearless = match args.tearless {
-        Some(path) => path,
-        None => std::env::current_exe()?.with_file_name("tearless"),
-    };
-    anyhow::ensure!(
-        tearless.exists(),
-        "{} is missing: build it with `cargo build --release`",
-        tearless.display()
-    );
-    let sides = measure::Sides { tearless, qemu: args.qemu, qemu_cpu: args.qemu_cpu };
-
-    let mut workloads: Vec<Box<dyn Workload>> = Vec::new();
-    workloads.extend(bare::workloads(&sides, folder.path())?);
-    workloads.extend(linux::workloads(&sides, folder.path())?);
-
-    println!(
-        "{:<18} {:>9} {:>9} {:>8}   {:>26}   {:>9}",
-        "workload", "tearless", "QEMU", "MIPS", "QEMU/tearless CPU (min-max)", "wall"
-    );
-    for workload in workloads.iter().filter(|w| w.name().contains(&args.only)) {
-        let pairs = (0..args.runs)
-            .map(|_| Ok(Pair { tearless: workload.on_tearless()?, qemu: workload.on_qemu()? }))
-            .collect::<Result<Vec<_>>>()
-            .with_context(|| format!("workload {}", workload.name()))?;
-        measure::print_row(&workload.name(), workload.instructions(), &pairs);
+fn main() -> Result<ExitCode> {
+    let mut args = Args::parse();
+    let workloads = select(&args)?;
+    if args.list {
+        for workload in workloads {
+            println!("{:<13} {:<12} {}", workload.name, workload.class.name(), workload.script);
+        }
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(())
+    if args.quick {
+        args.rounds = 1;
+    }
+    ensure!(args.rounds > 0, "--rounds must be at least 1");
+    let baseline = args.baseline.as_deref().map(Results::read).transpose()?;
+    let mut bench = Bench::new(&args, baseline)?;
+    report::print_head();
+    let mut rows = Vec::new();
+    for workload in workloads {
+        let row = bench.measure(workload);
+        report::print_row(&row);
+        rows.push(row);
+        if let Some(path) = &args.json {
+            // After each, so that an interrupted run is not lost.
+            bench.results(&rows).write(path)?;
+        }
+    }
+    report::print_verdicts(&report::verdicts(&rows), &rows);
+    let failed = rows.iter().any(|row| row.tearless.failure.is_some());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The workloads that were asked for.
+fn select(args: &Args) -> Result<Vec<&'static Workload>> {
+    for name in &args.only {
+        ensure!(WORKLOADS.iter().any(|w| w.name == name), "there is no workload {name}; see --list");
+    }
+    for class in &args.class {
+        ensure!(Class::ALL.iter().any(|c| c.name() == class), "there is no class {class}; see --list");
+    }
+    let all = args.only.is_empty() && args.class.is_empty();
+    let wanted = |w: &&Workload| {
+        all || args.only.iter().any(|n| n == w.name) || args.class.iter().any(|c| c == w.class.name())
+    };
+    Ok(WORKLOADS.iter().filter(wanted).collect())
+}
+
+/// The sides with their running guests.
+struct Bench {
+    system: System,
+    qemu_version: String,
+    sides: Vec<Side>,
+    /// Side, vCPUs, guest.
+    guests: Vec<(Side, u32, Guest)>,
+    baseline: Option<Results>,
+    native: bool,
+    rounds: usize,
+    patience: Duration,
+}
+
+impl Bench {
+    fn new(args: &Args, baseline: Option<Results>) -> Result<Self> {
+        let program = match &args.tearless {
+            Some(path) => path.clone(),
+            None => std::env::current_exe()?.with_file_name("tearless"),
+        };
+        ensure!(
+            program.exists(),
+            "{} is missing\n  try: cargo build --release -p tearless-cli",
+            program.display()
+        );
+        let mut sides = vec![Side::Tearless { program, extra: args.tearless_arg.clone() }];
+        if baseline.is_none() {
+            let limit = if args.quick { QUICK_CPUS } else { usize::MAX };
+            let cpus = args.cpus.split_whitespace().take(limit);
+            sides.extend(cpus.map(|cpu| Side::Qemu { program: args.qemu.clone(), cpu: cpu.to_owned() }));
+        }
+        let qemu_version = match &baseline {
+            Some(baseline) => baseline.qemu.clone(),
+            None if sides.len() > 1 => qemu_version(&args.qemu)?,
+            None => "not measured".to_owned(),
+        };
+        let system = system::prepare(args.rebuild, &Stages)?;
+        println!("{}\n{qemu_version}\n", system.versions.describe());
+        Ok(Self {
+            system,
+            qemu_version,
+            sides,
+            guests: Vec::new(),
+            native: baseline.is_none() && !args.skip_native,
+            baseline,
+            rounds: args.rounds,
+            patience: Duration::from_secs(args.timeout),
+        })
+    }
+
+    /// Runs one workload on all sides, round by round.
+    fn measure(&mut self, workload: &Workload) -> Row {
+        let sides = self.sides.clone();
+        let mut series: Vec<Series> = sides.iter().map(|side| Series::new(side.name())).collect();
+        let native = self.native && workload.class != Class::Boot;
+        let mut native = native.then(|| Series::new("native"));
+        let mut single = (workload.vcpus() > 1).then(|| Series::new("tearless, 1 vCPU"));
+        for _ in 0..self.rounds {
+            for (side, series) in sides.iter().zip(&mut series).filter(|(_, s)| s.failure.is_none()) {
+                series.add(self.run(side, workload.vcpus(), workload));
+            }
+            if let (Some(single), Some(side)) =
+                (single.as_mut().filter(|s| s.failure.is_none()), sides.first())
+            {
+                single.add(self.run(side, 1, workload));
+            }
+            if let Some(native) = native.as_mut().filter(|s| s.failure.is_none()) {
+                native.add(self.system.native.run(workload.script));
+            }
+        }
+        let mut series = series.into_iter();
+        let mut row = Row {
+            name: workload.name.to_owned(),
+            tearless: series.next().unwrap_or_default(),
+            qemu: series.collect(),
+            native,
+            single,
+        };
+        let known = self.baseline.as_ref().and_then(|b| b.rows.iter().find(|r| r.name == row.name));
+        if let Some(known) = known {
+            row.qemu.clone_from(&known.qemu);
+            row.native.clone_from(&known.native);
+        }
+        row.check_outputs(workload.same_natively);
+        row
+    }
+
+    /// Runs it once on a guest, which is booted if need be; one that failed is ended.
+    fn run(&mut self, side: &Side, vcpus: u32, workload: &Workload) -> Result<Run> {
+        if workload.class == Class::Boot {
+            return Ok(Guest::boot(side, &self.system, vcpus, self.patience)?.boot_run());
+        }
+        let at = match self.guests.iter().position(|(s, n, _)| s == side && *n == vcpus) {
+            Some(at) => at,
+            None => {
+                let guest = Guest::boot(side, &self.system, vcpus, self.patience)?;
+                self.guests.push((side.clone(), vcpus, guest));
+                self.guests.len() - 1
+            }
+        };
+        let (_, _, guest) = self.guests.get_mut(at).context("the guest is gone")?;
+        let run = guest.run(workload.script, self.patience);
+        if run.is_err() {
+            self.guests.swap_remove(at);
+        }
+        run
+    }
+
+    fn results(&self, rows: &[Row]) -> Results {
+        Results {
+            qemu: self.qemu_version.clone(),
+            versions: self.system.versions.clone(),
+            rows: rows.to_vec(),
+            verdicts: report::verdicts(rows),
+        }
+    }
+}
+
+fn qemu_version(program: &Path) -> Result<String> {
+    let output = Command::new(program)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("cannot run {} (package qemu-system-arm)", program.display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+}
+
+/// Says on standard error what takes long.
+struct Stages;
+
+impl Progress for Stages {
+    fn begin(&self, what: &str, _total: Option<u64>) {
+        eprintln!("{what} ...");
+    }
+
+    fn advance(&self, _bytes: u64) {}
+
+    fn end(&self) {}
+
+    fn warn(&self, message: &str) {
+        eprintln!("note: {message}");
+    }
 }

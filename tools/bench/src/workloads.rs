@@ -1,0 +1,169 @@
+//! What is run, and what is asked of it.
+
+use Class::{Atomics, Boot, Compression, Crypto, Floating, Integer, Kernel, Memory, Parallel, Scripts, Simd};
+
+/// Kinds of work, each with a target of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Boot,
+    Integer,
+    Floating,
+    Simd,
+    Memory,
+    Atomics,
+    Kernel,
+    Scripts,
+    Compression,
+    Crypto,
+    Parallel,
+}
+
+impl Class {
+    pub const ALL: [Self; 11] = [
+        Self::Boot,
+        Self::Integer,
+        Self::Floating,
+        Self::Simd,
+        Self::Memory,
+        Self::Atomics,
+        Self::Kernel,
+        Self::Scripts,
+        Self::Compression,
+        Self::Crypto,
+        Self::Parallel,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Integer => "integer",
+            Self::Floating => "fp",
+            Self::Simd => "simd",
+            Self::Memory => "memory",
+            Self::Atomics => "atomics",
+            Self::Kernel => "kernel",
+            Self::Scripts => "scripts",
+            Self::Compression => "compression",
+            Self::Crypto => "crypto",
+            Self::Parallel => "parallel",
+        }
+    }
+
+    /// How many times faster than the best QEMU the class has to be, in geometric mean.
+    pub fn target(self) -> Option<f64> {
+        Some(match self {
+            Self::Boot => 2.0,
+            Self::Integer => 2.5,
+            Self::Floating => 8.0,
+            Self::Simd => 4.0,
+            Self::Memory => 1.4,
+            Self::Atomics => 3.0,
+            Self::Kernel => 4.0,
+            Self::Scripts => 5.0,
+            Self::Compression => 2.3,
+            Self::Crypto => 3.0,
+            Self::Parallel => return None,
+        })
+    }
+}
+
+/// Over all workloads, against the best QEMU.
+pub const OVERALL_TARGET: f64 = 3.0;
+/// For each workload by itself.
+pub const LEAST_TARGET: f64 = 1.2;
+/// Over all workloads, slowdown against native: at most.
+pub const NATIVE_TARGET: f64 = 3.0;
+/// Two vCPUs against one: wall-clock time.
+pub const SCALING_TARGET: f64 = 1.7;
+
+/// A piece of work. Its amount is fixed; QEMU takes about a second for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    pub name: &'static str,
+    pub class: Class,
+    /// A line for the shell.
+    pub script: &'static str,
+    /// Whether the native result must be the same. Not for floating point: only ARM fuses multiplications with
+    /// additions here.
+    pub same_natively: bool,
+}
+
+impl Workload {
+    pub fn vcpus(&self) -> u32 {
+        if self.class == Parallel { 2 } else { 1 }
+    }
+}
+
+const fn work(name: &'static str, class: Class, script: &'static str) -> Workload {
+    Workload { name, class, script, same_natively: !matches!(class, Floating) }
+}
+
+pub const WORKLOADS: &[Workload] = &[
+    work("boot", Boot, ""),
+    work("core", Integer, "/work/integer core 40000"),
+    work("records", Integer, "/work/integer records 4000000"),
+    work("fib", Integer, "/work/integer fib 39"),
+    work("interpreter", Integer, "/work/integer interpreter 1500000"),
+    work("multiply", Integer, "/work/integer multiply 3000"),
+    work("sort", Integer, "/work/integer sort 90"),
+    work("hash", Integer, "/work/integer hash 60000000"),
+    work("sieve", Integer, "/work/integer sieve 1000"),
+    work("wide", Integer, "/work/integer wide 40000000"),
+    work("dgemm", Floating, "/work/floating dgemm 350"),
+    work("fft", Floating, "/work/floating fft 8000"),
+    work("saxpy", Floating, "/work/floating saxpy 50000"),
+    work("nbody", Floating, "/work/floating nbody 1500000"),
+    work("mandelbrot", Floating, "/work/floating mandelbrot 900"),
+    work("convert", Floating, "/work/floating convert 5000"),
+    work("strlen", Simd, "/work/simd length 20000"),
+    work("memchr", Simd, "/work/simd find 20000"),
+    work("memcmp", Simd, "/work/simd compare 15000"),
+    work("copy-small", Simd, "/work/simd copy-small 5000000"),
+    work("copy-large", Simd, "/work/simd copy-large 50000"),
+    work("sums", Simd, "/work/simd sums 15000"),
+    work("blend", Simd, "/work/simd blend 8000"),
+    work("stream", Memory, "/work/memory stream 80"),
+    work("copy", Memory, "/work/memory copy 100"),
+    work("scatter", Memory, "/work/memory scatter 30000000"),
+    work("chase-large", Memory, "/work/memory chase-large 3000000"),
+    work("chase-small", Memory, "/work/memory chase-small 100000000"),
+    work("list", Memory, "/work/memory list 60000"),
+    work("pages", Memory, "/work/memory pages 8000"),
+    work("counter", Atomics, "/work/atomics count 25000000"),
+    work("mutex", Atomics, "/work/atomics lock 40000000"),
+    work("exchange", Atomics, "/work/atomics exchange 20000000"),
+    work("order", Atomics, "/work/atomics order 100000000"),
+    work("getppid", Kernel, "/work/kernel getppid 1000000"),
+    work("files", Kernel, "/work/kernel files 100000"),
+    work("signals", Kernel, "/work/kernel signals 100000"),
+    work("faults", Kernel, "/work/kernel faults 30000"),
+    work("mappings", Kernel, "/work/kernel mappings 1500"),
+    work("protections", Kernel, "/work/kernel protections 30000"),
+    work("fork", Kernel, "/work/kernel fork 500"),
+    work("exec-static", Kernel, "/work/kernel exec-static 100"),
+    work("exec-dynamic", Kernel, "/work/kernel exec-dynamic 80"),
+    work("ping-pong", Kernel, "/work/kernel ping-pong 30000"),
+    work("pipe-bulk", Kernel, "/work/kernel bulk 5000"),
+    work("switches", Kernel, "/work/kernel switches 20000"),
+    work("dash", Scripts, "dash /work/loop.sh 60000"),
+    work("bash", Scripts, "bash /work/loop.sh 12000"),
+    work("tools", Scripts, "sh /work/tools.sh 25"),
+    work("python", Scripts, "python3 /work/script.py 4"),
+    work("perl", Scripts, "perl /work/script.pl 12"),
+    work("sqlite", Scripts, "sqlite3 :memory: </work/script.sql"),
+    work("cc1", Scripts, "cc1 -quiet -O2 -fpreprocessed /work/compile.i -o - | md5sum"),
+    work("gzip", Compression, "head -c 2000000 /work/corpus | gzip -6 | md5sum"),
+    work("gunzip", Compression, "for i in 1 2 3 4 5 6 7 8; do gzip -t /work/corpus.gz; done"),
+    work("xz", Compression, "head -c 500000 /work/corpus | xz -6 | md5sum"),
+    work("unxz", Compression, "for i in 1 2; do xz -t /work/corpus.xz; done"),
+    work("zstd", Compression, "for i in 1 2; do zstd -q -c --single-thread -7 /work/corpus | md5sum; done"),
+    work("unzstd", Compression, "i=0; while [ $i -lt 20 ]; do zstd -qt /work/corpus.zst; i=$((i+1)); done"),
+    work("bzip2", Compression, "head -c 1000000 /work/corpus | bzip2 | md5sum"),
+    work("aes-gcm", Crypto, "/work/crypto gcm 300"),
+    work("sha256", Crypto, "/work/crypto sha256 10000"),
+    work("rsa", Crypto, "/work/crypto rsa 100"),
+    work("ecdsa", Crypto, "/work/crypto ecdsa 1000"),
+    work("make", Parallel, "make -s -j2 -f /work/Makefile && md5sum </tmp/part1.s"),
+    work("threads", Parallel, "/work/atomics threads 20000000"),
+    work("contended", Parallel, "/work/atomics contended 1000000"),
+];
