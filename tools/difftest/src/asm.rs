@@ -40,6 +40,7 @@ pub struct Label(usize);
 enum Fixup {
     Imm26,
     Imm19,
+    Imm14,
 }
 
 /// Code under construction at a fixed address.
@@ -91,6 +92,7 @@ impl Asm {
             self.words[*at] |= match kind {
                 Fixup::Imm26 => delta as u32 & 0x03FF_FFFF,
                 Fixup::Imm19 => (delta as u32 & 0x7FFFF) << 5,
+                Fixup::Imm14 => (delta as u32 & 0x3FFF) << 5,
             };
         }
         self.words.iter().flat_map(|w| w.to_le_bytes()).collect()
@@ -111,6 +113,11 @@ impl Asm {
 
     pub fn cbnz(&mut self, rt: u32, to: Label) {
         self.branch(0xB500_0000 | rt, to, Fixup::Imm19);
+    }
+
+    /// TBZ of one of the bits 0 to 31.
+    pub fn tbz(&mut self, rt: u32, bit: u32, to: Label) {
+        self.branch(0x3600_0000 | bit << 19 | rt, to, Fixup::Imm14);
     }
 
     pub fn br(&mut self, rn: u32) {
@@ -144,6 +151,14 @@ impl Asm {
 
     pub fn sub(&mut self, rd: u32, rn: u32, rm: u32) {
         self.word(0xCB00_0000 | rm << 16 | rn << 5 | rd);
+    }
+
+    pub fn orr(&mut self, rd: u32, rn: u32, rm: u32) {
+        self.word(0xAA00_0000 | rm << 16 | rn << 5 | rd);
+    }
+
+    pub fn mul(&mut self, rd: u32, rn: u32, rm: u32) {
+        self.word(0x9B00_7C00 | rm << 16 | rn << 5 | rd);
     }
 
     pub fn lsr(&mut self, rd: u32, rn: u32, shift: u32) {
@@ -220,6 +235,14 @@ impl Asm {
 
     pub fn dsb_ish(&mut self) {
         self.word(0xD503_3B9F);
+    }
+
+    pub fn tlbi_vmalle1(&mut self) {
+        self.word(0xD508_871F);
+    }
+
+    pub fn tlbi_aside1(&mut self, rt: u32) {
+        self.word(0xD508_8740 | rt);
     }
 
     pub fn clrex(&mut self) {

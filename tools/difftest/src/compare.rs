@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use crate::encodings::{Encoding, TABLED, table};
 use crate::features::Features;
 use crate::generate::Sequence;
-use crate::layout::{Record, WINDOW};
+use crate::layout::{Fault, LOGGED, Record, WINDOW};
 use crate::optional;
+use crate::side::Kind;
 
 const SIGILL: u64 = 4;
 const SIGTRAP: u64 = 5;
@@ -26,8 +27,8 @@ pub fn signal_of(esr: u64) -> u64 {
         0x00 | 0x01 | 0x0E | 0x18 | 0x19 | 0x1D => SIGILL,
         // PC and SP alignment.
         0x22 | 0x26 => SIGBUS,
-        0x20 | 0x24 if alignment => SIGBUS,
-        0x20 | 0x24 => SIGSEGV,
+        0x20 | 0x21 | 0x24 | 0x25 if alignment => SIGBUS,
+        0x20 | 0x21 | 0x24 | 0x25 => SIGSEGV,
         0x3C => SIGTRAP,
         _ => 1000 + class,
     }
@@ -46,22 +47,45 @@ impl Rules {
         Self { advertised: all.filter(|e| features.has(e.name)).collect(), interrupted }
     }
 
+    /// Whether the results of two sides differ.
+    pub fn differ(&self, kinds: [Kind; 2], sequence: &Sequence, results: [&Record; 2]) -> bool {
+        match kinds {
+            [Kind::Qemu, Kind::Qemu] => results[0] != results[1],
+            [Kind::Qemu, _] => self.differs(sequence, results[0], results[1]),
+            _ => self.tiers_differ(sequence, results[0], results[1]),
+        }
+    }
+
+    /// Whether two tiers of the software CPU differ: they must not in anything, defined or not.
+    fn tiers_differ(&self, sequence: &Sequence, one: &Record, other: &Record) -> bool {
+        one != other && !self.excused(sequence)
+    }
+
+    /// The return from an interrupt clears the exclusive monitor.
+    fn excused(&self, sequence: &Sequence) -> bool {
+        self.interrupted && sequence.names.contains(&"stxr")
+    }
+
     /// Whether two results of one run differ in something that the architecture defines.
-    pub fn differs(&self, sequence: &Sequence, qemu: &Record, ours: &Record) -> bool {
-        // The return from an interrupt clears the exclusive monitor.
-        if self.interrupted && sequence.names.contains(&"stxr") {
+    fn differs(&self, sequence: &Sequence, qemu: &Record, ours: &Record) -> bool {
+        if qemu == ours || self.excused(sequence) {
             return false;
         }
-        if qemu.status == 0 && ours.status == 0 {
-            return qemu != ours;
+        let mut ours = as_linux_has_it(ours);
+        for (theirs, ours) in qemu.log.iter().zip(&mut ours.log) {
+            if same_fault_address(theirs, ours) {
+                ours.address = theirs.address;
+            }
         }
         if qemu.status != ours.status || qemu.fault_pc != ours.fault_pc {
-            return !self.beyond(sequence, qemu, ours);
+            return !self.beyond(sequence, qemu, &ours);
+        }
+        if qemu.status == 0 {
+            return *qemu != ours;
         }
         // UNDEFINED changes nothing. After an abort the registers that the access loads and the part of memory that it
         // stores are open (Arm ARM D1.4.5).
-        let mut ours = ours.clone();
-        if same_fault_address(qemu, &ours) {
+        if same_fault_address(&qemu.fault(), &ours.fault()) {
             ours.fault_address = qemu.fault_address;
         }
         if qemu.status == SIGSEGV || qemu.status == SIGBUS {
@@ -84,42 +108,57 @@ impl Rules {
     }
 }
 
+/// A record of our side with signals in the place of syndromes.
+fn as_linux_has_it(ours: &Record) -> Record {
+    let mut ours = ours.clone();
+    ours.status = signal_of(ours.status);
+    for fault in &mut ours.log {
+        fault.status = signal_of(fault.status);
+    }
+    ours
+}
+
 /// Whether both sides report the same address of a fault. Only aborts have one; QEMU has none for an address that is
 /// not canonical on its host; and Linux hides the tag in the top byte.
-fn same_fault_address(qemu: &Record, ours: &Record) -> bool {
+fn same_fault_address(qemu: &Fault, ours: &Fault) -> bool {
     const ADDRESS: u64 = u64::MAX >> 8;
     let abort = qemu.status == SIGSEGV || qemu.status == SIGBUS;
-    !abort || qemu.fault_address == 0 || (qemu.fault_address ^ ours.fault_address) & ADDRESS == 0
+    !abort || qemu.address == 0 || (qemu.address ^ ours.address) & ADDRESS == 0
 }
 
 /// The fields that differ, a line each.
-pub fn explain(input: &Record, qemu: &Record, ours: &Record) -> String {
+pub fn explain(names: [&str; 2], input: &Record, one: &Record, other: &Record) -> String {
     let mut out = String::new();
     let mut line = |name: String, before: String, a: String, b: String| {
         if a != b {
-            let _ = writeln!(out, "  {name:<6} before {before}  qemu {a}  ours {b}");
+            let _ = writeln!(out, "  {name:<6} before {before}  {} {a}  {} {b}", names[0], names[1]);
         }
     };
     let hex = |v: u64| format!("{v:016x}");
     for i in 0..31 {
-        line(format!("x{i}"), hex(input.x[i]), hex(qemu.x[i]), hex(ours.x[i]));
+        line(format!("x{i}"), hex(input.x[i]), hex(one.x[i]), hex(other.x[i]));
     }
-    line("sp".into(), hex(input.sp), hex(qemu.sp), hex(ours.sp));
+    line("sp".into(), hex(input.sp), hex(one.sp), hex(other.sp));
     for i in 0..32 {
         let hex = |v: [u64; 2]| format!("{:016x}_{:016x}", v[1], v[0]);
-        line(format!("v{i}"), hex(input.v[i]), hex(qemu.v[i]), hex(ours.v[i]));
+        line(format!("v{i}"), hex(input.v[i]), hex(one.v[i]), hex(other.v[i]));
     }
     type Field = (&'static str, fn(&Record) -> u64);
-    let fields: [Field; 6] = [
+    let fields: [Field; 7] = [
         ("nzcv", |r| r.nzcv),
         ("fpcr", |r| r.fpcr),
         ("fpsr", |r| r.fpsr),
-        ("signal", |r| r.status),
+        ("status", |r| r.status),
         ("at pc", |r| r.fault_pc),
         ("fault", |r| r.fault_address),
+        ("faults", |r| r.survived),
     ];
     for (name, get) in fields {
-        line(name.into(), hex(get(input)), hex(get(qemu)), hex(get(ours)));
+        line(name.into(), hex(get(input)), hex(get(one)), hex(get(other)));
+    }
+    for i in 0..LOGGED {
+        let text = |r: &Record| format!("{:x}@{:x},{:x}", r.log[i].status, r.log[i].pc, r.log[i].address);
+        line(format!("log{i}"), text(input), text(one), text(other));
     }
     for i in (0..WINDOW).step_by(8) {
         let hex = |r: &Record| {
@@ -128,7 +167,7 @@ pub fn explain(input: &Record, qemu: &Record, ours: &Record) -> String {
                 acc
             })
         };
-        line(format!("{:x}", input.window + i as u64), hex(input), hex(qemu), hex(ours));
+        line(format!("{:x}", input.window + i as u64), hex(input), hex(one), hex(other));
     }
     out
 }
@@ -136,21 +175,24 @@ pub fn explain(input: &Record, qemu: &Record, ours: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::CODE;
+    use crate::layout::LINES;
 
     fn sequence(word: u32) -> Sequence {
-        Sequence { words: vec![word], names: vec!["test"], fixed: [None; 32], window: 0, faulting: false }
+        Sequence::line(vec![word], vec!["test"])
     }
 
-    fn fault(signal: u64) -> Record {
-        Record { status: signal, fault_pc: CODE + 4, ..Record::zero() }
+    const ILLEGAL: u64 = 1 << 25;
+    const ABORT: u64 = 0x9200_0007;
+
+    fn fault(status: u64) -> Record {
+        Record { status, fault_pc: LINES.address(0) + 4, ..Record::zero() }
     }
 
     #[test]
     fn every_part_of_the_state_counts() {
         let rules = Rules::new(&Features::everything(), false);
         let add = sequence(0x8B02_0020);
-        let changes: [fn(&mut Record); 8] = [
+        let changes: [fn(&mut Record); 9] = [
             |r| r.x[30] ^= 1,
             |r| r.sp ^= 1,
             |r| r.v[31][1] ^= 1 << 63,
@@ -158,14 +200,15 @@ mod tests {
             |r| r.fpcr ^= 1 << 24,
             |r| r.fpsr ^= 1 << 4,
             |r| r.mem[WINDOW - 1] ^= 1,
-            |r| *r = fault(SIGILL),
+            |r| r.log[2].pc ^= 4,
+            |r| *r = fault(ILLEGAL),
         ];
         assert!(!rules.differs(&add, &Record::zero(), &Record::zero()));
         for change in changes {
             let mut other = Record::zero();
             change(&mut other);
             assert!(rules.differs(&add, &Record::zero(), &other));
-            assert!(rules.differs(&add, &other, &Record::zero()));
+            assert!(rules.tiers_differ(&add, &Record::zero(), &other));
         }
     }
 
@@ -174,24 +217,24 @@ mod tests {
         let rules = Rules::new(&Features::everything(), false);
         let ldp = sequence(0xA940_0801); // LDP X1, X2, [X0]
         let qemu = fault(SIGSEGV);
-        let mut ours = fault(SIGSEGV);
+        let mut ours = fault(ABORT);
         ours.x[2] = 7;
         assert!(!rules.differs(&ldp, &qemu, &ours));
         ours.x[5] = 7;
         assert!(rules.differs(&ldp, &qemu, &ours));
-        let at = |fault_address| Record { fault_address, ..fault(SIGSEGV) };
-        assert!(!rules.differs(&ldp, &at(0x1000), &at(0x5500_0000_0000_1000)));
-        assert!(rules.differs(&ldp, &at(0x1000), &at(0x1008)));
+        let at = |fault_address, status| Record { fault_address, ..fault(status) };
+        assert!(!rules.differs(&ldp, &at(0x1000, SIGSEGV), &at(0x5500_0000_0000_1000, ABORT)));
+        assert!(rules.differs(&ldp, &at(0x1000, SIGSEGV), &at(0x1008, ABORT)));
     }
 
     #[test]
     fn undefined_must_agree_for_what_is_advertised() {
         let rules = Rules::new(&Features::everything(), false);
         let bfdot = sequence(0x2E42_FC20);
-        assert!(!rules.differs(&bfdot, &Record::zero(), &fault(SIGILL)));
+        assert!(!rules.differs(&bfdot, &Record::zero(), &fault(ILLEGAL)));
         assert!(rules.differs(&bfdot, &fault(SIGILL), &Record::zero()));
         let add = sequence(0x8B02_0020);
-        assert!(rules.differs(&add, &Record::zero(), &fault(SIGILL)));
+        assert!(rules.differs(&add, &Record::zero(), &fault(ILLEGAL)));
     }
 
     #[test]

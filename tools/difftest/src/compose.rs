@@ -1,9 +1,10 @@
 //! Groups of instructions that only make sense together: branches with their targets, exclusive pairs, memory
 //! copies, literal loads, and control registers with legal values.
 
+use crate::builder::Builder;
 use crate::encodings::Class;
 use crate::features::Features;
-use crate::generate::{Builder, NOP};
+use crate::generate::NOP;
 use crate::layout::WINDOW;
 use crate::values;
 
@@ -34,7 +35,7 @@ fn branch(b: &mut Builder) -> bool {
     let random = b.rng.next_u64() as u32;
     let (name, word) = match choice {
         0 => ("b", 0x1400_0000 | ahead),
-        1 => ("bl", 0x9400_0000 | ahead),
+        1 if !b.keeps_link() => ("bl", 0x9400_0000 | ahead),
         2 | 3 => ("b.cond", 0x5400_0000 | ahead << 5 | random & 15),
         4 => ("cbz/cbnz", 0x3400_0000 | random & 0x8100_0000 | ahead << 5 | rt),
         5 => ("tbz/tbnz", 0x3600_0000 | random & 0x81F8_0000 | ahead << 5 | rt),
@@ -59,7 +60,8 @@ fn indirect_branch(b: &mut Builder) -> bool {
     if tagged {
         b.push("orr", 0xB248_1C00 | reg << 5 | reg); // orr reg, reg, #0xff00000000000000
     }
-    let word = *b.rng.pick(&[0xD61F_0000, 0xD63F_0000, 0xD65F_0000]);
+    let all = [0xD61F_0000, 0xD65F_0000, 0xD63F_0000];
+    let word = *b.rng.pick(if b.keeps_link() { &all[..2] } else { &all });
     b.push("br/blr/ret", word | reg << 5);
     b.not_repeatable();
     b.branch_over(distance);
@@ -68,6 +70,10 @@ fn indirect_branch(b: &mut Builder) -> bool {
 
 /// BR, BLR or RET to an address that is mapped and no multiple of 4: what follows never runs.
 fn misaligned_branch(b: &mut Builder) -> bool {
+    // It ends a program.
+    if b.program.is_some() && !b.rng.one_in(20) {
+        return false;
+    }
     let target = b.window() + 1 + b.rng.below(3);
     let Some(reg) = b.reserve(target) else { return false };
     let word = *b.rng.pick(&[0xD61F_0000, 0xD63F_0000, 0xD65F_0000]);
@@ -85,7 +91,11 @@ fn exclusive(b: &mut Builder) -> bool {
     let size = if pair { 2 + (random >> 1 & 1) } else { random >> 1 & 3 };
     let bytes = if pair { 2u64 << size } else { 1 << size };
     // Now and then misaligned: that works within 16 aligned bytes (FEAT_LSE2) and faults beyond.
-    let address = b.target(bytes, bytes);
+    let mut address = b.target(bytes, bytes);
+    // A program may survive the fault, but its store-exclusive then has no monitor.
+    if b.program.is_some() {
+        address &= !(bytes - 1);
+    }
     let Some(base) = b.reserve(address) else { return false };
     let (rt, rt2) = (b.dest(), b.dest());
     let (store, store2, status) = (b.dest(), b.dest(), b.dest_no_zr());

@@ -116,7 +116,7 @@ const FPCR_MODES: &[u64] =
 
 fn job(name: &'static str, words: Vec<u32>, inputs: Vec<Record>) -> Job {
     let names = vec![name; words.len()];
-    Job { sequence: Sequence { words, names, fixed: [None; 32], window: 0, faulting: false }, inputs }
+    Job { sequence: Sequence::line(words, names), inputs }
 }
 
 /// The word of `encoding` with operands 1, 2, 3 and result 0, its free bits from `free`.

@@ -6,8 +6,8 @@
 
 use crate::asm::{Asm, FPCR, FPSR, Label, NZCV, SysReg, TPIDR_EL0, sysreg};
 use crate::layout::{
-    ALT_STACK, ALT_STACK_SIZE, CODE, CODE_AREA, CODE_AREA_SIZE, DRIVER, DRIVER_SIZE, MAX_RECORDS, RECORDS,
-    SCRATCH, SCRATCH_SIZE, SLOT_SIZE, SLOTS, VARS, WINDOW, rec, vars,
+    ALT_STACK, ALT_STACK_SIZE, CODE_AREA, CODE_AREA_SIZE, CODE_COPY, DRIVER, DRIVER_SIZE, MAX_RECORDS,
+    RECORDS, SCRATCH, SCRATCH_SIZE, VARS, WINDOW, rec, vars,
 };
 
 /// Where the program runs.
@@ -15,9 +15,27 @@ use crate::layout::{
 pub enum Host {
     /// Linux system calls and signals: QEMU user mode.
     Linux,
-    /// `SVC` to the EL1 kernel.
-    Bare,
+    /// `SVC` to the EL1 kernel, also for changes of the address space.
+    Bare {
+        /// Whether records choose address spaces.
+        spaces: bool,
+    },
 }
+
+/// Immediates of the driver's `SVC` on the bare machine.
+pub mod call {
+    /// Get a batch, the one before is done.
+    pub const BATCH: u32 = 0;
+    /// Enter the address space of the record at X30; X1 to X9 are lost.
+    pub const ENTER: u32 = 1;
+    /// Leave it; X1 to X9 are lost.
+    pub const LEAVE: u32 = 2;
+    /// What sequences use, with [`NO_SYSCALL`](super::NO_SYSCALL) in X8: any number will do under Linux.
+    pub const SEQUENCE: u32 = 3;
+}
+
+/// A system call that Linux does not have: it returns -ENOSYS and changes nothing.
+pub const NO_SYSCALL: u32 = 9999;
 
 /// The assembled program.
 pub struct Driver {
@@ -40,8 +58,6 @@ const SA_NODEFER: u64 = 0x4000_0000;
 /// SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV.
 const SIGNALS: [u64; 5] = [4, 5, 7, 8, 11];
 
-const CODE_BYTES: u64 = SLOTS as u64 * SLOT_SIZE;
-
 /// Assembles the program.
 pub fn assemble(host: Host) -> Driver {
     let mut a = Asm::at(DRIVER);
@@ -62,7 +78,10 @@ pub fn assemble(host: Host) -> Driver {
 
     a.bind(next_batch);
     get_batch(&mut a, host);
-    synchronise_code(&mut a);
+    synchronise_code(&mut a, CODE_AREA);
+    if host == (Host::Bare { spaces: true }) {
+        synchronise_code(&mut a, CODE_COPY);
+    }
     a.mov_imm(28, VARS);
     a.ldr(1, 28, vars::HEADER);
     a.str(1, 28, vars::LEFT);
@@ -96,6 +115,9 @@ pub fn assemble(host: Host) -> Driver {
     a.bind(finish);
     a.clrex();
     a.msr(FPCR, 31);
+    if host == (Host::Bare { spaces: true }) {
+        a.svc(call::LEAVE);
+    }
     copy_window(&mut a, false);
     a.add_imm(30, 30, rec::SIZE);
     a.b(next_record);
@@ -114,6 +136,20 @@ pub fn current_record(a: &mut Asm) {
     a.ldr(30, 30, vars::CURRENT);
 }
 
+/// Takes an entry of the log of the record at X30: afterwards [`rec::LOG`] is relative to `entry`. Branches to `full`
+/// when the record is not to survive any more faults. Uses `spare`.
+pub fn log_entry(a: &mut Asm, spare: u32, entry: u32, full: Label) {
+    a.ldr(spare, 30, rec::SURVIVED);
+    a.ldr(entry, 30, rec::RESUME);
+    a.sub(entry, entry, spare);
+    a.cbz(entry, full);
+    a.mov_imm(entry, 24);
+    a.mul(entry, entry, spare);
+    a.add(entry, entry, 30);
+    a.add_imm(spare, spare, 1);
+    a.str(spare, 30, rec::SURVIVED);
+}
+
 /// Stores X0-X29 and V0-V31 to the record at X30.
 pub fn save_common(a: &mut Asm) {
     for i in (0..30).step_by(2) {
@@ -127,6 +163,9 @@ pub fn save_common(a: &mut Asm) {
 /// Runs the record at X30: loads everything and jumps to its slot, which loads X29 and X30 itself.
 fn enter(a: &mut Asm, host: Host) {
     copy_window(a, true);
+    if host == (Host::Bare { spaces: true }) {
+        a.svc(call::ENTER);
+    }
     a.msr(TPIDR_EL0, 31);
     reset_pstate(a, host);
     for i in (0..32).step_by(2) {
@@ -183,10 +222,12 @@ fn copy_window(a: &mut Asm, inwards: bool) {
 }
 
 /// Makes new code visible to instruction fetch (Arm ARM B2.7.4.3).
-fn synchronise_code(a: &mut Asm) {
+fn synchronise_code(a: &mut Asm, area: u64) {
     let top = a.label();
-    a.mov_imm(0, CODE);
-    a.mov_imm(1, CODE_BYTES / 64);
+    a.mov_imm(0, VARS);
+    a.ldr(1, 0, vars::HEADER + 8);
+    a.lsr(1, 1, 6);
+    a.mov_imm(0, area);
     a.bind(top);
     a.dc_cvau(0);
     a.dsb_ish();
@@ -200,13 +241,14 @@ fn synchronise_code(a: &mut Asm) {
 
 fn get_batch(a: &mut Asm, host: Host) {
     match host {
-        Host::Bare => a.svc(0),
+        Host::Bare { .. } => a.svc(call::BATCH),
         Host::Linux => {
             a.mov_imm(1, VARS + u64::from(vars::HEADER));
-            a.mov_imm(2, 8);
+            a.mov_imm(2, 16);
             transfer(a, SYS_READ);
-            a.mov_imm(1, CODE);
-            a.mov_imm(2, CODE_BYTES);
+            a.mov_imm(2, VARS);
+            a.ldr(2, 2, vars::HEADER + 8);
+            a.mov_imm(1, CODE_AREA);
             transfer(a, SYS_READ);
             records_extent(a);
             transfer(a, SYS_READ);
@@ -226,7 +268,7 @@ fn records_extent(a: &mut Asm) {
     a.mov_imm(1, VARS);
     a.ldr(3, 1, vars::HEADER);
     a.mov_imm(2, u64::from(rec::SIZE));
-    a.word(0x9B03_7C42); // mul x2, x2, x3
+    a.mul(2, 2, 3);
     a.mov_imm(1, RECORDS);
 }
 
@@ -288,10 +330,23 @@ mod uc {
     pub const VREGS: u32 = 464 + 16;
 }
 
-/// Copies the interrupted context (X2 = ucontext, X1 = siginfo) into the current record and leaves the handler for
-/// good: `SA_NODEFER` and the alternate stack make that sound.
+/// If the current record says so, logs the fault and returns behind the instruction. Otherwise copies the interrupted
+/// context (X2 = ucontext, X1 = siginfo) into the record and leaves the handler for good: `SA_NODEFER` and the
+/// alternate stack make that sound.
 fn signal_handler(a: &mut Asm, finish: Label) {
+    let fatal = a.label();
+    a.mov(9, 30);
     current_record(a);
+    log_entry(a, 3, 4, fatal);
+    a.str(0, 4, rec::LOG);
+    a.ldr(3, 2, uc::PC);
+    a.str(3, 4, rec::LOG + 8);
+    a.add_imm(3, 3, 4);
+    a.str(3, 2, uc::PC);
+    a.ldr(3, 1, 16);
+    a.str(3, 4, rec::LOG + 16);
+    a.br(9);
+    a.bind(fatal);
     a.str(0, 30, rec::STATUS);
     a.ldr(3, 1, 16);
     a.str(3, 30, rec::FAULT_ADDRESS);
@@ -365,7 +420,7 @@ mod tests {
 
     #[test]
     fn both_hosts_have_an_exit_inside_the_driver() {
-        for host in [Host::Linux, Host::Bare] {
+        for host in [Host::Linux, Host::Bare { spaces: false }, Host::Bare { spaces: true }] {
             let driver = assemble(host);
             let end = DRIVER + driver.bytes.len() as u64;
             assert!((DRIVER..end).contains(&driver.exit) && (DRIVER..end).contains(&driver.finish));

@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 
 use crate::asm::{SysReg, sysreg};
-use crate::layout::{Batch, Record};
+use crate::layout::{Batch, LINES, Record};
 use crate::side::Side;
 
 /// The registers of [`Features`], in the order of its fields.
@@ -48,7 +48,7 @@ impl Features {
     pub fn probe(side: &mut dyn Side) -> Result<Self> {
         let registers = (1..).zip(IDENTIFICATION);
         let code = registers.map(|(rt, register)| 0xD520_0000 | register.0 | rt).collect();
-        let batch = Batch { code: vec![code], records: vec![Record::zero()] };
+        let batch = Batch { slots: LINES, code: vec![code], records: vec![Record::zero()] };
         let record = side.run(&batch)?.remove(0);
         ensure!(record.status == 0, "the identification registers cannot be read at EL0");
         Ok(Self::from_registers(&record.x[1..]))

@@ -21,16 +21,18 @@ pub const ALT_STACK: u64 = DRIVER + 0x10000;
 pub const ALT_STACK_SIZE: u64 = 0x1_0000;
 /// Bytes of the driver's segment.
 pub const DRIVER_SIZE: u64 = 0x3_0000;
-/// The pages that hold the code slots.
-pub const CODE_AREA: u64 = RAM_BASE + 0x50_0000;
+/// The pages that hold the code slots: 2 MiB of their own, so that one table entry moves them all.
+pub const CODE_AREA: u64 = RAM_BASE + 0x20_0000;
 /// Bytes of these pages.
-pub const CODE_AREA_SIZE: u64 = (SLOTS as u64 * SLOT_SIZE).next_multiple_of(0x1000) + 0x1000;
-/// The first code slot. Half a slot into its page, so that sequences cross pages here and there.
-pub const CODE: u64 = CODE_AREA + SLOT_SIZE / 2;
-/// Code slots in a batch.
-pub const SLOTS: usize = 512;
-/// Bytes of a code slot.
-pub const SLOT_SIZE: u64 = 128;
+pub const CODE_AREA_SIZE: u64 = 0x4_1000;
+/// Where the second copy of the code lies in physical memory (our side, with address spaces).
+pub const CODE_COPY: u64 = RAM_BASE + 0x30_0000;
+/// All of RAM is mapped here once more (our side only). Branches are relative: code that starts here stays here.
+pub const ALIAS: u64 = 0x400_0000;
+/// Slots of short sequences.
+pub const LINES: Slots = Slots { size: 128, count: 512 };
+/// Slots of programs of several blocks: every other one has a page boundary in its middle.
+pub const PROGRAMS: Slots = Slots { size: 2048, count: 128 };
 /// Records of a batch.
 pub const RECORDS: u64 = RAM_BASE + 0x60_0000;
 /// Most records in a batch.
@@ -39,6 +41,8 @@ pub const MAX_RECORDS: usize = 2048;
 pub const SCRATCH: u64 = RAM_BASE + 0x100_0000;
 /// Bytes of scratch.
 pub const SCRATCH_SIZE: u64 = 0x4000;
+/// Guest physical addresses from here on are devices (our side, with address spaces).
+pub const DEVICE: u64 = 0x1000_0000;
 /// Bytes of scratch that a record carries in and out.
 pub const WINDOW: usize = 1024;
 
@@ -48,7 +52,7 @@ pub mod vars {
     pub const CURRENT: u32 = 0;
     /// Records left.
     pub const LEFT: u32 = 8;
-    /// The header of a batch as received: the number of records.
+    /// The header of a batch as received: the number of records, the bytes of code.
     pub const HEADER: u32 = 16;
     /// A `struct stack_t`, then a `struct kernel_sigaction` (QEMU only).
     pub const STACK_T: u32 = 64;
@@ -70,8 +74,72 @@ pub mod rec {
     pub const STATUS: u32 = 808;
     pub const FAULT_PC: u32 = 816;
     pub const FAULT_ADDRESS: u32 = 824;
-    pub const MEM: u32 = 832;
+    pub const SPACE: u32 = 832;
+    pub const RESUME: u32 = 840;
+    pub const SURVIVED: u32 = 848;
+    pub const LOG: u32 = 856;
+    pub const MEM: u32 = 960;
     pub const SIZE: u32 = MEM + super::WINDOW as u32;
+}
+
+/// Faults that a record can log.
+pub const LOGGED: usize = 4;
+
+/// The bits of [`Record::space`].
+pub mod space {
+    /// The second ASID, with tables of its own.
+    pub const SECOND: u64 = 1;
+    /// The second copy of the code, in which slots 2n and 2n + 1 have changed places.
+    pub const COPY: u64 = 2;
+    /// Scratch pages that are, in turn, normal, read-only, Device memory, and a device.
+    pub const HOSTILE: u64 = 4;
+    /// A change of the tables is followed by TLBI VMALLE1 instead of ASIDE1.
+    pub const ALL: u64 = 8;
+    /// The MMU is off (EL1 only).
+    pub const OFF: u64 = 16;
+}
+
+/// Equal slots for code, one after the other. The first lies half a slot into its page, so that some cross pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slots {
+    /// Bytes of a slot.
+    pub size: u64,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Slots {
+    /// Offset of slot `index` in the code area.
+    const fn offset(self, index: usize) -> u64 {
+        self.size / 2 + index as u64 * self.size
+    }
+
+    /// Address of slot `index`.
+    pub const fn address(self, index: usize) -> u64 {
+        CODE_AREA + self.offset(index)
+    }
+
+    /// The slot of the sequence that `record` runs.
+    pub fn index(self, record: &Record) -> usize {
+        let offset = record.slot.wrapping_sub(CODE_AREA) & (ALIAS - 1);
+        (offset / self.size) as usize ^ usize::from(record.space & space::COPY != 0)
+    }
+
+    /// Where `record` finds slot `index`, given its address space.
+    pub fn address_for(self, index: usize, space: u64) -> u64 {
+        self.address(index ^ usize::from(space & space::COPY != 0))
+    }
+}
+
+/// A fault that a sequence went on after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fault {
+    /// As [`Record::status`].
+    pub status: u64,
+    /// Address of the instruction.
+    pub pc: u64,
+    /// As [`Record::fault_address`].
+    pub address: u64,
 }
 
 /// One run of one sequence: registers and memory before it, and after it.
@@ -94,12 +162,20 @@ pub struct Record {
     pub slot: u64,
     /// Address of the window in scratch memory, 0 for a sequence without memory operands.
     pub window: u64,
-    /// 0, or the signal (Linux numbers) that ended the sequence.
+    /// 0, or what ended the sequence: a signal (Linux numbers), on our side ESR_EL1.
     pub status: u64,
     /// Address of the instruction that took the signal.
     pub fault_pc: u64,
-    /// Faulting address of a memory signal; on our side before normalisation, ESR_EL1.
+    /// Faulting address of a memory signal.
     pub fault_address: u64,
+    /// The address space, see [`mod@space`]; 0 but on our side.
+    pub space: u64,
+    /// How many faults the sequence survives: each skips its instruction.
+    pub resume: u64,
+    /// Faults survived.
+    pub survived: u64,
+    /// The faults survived.
+    pub log: [Fault; LOGGED],
     /// Contents of the window.
     pub mem: [u8; WINDOW],
 }
@@ -114,13 +190,22 @@ impl Record {
             nzcv: 0,
             fpcr: 0,
             fpsr: 0,
-            slot: CODE,
+            slot: LINES.address(0),
             window: 0,
             status: 0,
             fault_pc: 0,
             fault_address: 0,
+            space: 0,
+            resume: 0,
+            survived: 0,
+            log: [Fault::default(); LOGGED],
             mem: [0; WINDOW],
         }
+    }
+
+    /// The fault that ended the sequence.
+    pub fn fault(&self) -> Fault {
+        Fault { status: self.status, pc: self.fault_pc, address: self.fault_address }
     }
 
     /// Appends the record as the driver reads it.
@@ -136,6 +221,13 @@ impl Record {
         for word in words {
             out.extend_from_slice(&word.to_le_bytes());
         }
+        for word in [self.space, self.resume, self.survived] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        for word in self.log.iter().flat_map(|f| [f.status, f.pc, f.address]) {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.resize(start + rec::MEM as usize, 0);
         out.extend_from_slice(&self.mem);
         debug_assert_eq!(out.len() - start, rec::SIZE as usize);
     }
@@ -163,36 +255,41 @@ impl Record {
         record.status = word(rec::STATUS);
         record.fault_pc = word(rec::FAULT_PC);
         record.fault_address = word(rec::FAULT_ADDRESS);
+        record.space = word(rec::SPACE);
+        record.resume = word(rec::RESUME);
+        record.survived = word(rec::SURVIVED);
+        for (i, fault) in (0..).zip(&mut record.log) {
+            let at = rec::LOG + 24 * i;
+            *fault = Fault { status: word(at), pc: word(at + 8), address: word(at + 16) };
+        }
         record.mem.copy_from_slice(&bytes[rec::MEM as usize..rec::SIZE as usize]);
         record
     }
 }
 
-/// Code and inputs for one round on both sides.
-#[derive(Clone, Default)]
+/// Code and inputs for one round on all sides.
+#[derive(Clone)]
 pub struct Batch {
-    /// The sequences; slot `i` lies at `CODE + i * SLOT_SIZE`.
+    /// How the code lies.
+    pub slots: Slots,
+    /// The sequences, one for each slot from the first on.
     pub code: Vec<Vec<u32>>,
     /// The inputs; each names its slot.
     pub records: Vec<Record>,
 }
 
-/// Address of slot `index`.
-pub fn slot_address(index: usize) -> u64 {
-    CODE + index as u64 * SLOT_SIZE
-}
-
 impl Batch {
-    /// The bytes of the whole code area: each slot loads X29 and X30 (the entry has used them as pointers), runs
-    /// its sequence and branches to `exit`.
-    pub fn code_bytes(&self, exit: u64) -> Vec<u8> {
-        let mut words = vec![0u32; SLOTS * SLOT_SIZE as usize / 4];
-        for (i, sequence) in self.code.iter().enumerate() {
-            let at = i * SLOT_SIZE as usize / 4;
+    /// The bytes of the code area: each slot loads X29 and X30 (the entry has used them as pointers), runs its
+    /// sequence and branches to `exit`. In a `copy`, slots 2n and 2n + 1 have changed places.
+    pub fn code_bytes(&self, exit: u64, copy: bool) -> Vec<u8> {
+        let slots = self.code.len().next_multiple_of(2);
+        let mut words = vec![0u32; self.slots.offset(slots).next_multiple_of(64) as usize / 4];
+        for (i, sequence) in self.code.iter().enumerate().filter(|(_, s)| !s.is_empty()) {
+            let at = self.slots.offset(i ^ usize::from(copy)) as usize / 4;
             words[at] = 0xA940_0000 | ((rec::X + 29 * 8) / 8) << 15 | 30 << 10 | 30 << 5 | 29;
             words[at + 1..=at + sequence.len()].copy_from_slice(sequence);
             let branch = at + 1 + sequence.len();
-            let from = CODE + 4 * branch as u64;
+            let from = CODE_AREA + 4 * branch as u64;
             words[branch] = 0x1400_0000 | ((exit.wrapping_sub(from) >> 2) as u32 & 0x03FF_FFFF);
         }
         words.iter().flat_map(|w| w.to_le_bytes()).collect()
@@ -223,6 +320,8 @@ mod tests {
         }
         record.sp = 77;
         record.fault_address = 99;
+        record.space = 3;
+        record.log[LOGGED - 1].address = 98;
         record.mem[WINDOW - 1] = 5;
         let mut bytes = Vec::new();
         record.write_to(&mut bytes);
@@ -232,9 +331,16 @@ mod tests {
 
     #[test]
     fn slots_fit_their_area() {
-        const { assert!(CODE + SLOTS as u64 * SLOT_SIZE <= CODE_AREA + CODE_AREA_SIZE) };
-        const { assert!(CODE_AREA + CODE_AREA_SIZE <= RECORDS) };
+        for slots in [LINES, PROGRAMS] {
+            assert!(slots.address(slots.count) <= CODE_AREA + CODE_AREA_SIZE);
+            for (space, index) in [(0, 5), (space::COPY, 5), (space::COPY, 4)] {
+                let slot = slots.address_for(index, space) + ALIAS;
+                assert_eq!(slots.index(&Record { slot, space, ..Record::zero() }), index);
+            }
+        }
+        const { assert!(CODE_AREA + CODE_AREA_SIZE <= CODE_COPY && CODE_COPY + CODE_AREA_SIZE <= DRIVER) };
         const { assert!(RECORDS + (MAX_RECORDS as u64) * rec::SIZE as u64 <= SCRATCH - 0x1000) };
-        const { assert!(rec::SIZE.is_multiple_of(64)) };
+        const { assert!(rec::SIZE.is_multiple_of(64) && rec::LOG + 24 * LOGGED as u32 <= rec::MEM) };
+        const { assert!(PROGRAMS.count <= LINES.count) };
     }
 }

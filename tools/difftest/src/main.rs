@@ -1,16 +1,19 @@
-//! Differential test of the software CPU against `qemu-aarch64`.
+//! Differential test of the software CPU: its translator, its interpreter and `qemu-aarch64` against each other.
 //!
-//! Random and directed A64 sequences run on both, from the same registers and memory, and everything that they leave
-//! behind is compared: X0-X30, SP, NZCV, FPCR, FPSR, V0-V31, memory, and the kind and place of a fault.
+//! Random and directed A64 sequences run on all, from the same registers and memory, and everything that they leave
+//! behind is compared: X0-X30, SP, NZCV, FPCR, FPSR, V0-V31, memory, and the kind and place of faults.
 //!
 //! ```text
-//!   encodings ─► generate (+ compose, values, directed) ─► Batch ─┬─► qemu: driver as an ELF, pipes   ─┬─► compare ─► shrink
-//!                                                                 └─► soft: driver at EL0, our engine ─┘
+//!   encodings ─► generate (+ compose, values, directed) ─┬─► Batch ─┬─► qemu: driver as an ELF, pipes        ─┬─► compare ─► shrink
+//!                program (+ blocks)                     ─┘          ├─► interp: driver on a bare machine      │
+//!                                                                   └─► jit: the same, the engine's other tier ┘
 //! ```
 //!
 //! A failing sequence is shrunk and printed with the command line that makes it again.
 
 mod asm;
+mod blocks;
+mod builder;
 mod compare;
 mod compose;
 mod directed;
@@ -18,17 +21,20 @@ mod driver;
 mod encodings;
 mod features;
 mod generate;
+mod isolate;
 mod kernel;
 mod layout;
 mod optional;
+mod program;
 mod qemu;
 mod rng;
+mod session;
 mod shrink;
 mod side;
 mod soft;
+mod tables;
 mod values;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -38,29 +44,41 @@ use clap::Parser;
 use crate::compare::Rules;
 use crate::encodings::Class;
 use crate::features::Features;
-use crate::generate::{Generator, Sequence};
-use crate::layout::{Batch, CODE, MAX_RECORDS, SLOT_SIZE, SLOTS, slot_address};
+use crate::generate::{Generator, Spaces};
+use crate::layout::{LINES, MAX_RECORDS, PROGRAMS, Slots};
 use crate::qemu::Qemu;
-use crate::shrink::{Failure, Sides};
-use crate::side::Side;
-use crate::soft::Soft;
+use crate::session::{Reporting, Session, Sides, Stretch, Tally};
+use crate::side::{Kind, Side};
+use crate::soft::{Setting, Soft, Tier};
 
-/// Runs random instruction sequences on the software CPU and on QEMU, and compares all that they leave behind.
+/// Runs random instruction sequences on the software CPU's tiers and on QEMU, and compares all that they leave behind.
 #[derive(Parser)]
 struct Args {
-    /// How many sequences to run.
+    /// How many sequences to run, of each shape.
     #[arg(long, default_value_t = 20_000)]
     sequences: u64,
     /// Names the stream of sequences.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Which sequences, separated by commas; all by default.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    shape: Vec<Shape>,
     /// Which classes of instructions, separated by commas; all by default.
     #[arg(long, value_enum, value_delimiter = ',')]
     class: Vec<Class>,
+    /// Who runs them, separated by commas: each is compared with the next.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "qemu,interp,jit")]
+    sides: Vec<Kind>,
+    /// Run the sequences at EL1 (not with QEMU).
+    #[arg(long)]
+    el1: bool,
+    /// Run the sequences in several address spaces, with changing tables and hostile memory (not with QEMU).
+    #[arg(long)]
+    spaces: bool,
     /// The first sequence: with `--sequences 1` runs one again.
     #[arg(long, default_value_t = 0)]
     index: u64,
-    /// How many sets of register values each sequence runs with (1 to 4).
+    /// How many sets of register values each sequence runs with (1 to 4, for programs to 16).
     #[arg(long, default_value_t = 4)]
     inputs: u64,
     /// Stop after this many seconds.
@@ -75,15 +93,15 @@ struct Args {
     /// List which instructions ended in signals.
     #[arg(long)]
     list_faults: bool,
-    /// Print each sequence that ends in this signal on QEMU, differing or not.
+    /// Print each sequence that ends in this signal on the first side, differing or not.
     #[arg(long)]
     print_signal: Option<u64>,
     /// Run the directed tests of the classes instead of random sequences.
     #[arg(long)]
     directed: bool,
-    /// The other side.
-    #[arg(long, value_enum, default_value_t = Against::Soft)]
-    against: Against,
+    /// Work in processes of their own, and when one crashes or hangs find the sequence that made it.
+    #[arg(long)]
+    isolate: bool,
     /// QEMU's program.
     #[arg(long, default_value = "qemu-aarch64")]
     qemu: String,
@@ -92,31 +110,30 @@ struct Args {
     qemu_cpu: String,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Against {
-    /// The software CPU.
-    Soft,
-    /// QEMU once more: checks the harness itself.
-    Qemu,
+/// What sequences look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Shape {
+    /// Short sequences, mostly of one class.
+    Lines,
+    /// Programs of several blocks of all classes, with loops, calls, faults and changes of their own code.
+    Programs,
+}
+
+impl Shape {
+    fn slots(self) -> Slots {
+        match self {
+            Self::Lines => LINES,
+            Self::Programs => PROGRAMS,
+        }
+    }
 }
 
 const ALL: [Class; 7] =
     [Class::Integer, Class::Fp, Class::Simd, Class::Crypto, Class::Memory, Class::System, Class::Decode];
 
-/// Counts of a whole session.
-#[derive(Default)]
-struct Tally {
-    sequences: u64,
-    runs: u64,
-    differing: u64,
-    /// Runs that ended in a signal, by signal and instruction.
-    faults: BTreeMap<(u64, &'static str), u64>,
-    /// Differing sequences by their culprit.
-    culprits: BTreeMap<&'static str, u64>,
-}
-
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    match if args.isolate { isolate::run(args.index, args.sequences) } else { run(&args) } {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(1),
         Err(error) => {
@@ -126,157 +143,110 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<u64> {
-    ensure!(
-        (1..=(MAX_RECORDS / SLOTS) as u64).contains(&args.inputs),
-        "--inputs must be 1 to {}",
-        MAX_RECORDS / SLOTS
-    );
-    let classes = if args.class.is_empty() { ALL.to_vec() } else { args.class.clone() };
-    let mut qemu = Qemu::start(&args.qemu, &args.qemu_cpu)?;
-    let theirs = Features::probe(&mut qemu)?;
-    let (ours, features): (Box<dyn Side>, Features) = match args.against {
-        Against::Soft => {
-            let soft = Soft::start(args.interrupt_micros.map(Duration::from_micros))
-                .context("cannot start the software CPU")?;
-            let features = soft.features();
-            (Box::new(soft), features.common(theirs))
+fn names<T: clap::ValueEnum>(values: &[T]) -> String {
+    let names = values.iter().filter_map(T::to_possible_value).map(|v| v.get_name().to_owned());
+    names.collect::<Vec<_>>().join(",")
+}
+
+impl Args {
+    fn check(&self) -> Result<()> {
+        ensure!(self.sides.len() > 1, "--sides needs two sides or more");
+        ensure!(
+            !self.sides[1..].contains(&Kind::Qemu) || self.sides == [Kind::Qemu; 2],
+            "--sides: QEMU must be the first side, or both"
+        );
+        ensure!(
+            !self.sides.contains(&Kind::Qemu) || !(self.el1 || self.spaces),
+            "--el1 and --spaces are not for QEMU: add --sides interp,jit"
+        );
+        let most = self.shapes().iter().map(|s| (MAX_RECORDS / s.slots().count) as u64).min().unwrap_or(1);
+        ensure!((1..=most).contains(&self.inputs), "--inputs must be 1 to {most}");
+        Ok(())
+    }
+
+    fn shapes(&self) -> Vec<Shape> {
+        if self.shape.is_empty() { vec![Shape::Lines, Shape::Programs] } else { self.shape.clone() }
+    }
+
+    /// The classes to generate: random words could do anything at EL1.
+    fn classes(&self) -> Vec<Class> {
+        let mut classes = if self.class.is_empty() { ALL.to_vec() } else { self.class.clone() };
+        classes.retain(|class| !self.el1 || *class != Class::Decode);
+        classes
+    }
+
+    /// The arguments that repeat this session with one shape, but for the sequence.
+    fn again(&self, shape: Shape) -> String {
+        let mut again = format!("--seed {} --shape {}", self.seed, names(&[shape]));
+        if !self.class.is_empty() {
+            again += &format!(" --class {}", names(&self.class));
         }
-        Against::Qemu => (Box::new(Qemu::start(&args.qemu, &args.qemu_cpu)?), theirs),
+        again += &format!(" --sides {} --inputs {}", names(&self.sides), self.inputs);
+        for (flag, given) in [(" --el1", self.el1), (" --spaces", self.spaces)] {
+            again += if given { flag } else { "" };
+        }
+        if let Some(micros) = self.interrupt_micros {
+            again += &format!(" --interrupt-micros {micros}");
+        }
+        again
+    }
+}
+
+/// Starts the sides; also what all of them advertise.
+fn start(args: &Args) -> Result<(Sides, Features)> {
+    let setting = Setting {
+        el1: args.el1,
+        spaces: args.spaces,
+        interrupts: args.interrupt_micros.map(Duration::from_micros),
     };
+    let mut sides = Sides::new();
+    let mut common: Option<Features> = None;
+    for kind in &args.sides {
+        let (side, features): (Box<dyn Side>, Features) = match kind {
+            Kind::Qemu => {
+                let mut qemu = Qemu::start(&args.qemu, &args.qemu_cpu)?;
+                let features = Features::probe(&mut qemu)?;
+                (Box::new(qemu), features)
+            }
+            Kind::Interp | Kind::Jit => {
+                let tier = if *kind == Kind::Jit { Tier::Jit } else { Tier::Interpreter };
+                let soft = Soft::start(setting, tier).context("cannot start the software CPU")?;
+                let features = soft.features();
+                (Box::new(soft), features)
+            }
+        };
+        common = Some(common.map_or(features, |c| c.common(features)));
+        sides.push((*kind, side));
+    }
+    Ok((sides, common.unwrap_or_default()))
+}
+
+fn run(args: &Args) -> Result<u64> {
+    args.check()?;
+    let classes = args.classes();
+    let (sides, features) = start(args)?;
     let rules = Rules::new(&features, args.interrupt_micros.is_some());
-    let mut session = Session { args, qemu, ours, rules, tally: Tally::default() };
+    let reporting = Reporting { show: args.show, signal: args.print_signal, again: String::new() };
+    let mut session = Session { sides, rules, reporting, tally: Tally::default() };
     let started = Instant::now();
     if args.directed {
         session.directed(&classes, &features)?;
     } else {
-        session.random(&Generator::new(args.seed, &classes, &features))?;
+        let spaces = args.spaces.then_some(Spaces { off: args.el1 });
+        let generator = Generator::new(args.seed, &classes, &features, spaces);
+        let shapes = args.shapes();
+        let share = args.seconds.map(|s| Duration::from_secs(s) / shapes.len() as u32);
+        for shape in shapes {
+            session.reporting.again = args.again(shape);
+            let stretch = Stretch {
+                first: args.index,
+                count: args.sequences,
+                inputs: args.inputs,
+                deadline: share.map(|s| Instant::now() + s),
+            };
+            session.random(&generator, shape.slots(), &stretch)?;
+        }
     }
-    summary(&session.tally, started.elapsed(), args.list_faults);
-    if let Some(remark) = session.ours.remark() {
-        println!("  {remark}");
-    }
+    session.summary(started.elapsed(), args.list_faults);
     Ok(session.tally.differing)
-}
-
-fn make_batch(generator: &Generator, sequences: &[Sequence], first: u64, inputs: u64) -> Batch {
-    let mut batch = Batch::default();
-    for (i, sequence) in sequences.iter().enumerate() {
-        batch.code.push(sequence.words.clone());
-        let index = first + i as u64;
-        batch.records.extend((0..inputs).map(|k| generator.input(sequence, index, k, slot_address(i))));
-    }
-    batch
-}
-
-/// Both sides at work.
-struct Session<'a> {
-    args: &'a Args,
-    qemu: Qemu,
-    ours: Box<dyn Side>,
-    rules: Rules,
-    tally: Tally,
-}
-
-impl Session<'_> {
-    fn random(&mut self, generator: &Generator) -> Result<()> {
-        let deadline = self.args.seconds.map(|s| Instant::now() + Duration::from_secs(s));
-        let end = self.args.index.saturating_add(self.args.sequences);
-        let mut next = self.args.index;
-        while next < end && deadline.is_none_or(|d| Instant::now() < d) {
-            let count = (end - next).min(SLOTS as u64);
-            let sequences: Vec<Sequence> = (next..next + count).map(|i| generator.sequence(i)).collect();
-            let batch = make_batch(generator, &sequences, next, self.args.inputs);
-            for (slot, failure) in self.compare(&sequences, &batch)? {
-                let index = next + slot as u64;
-                let classes: Vec<String> =
-                    self.args.class.iter().map(|c| format!("{c:?}").to_lowercase()).collect();
-                let class = if classes.is_empty() {
-                    String::new()
-                } else {
-                    format!(" --class {}", classes.join(","))
-                };
-                let again = format!("--seed {} --index {index} --sequences 1{class}", self.args.seed);
-                self.report(&again, failure)?;
-            }
-            next += count;
-        }
-        Ok(())
-    }
-
-    fn directed(&mut self, classes: &[Class], features: &Features) -> Result<()> {
-        for job in directed::jobs(classes, features) {
-            for inputs in job.inputs.chunks(MAX_RECORDS) {
-                let batch = Batch { code: vec![job.sequence.words.clone()], records: inputs.to_vec() };
-                let sequences = std::slice::from_ref(&job.sequence);
-                for (_, failure) in self.compare(sequences, &batch)? {
-                    self.report("--directed", failure)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs a batch on both sides at once; the first failure of each slot that has one.
-    fn compare(&mut self, sequences: &[Sequence], batch: &Batch) -> Result<Vec<(usize, Failure)>> {
-        self.qemu.submit(batch)?;
-        self.ours.submit(batch)?;
-        let (ours, theirs) = (self.ours.collect(batch)?, self.qemu.collect(batch)?);
-        let mut failures: Vec<(usize, Failure)> = Vec::new();
-        for ((qemu, ours), input) in theirs.into_iter().zip(ours).zip(&batch.records) {
-            let slot = ((input.slot - CODE) / SLOT_SIZE) as usize;
-            let sequence = &sequences[slot];
-            let signal = qemu.status;
-            if signal != 0 {
-                *self.tally.faults.entry((signal, sequence.name_at(&qemu))).or_default() += 1;
-            }
-            let differs = self.rules.differs(sequence, &qemu, &ours);
-            let failure = Failure { sequence: sequence.clone(), input: input.clone(), qemu, ours };
-            if self.args.print_signal == Some(signal) {
-                println!("{}", failure.report());
-            }
-            if differs && failures.last().is_none_or(|f| f.0 != slot) {
-                failures.push((slot, failure));
-            }
-        }
-        self.tally.sequences += sequences.len() as u64;
-        self.tally.runs += batch.records.len() as u64;
-        Ok(failures)
-    }
-
-    fn report(&mut self, again: &str, failure: Failure) -> Result<()> {
-        const MOST_SHRUNK: u64 = 2000;
-        self.tally.differing += 1;
-        if self.tally.differing > MOST_SHRUNK {
-            return Ok(());
-        }
-        let mut sides = Sides { qemu: &mut self.qemu, ours: self.ours.as_mut(), rules: &self.rules };
-        let failure = shrink::shrink(&mut sides, failure)?;
-        let culprit = failure.culprit();
-        let seen = self.tally.culprits.entry(culprit).or_default();
-        *seen += 1;
-        if *seen == 1 && self.tally.culprits.len() <= self.args.show {
-            println!("DIFFERENCE in {culprit}; again with: difftest {again}\n{}", failure.report());
-        }
-        Ok(())
-    }
-}
-
-fn summary(tally: &Tally, elapsed: Duration, list_faults: bool) {
-    let seconds = elapsed.as_secs_f64();
-    println!(
-        "{} sequences, {} runs in {seconds:.1} s ({:.0} sequences/s): {} differ",
-        tally.sequences,
-        tally.runs,
-        tally.sequences as f64 / seconds,
-        tally.differing
-    );
-    let total: u64 = tally.faults.values().sum();
-    println!("  {total} runs ended in a signal on QEMU");
-    for ((signal, name), count) in tally.faults.iter().filter(|_| list_faults) {
-        println!("  signal {signal} in {name}: {count} runs");
-    }
-    for (name, count) in &tally.culprits {
-        println!("  differs: {name}: {count} sequences");
-    }
 }

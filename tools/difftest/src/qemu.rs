@@ -57,7 +57,9 @@ impl Side for Qemu {
     fn submit(&mut self, batch: &Batch) -> Result<()> {
         let input = self.input.as_mut().context("QEMU's input is closed")?;
         let mut bytes = (batch.records.len() as u64).to_le_bytes().to_vec();
-        bytes.extend(batch.code_bytes(self.driver.exit));
+        let code = batch.code_bytes(self.driver.exit, false);
+        bytes.extend((code.len() as u64).to_le_bytes());
+        bytes.extend(code);
         bytes.extend(batch.record_bytes());
         input.write_all(&bytes).context("qemu-aarch64 ended")
     }

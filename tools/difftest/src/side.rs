@@ -1,8 +1,30 @@
-//! What the two sides have in common.
+//! What the sides have in common.
 
 use anyhow::Result;
 
 use crate::layout::{Batch, Record};
+
+/// Who runs sequences. Each is compared with the next of those chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Kind {
+    /// QEMU's user mode.
+    Qemu,
+    /// The software CPU's interpreter.
+    Interp,
+    /// The software CPU's translator.
+    Jit,
+}
+
+impl Kind {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Interp => "interp",
+            Self::Jit => "jit",
+        }
+    }
+}
 
 /// Runs batches.
 pub trait Side {
