@@ -160,7 +160,11 @@ mod tests {
             assert_eq!(delta, at(5) as i32 - at(2) as i32 - 1);
             let follow = |from: usize| {
                 let word = out.words[from];
-                if word >> 26 == 5 { from + ((word << 6) as i32 >> 6) as usize } else { from }
+                if word >> 26 == 5 {
+                    from.wrapping_add_signed(((word << 6) as i32 >> 6) as isize)
+                } else {
+                    from
+                }
             };
             assert_eq!(follow(at(3) + 1), at(4), "falls or jumps");
             assert_eq!(follow(at(5) + 1), out.words.len(), "the end");

@@ -8,7 +8,7 @@ use crate::layout::{ALIAS, LINES, PROGRAMS, Record, Slots, space};
 use crate::optional;
 use crate::program;
 use crate::rng::Rng;
-use crate::values;
+use crate::values::{self, Pool};
 
 /// Longest random sequence, without what a composed group adds.
 const MAX_LENGTH: u64 = 12;
@@ -46,6 +46,16 @@ impl Sequence {
         self.words.get((offset / 4) as usize).copied().unwrap_or(NOP)
     }
 
+    /// Bit per vector register that an instruction may read.
+    fn vectors(&self) -> u32 {
+        let field = |word: u32, low: u32| word >> low & 31;
+        self.words.iter().filter(|word| **word != NOP && **word != 0).fold(0, |named, word| {
+            let fields = [field(*word, 0), field(*word, 5), field(*word, 10), field(*word, 16)];
+            // Lists have up to four registers, tables too.
+            fields.iter().fold(named, |named, first| named | 0xFu32.rotate_left(*first))
+        })
+    }
+
     /// The name of the instruction at which `record` faulted.
     pub fn name_at(&self, record: &Record) -> &'static str {
         let offset = record.fault_pc.wrapping_sub(record.slot + 4);
@@ -59,6 +69,7 @@ pub struct Generator {
     features: Features,
     tables: Vec<(Class, Vec<Encoding>)>,
     spaces: Option<Spaces>,
+    pool: Pool,
 }
 
 /// Which address spaces inputs may choose.
@@ -75,7 +86,7 @@ impl Generator {
             .iter()
             .map(|class| (*class, table(*class).into_iter().filter(|e| features.has(e.name)).collect()))
             .collect();
-        Self { seed, features: *features, tables, spaces }
+        Self { seed, features: *features, tables, spaces, pool: Pool::new(seed) }
     }
 
     /// Sequence `index` of those in `slots`.
@@ -128,7 +139,8 @@ impl Generator {
         record.resume = sequence.resume;
         let kind = values::kind(&mut rng);
         for (i, x) in record.x.iter_mut().enumerate() {
-            let random = values::x(&mut rng);
+            let random =
+                if rng.one_in(8) { self.pool.vector(&mut rng, kind)[0] } else { values::x(&mut rng) };
             *x = if sequence.faulting {
                 faulting_address(random)
             } else {
@@ -138,8 +150,14 @@ impl Generator {
         let random = values::x(&mut rng);
         record.sp =
             if sequence.faulting { faulting_address(random) } else { sequence.fixed[31].unwrap_or(random) };
-        for v in &mut record.v {
-            *v = values::vector(&mut rng, Some(kind));
+        // What no instruction names need not be special.
+        let named = sequence.vectors();
+        for (i, v) in record.v.iter_mut().enumerate() {
+            *v = if named & 1 << i != 0 {
+                self.pool.vector(&mut rng, kind)
+            } else {
+                [rng.next_u64(), rng.next_u64()]
+            };
         }
         record.nzcv = rng.below(16) << 28;
         record.fpcr = values::fpcr(&mut rng);

@@ -3,6 +3,8 @@
 //! QEMU loads an ELF at these addresses; on our side they are guest physical RAM under an identity map. Code and
 //! scratch thus have the same addresses on both sides, and ADR, BL and base registers compare equal.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// Start of guest RAM on our side; holds the EL1 kernel and its page tables.
 pub const RAM_BASE: u64 = 0x4000_0000;
 /// Bytes of RAM on our side.
@@ -132,7 +134,8 @@ impl Slots {
 }
 
 /// A fault that a sequence went on after.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Fault {
     /// As [`Record::status`].
     pub status: u64,
@@ -142,9 +145,10 @@ pub struct Fault {
     pub address: u64,
 }
 
-/// One run of one sequence: registers and memory before it, and after it.
+/// One run of one sequence: registers and memory before it, and after it. This is also how the driver sees it, at the
+/// offsets in [`rec`].
 #[repr(C)]
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Record {
     /// X0-X30.
     pub x: [u64; 31],
@@ -176,6 +180,8 @@ pub struct Record {
     pub survived: u64,
     /// The faults survived.
     pub log: [Fault; LOGGED],
+    /// Nothing.
+    pub unused: u64,
     /// Contents of the window.
     pub mem: [u8; WINDOW],
 }
@@ -199,6 +205,7 @@ impl Record {
             resume: 0,
             survived: 0,
             log: [Fault::default(); LOGGED],
+            unused: 0,
             mem: [0; WINDOW],
         }
     }
@@ -206,64 +213,6 @@ impl Record {
     /// The fault that ended the sequence.
     pub fn fault(&self) -> Fault {
         Fault { status: self.status, pc: self.fault_pc, address: self.fault_address }
-    }
-
-    /// Appends the record as the driver reads it.
-    pub fn write_to(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        let words = self
-            .x
-            .iter()
-            .chain([&self.sp])
-            .chain(self.v.iter().flatten())
-            .chain([&self.nzcv, &self.fpcr, &self.fpsr, &self.slot])
-            .chain([&self.window, &self.status, &self.fault_pc, &self.fault_address]);
-        for word in words {
-            out.extend_from_slice(&word.to_le_bytes());
-        }
-        for word in [self.space, self.resume, self.survived] {
-            out.extend_from_slice(&word.to_le_bytes());
-        }
-        for word in self.log.iter().flat_map(|f| [f.status, f.pc, f.address]) {
-            out.extend_from_slice(&word.to_le_bytes());
-        }
-        out.resize(start + rec::MEM as usize, 0);
-        out.extend_from_slice(&self.mem);
-        debug_assert_eq!(out.len() - start, rec::SIZE as usize);
-    }
-
-    /// Reads a record of [`rec::SIZE`] bytes.
-    pub fn read_from(bytes: &[u8]) -> Self {
-        let word = |offset: u32| {
-            let offset = offset as usize;
-            u64::from_le_bytes(bytes[offset..offset + 8].try_into().expect("eight bytes"))
-        };
-        let mut record = Self::zero();
-        for (i, x) in record.x.iter_mut().enumerate() {
-            *x = word(rec::X + 8 * i as u32);
-        }
-        for (i, v) in record.v.iter_mut().enumerate() {
-            let at = rec::V + 16 * i as u32;
-            *v = [word(at), word(at + 8)];
-        }
-        record.sp = word(rec::SP);
-        record.nzcv = word(rec::NZCV);
-        record.fpcr = word(rec::FPCR);
-        record.fpsr = word(rec::FPSR);
-        record.slot = word(rec::SLOT);
-        record.window = word(rec::WINDOW_ADDRESS);
-        record.status = word(rec::STATUS);
-        record.fault_pc = word(rec::FAULT_PC);
-        record.fault_address = word(rec::FAULT_ADDRESS);
-        record.space = word(rec::SPACE);
-        record.resume = word(rec::RESUME);
-        record.survived = word(rec::SURVIVED);
-        for (i, fault) in (0..).zip(&mut record.log) {
-            let at = rec::LOG + 24 * i;
-            *fault = Fault { status: word(at), pc: word(at + 8), address: word(at + 16) };
-        }
-        record.mem.copy_from_slice(&bytes[rec::MEM as usize..rec::SIZE as usize]);
-        record
     }
 }
 
@@ -294,15 +243,6 @@ impl Batch {
         }
         words.iter().flat_map(|w| w.to_le_bytes()).collect()
     }
-
-    /// The bytes of all records.
-    pub fn record_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.records.len() * rec::SIZE as usize);
-        for record in &self.records {
-            record.write_to(&mut out);
-        }
-        out
-    }
 }
 
 #[cfg(test)]
@@ -310,23 +250,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_survives_the_wire() {
-        let mut record = Record::zero();
-        for (i, x) in record.x.iter_mut().enumerate() {
-            *x = i as u64 * 0x0101;
+    fn the_driver_knows_the_fields() {
+        use std::mem::offset_of;
+        let fields = [
+            (offset_of!(Record, x) + 240, rec::X30),
+            (offset_of!(Record, sp), rec::SP),
+            (offset_of!(Record, v), rec::V),
+            (offset_of!(Record, nzcv), rec::NZCV),
+            (offset_of!(Record, fpcr), rec::FPCR),
+            (offset_of!(Record, fpsr), rec::FPSR),
+            (offset_of!(Record, slot), rec::SLOT),
+            (offset_of!(Record, window), rec::WINDOW_ADDRESS),
+            (offset_of!(Record, status), rec::STATUS),
+            (offset_of!(Record, fault_pc), rec::FAULT_PC),
+            (offset_of!(Record, fault_address), rec::FAULT_ADDRESS),
+            (offset_of!(Record, space), rec::SPACE),
+            (offset_of!(Record, resume), rec::RESUME),
+            (offset_of!(Record, survived), rec::SURVIVED),
+            (offset_of!(Record, log), rec::LOG),
+            (offset_of!(Record, mem), rec::MEM),
+            (size_of::<Record>(), rec::SIZE),
+        ];
+        for (ours, drivers) in fields {
+            assert_eq!(ours, drivers as usize);
         }
-        for (i, v) in record.v.iter_mut().enumerate() {
-            *v = [i as u64, !(i as u64)];
-        }
-        record.sp = 77;
-        record.fault_address = 99;
-        record.space = 3;
-        record.log[LOGGED - 1].address = 98;
-        record.mem[WINDOW - 1] = 5;
-        let mut bytes = Vec::new();
-        record.write_to(&mut bytes);
-        assert_eq!(bytes.len(), rec::SIZE as usize);
-        assert!(Record::read_from(&bytes) == record);
     }
 
     #[test]
@@ -340,7 +287,7 @@ mod tests {
         }
         const { assert!(CODE_AREA + CODE_AREA_SIZE <= CODE_COPY && CODE_COPY + CODE_AREA_SIZE <= DRIVER) };
         const { assert!(RECORDS + (MAX_RECORDS as u64) * rec::SIZE as u64 <= SCRATCH - 0x1000) };
-        const { assert!(rec::SIZE.is_multiple_of(64) && rec::LOG + 24 * LOGGED as u32 <= rec::MEM) };
+        const { assert!(rec::SIZE.is_multiple_of(64)) };
         const { assert!(PROGRAMS.count <= LINES.count) };
     }
 }

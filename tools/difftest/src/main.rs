@@ -227,7 +227,7 @@ fn run(args: &Args) -> Result<u64> {
     let (sides, features) = start(args)?;
     let rules = Rules::new(&features, args.interrupt_micros.is_some());
     let reporting = Reporting { show: args.show, signal: args.print_signal, again: String::new() };
-    let mut session = Session { sides, rules, reporting, tally: Tally::default() };
+    let mut session = Session { sides, rules, reporting, tally: Tally::default(), results: Vec::new() };
     let started = Instant::now();
     if args.directed {
         session.directed(&classes, &features)?;

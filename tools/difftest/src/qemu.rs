@@ -4,9 +4,10 @@ use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result};
+use zerocopy::IntoBytes as _;
 
 use crate::driver::{self, Driver, Host};
-use crate::layout::{Batch, Record, rec};
+use crate::layout::{Batch, Record};
 use crate::side::Side;
 
 /// The CPU that QEMU presents: everything, less the extensions that Tearless does not have and that can be left out.
@@ -60,14 +61,13 @@ impl Side for Qemu {
         let code = batch.code_bytes(self.driver.exit, false);
         bytes.extend((code.len() as u64).to_le_bytes());
         bytes.extend(code);
-        bytes.extend(batch.record_bytes());
-        input.write_all(&bytes).context("qemu-aarch64 ended")
+        input.write_all(&bytes).context("qemu-aarch64 ended")?;
+        input.write_all(batch.records.as_bytes()).context("qemu-aarch64 ended")
     }
 
-    fn collect(&mut self, batch: &Batch) -> Result<Vec<Record>> {
-        let mut bytes = vec![0; batch.records.len() * rec::SIZE as usize];
-        self.output.read_exact(&mut bytes).context("qemu-aarch64 ended in the middle of a batch")?;
-        Ok(bytes.chunks_exact(rec::SIZE as usize).map(Record::read_from).collect())
+    fn collect(&mut self, batch: &Batch, records: &mut Vec<Record>) -> Result<()> {
+        records.resize(batch.records.len(), Record::zero());
+        self.output.read_exact(records.as_mut_bytes()).context("qemu-aarch64 ended in the middle of a batch")
     }
 }
 

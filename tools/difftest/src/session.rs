@@ -63,6 +63,8 @@ pub struct Session {
     pub reporting: Reporting,
     /// What has been found.
     pub tally: Tally,
+    /// What the sides made of the last batch.
+    pub results: Vec<Vec<Record>>,
 }
 
 /// A failure, and where in its batch.
@@ -80,11 +82,13 @@ impl Session {
     pub fn random(&mut self, generator: &Generator, slots: Slots, stretch: &Stretch) -> Result<()> {
         let end = stretch.first.saturating_add(stretch.count);
         let mut next = stretch.first;
+        let mut batch = Batch { slots, code: Vec::new(), records: Vec::new() };
         while next < end && stretch.deadline.is_none_or(|d| Instant::now() < d) {
             let count = (end - next).min(slots.count as u64);
             let sequences: Vec<Sequence> =
                 (next..next + count).map(|i| generator.sequence(i, slots)).collect();
-            let mut batch = Batch { slots, code: Vec::new(), records: Vec::new() };
+            batch.code.clear();
+            batch.records.clear();
             for (slot, sequence) in sequences.iter().enumerate() {
                 batch.code.push(sequence.words.clone());
                 let index = next + slot as u64;
@@ -123,10 +127,11 @@ impl Session {
             side.submit(batch)?;
         }
         // From the last to the first: QEMU, which is first, works in a process of its own meanwhile.
-        let mut results = Vec::new();
-        for (_, side) in self.sides.iter_mut().rev() {
-            results.insert(0, side.collect(batch)?);
+        self.results.resize_with(self.sides.len(), Vec::new);
+        for ((_, side), records) in self.sides.iter_mut().zip(&mut self.results).rev() {
+            side.collect(batch, records)?;
         }
+        let results = std::mem::take(&mut self.results);
         let mut found: Vec<Found> = Vec::new();
         for (i, input) in batch.records.iter().enumerate() {
             let slot = batch.slots.index(input);
@@ -155,6 +160,7 @@ impl Session {
         }
         self.tally.sequences += sequences.len() as u64;
         self.tally.runs += batch.records.len() as u64;
+        self.results = results;
         Ok(found)
     }
 

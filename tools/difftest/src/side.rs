@@ -34,11 +34,11 @@ pub trait Side {
     /// If the side is gone.
     fn submit(&mut self, batch: &Batch) -> Result<()>;
 
-    /// The records of the batch that was submitted, as they are after the run.
+    /// Puts the records of the batch that was submitted, as they are after the run, in the place of `records`.
     ///
     /// # Errors
     /// If the side is gone, or did not come to the end of the batch.
-    fn collect(&mut self, batch: &Batch) -> Result<Vec<Record>>;
+    fn collect(&mut self, batch: &Batch, records: &mut Vec<Record>) -> Result<()>;
 
     /// Something about the whole session, for its summary.
     fn remark(&self) -> Option<String> {
@@ -51,6 +51,8 @@ pub trait Side {
     /// As the two halves.
     fn run(&mut self, batch: &Batch) -> Result<Vec<Record>> {
         self.submit(batch)?;
-        self.collect(batch)
+        let mut records = Vec::new();
+        self.collect(batch, &mut records)?;
+        Ok(records)
     }
 }

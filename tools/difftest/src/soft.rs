@@ -6,13 +6,14 @@ use anyhow::{Context, Result, bail, ensure};
 use tearless_engine::{Exit, Region, Vcpu, VcpuSeed, VcpuState, Vm};
 use tearless_engine_soft::SoftVm;
 use tearless_memory::{Gpa, GuestMemory};
+use zerocopy::IntoBytes as _;
 
 use crate::driver::{self, Driver, Host};
 use crate::features::Features;
 use crate::kernel;
 use crate::layout::{
     Batch, CODE_AREA, CODE_COPY, DEVICE, DRIVER, KERNEL, RAM_BASE, RAM_SIZE, RECORDS, Record, SCRATCH,
-    SCRATCH_SIZE, TABLES, VARS, rec, vars,
+    SCRATCH_SIZE, TABLES, VARS, vars,
 };
 use crate::side::Side;
 use crate::tables;
@@ -181,16 +182,14 @@ impl Side for Soft {
         // Nothing may reach from one batch into the next, so that each can be repeated alone.
         self.device.0.fill(0);
         self.memory.write(Gpa(SCRATCH), &[0; SCRATCH_SIZE as usize])?;
-        self.memory.write(Gpa(RECORDS), &batch.record_bytes())?;
+        self.memory.write(Gpa(RECORDS), batch.records.as_bytes())?;
         Ok(())
     }
 
-    fn collect(&mut self, batch: &Batch) -> Result<Vec<Record>> {
+    fn collect(&mut self, batch: &Batch, records: &mut Vec<Record>) -> Result<()> {
         self.run_until_batch()?;
-        let mut bytes = vec![0; batch.records.len() * rec::SIZE as usize];
-        self.memory.read(Gpa(RECORDS), &mut bytes)?;
-        let records: Vec<Record> = bytes.chunks_exact(rec::SIZE as usize).map(Record::read_from).collect();
-        ensure!(records.len() == batch.records.len(), "the guest lost records");
-        Ok(records)
+        records.resize(batch.records.len(), Record::zero());
+        self.memory.read(Gpa(RECORDS), records.as_mut_bytes())?;
+        Ok(())
     }
 }

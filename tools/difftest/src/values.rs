@@ -36,7 +36,6 @@ pub fn x(rng: &mut Rng) -> u64 {
         2 | 3 => *rng.pick(X_SPECIAL),
         4 => u64::from(rng.next_u64() as u32),
         5 => rng.next_u64() & rng.next_u64() & rng.next_u64(),
-        6 => vector(rng, None)[0],
         _ => rng.next_u64(),
     }
 }
@@ -159,20 +158,38 @@ pub fn kind(rng: &mut Rng) -> Kind {
     ])
 }
 
-/// A vector register, of kind `usual` in most cases: operands of one format make more of an instruction's cases.
-pub fn vector(rng: &mut Rng, usual: Option<Kind>) -> [u64; 2] {
-    let kind = match usual {
-        Some(usual) if !rng.one_in(5) => usual,
-        _ => kind(rng),
-    };
-    let half = |rng: &mut Rng| match kind {
+/// Halves of vector registers, made in advance: making them takes longer than running the sequences.
+pub struct Pool {
+    halves: Vec<(Kind, Vec<u64>)>,
+}
+
+impl Pool {
+    /// The pool of a session.
+    pub fn new(seed: u64) -> Self {
+        const SIZE: usize = 1 << 14;
+        let mut rng = Rng::for_sequence(seed, u64::MAX);
+        let kinds = [Kind::Integer, Kind::Half, Kind::Single, Kind::Double];
+        Self { halves: kinds.map(|kind| (kind, (0..SIZE).map(|_| half(&mut rng, kind)).collect())).into() }
+    }
+
+    /// A vector register, of kind `usual` in most cases: operands of one format make more of an instruction's cases.
+    pub fn vector(&self, rng: &mut Rng, usual: Kind) -> [u64; 2] {
+        let kind = if rng.one_in(5) { kind(rng) } else { usual };
+        match self.halves.iter().find(|(k, _)| *k == kind) {
+            Some((_, halves)) => [*rng.pick(halves), *rng.pick(halves)],
+            None => [rng.next_u64(), rng.next_u64()],
+        }
+    }
+}
+
+fn half(rng: &mut Rng, kind: Kind) -> u64 {
+    match kind {
         Kind::Random => rng.next_u64(),
         Kind::Integer => integer_lanes(rng),
         Kind::Half => HALF.lanes(rng),
         Kind::Single => SINGLE.lanes(rng),
         Kind::Double => DOUBLE.lanes(rng),
-    };
-    [half(rng), half(rng)]
+    }
 }
 
 /// A legal FPCR: AHP, DN, FZ, RMode and FZ16; the trap enables and AH, FIZ, NEP stay clear (not advertised).
