@@ -33,6 +33,8 @@ use workloads::{Class, WORKLOADS, Workload};
 /// The models that count as QEMU's best, separated by spaces as their names contain commas.
 const CPUS: &str = "max,pauth=off neoverse-n1 cortex-a72 max,pauth-impdef=on";
 const QUICK_CPUS: usize = 2;
+/// A model that is so much slower than another one in its first rounds runs no more: it will not be the best.
+const HOPELESS: f64 = 1.25;
 
 #[derive(Parser)]
 #[command(about = "Runs the same guest work on Tearless and on QEMU, side by side")]
@@ -184,8 +186,12 @@ impl Bench {
         let mut native = native.then(|| Series::new("native"));
         let mut single = (workload.vcpus() > 1).then(|| Series::new("tearless, 1 vCPU"));
         for _ in 0..self.rounds {
-            for (side, series) in sides.iter().zip(&mut series).filter(|(_, s)| s.failure.is_none()) {
-                series.add(self.run(side, workload.vcpus(), workload));
+            let qemu = series.iter().skip(1).filter_map(Series::best).reduce(f64::min).unwrap_or(f64::MAX);
+            for (i, (side, series)) in sides.iter().zip(&mut series).enumerate() {
+                let hopeless = i > 0 && series.best().is_some_and(|best| best > qemu * HOPELESS);
+                if series.failure.is_none() && !hopeless {
+                    series.add(self.run(side, workload.vcpus(), workload));
+                }
             }
             if let (Some(single), Some(side)) =
                 (single.as_mut().filter(|s| s.failure.is_none()), sides.first())

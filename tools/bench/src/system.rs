@@ -111,8 +111,12 @@ pub struct Versions {
 impl Versions {
     /// The versions of the named packages, and where those of amd64 differ.
     pub fn describe(&self) -> String {
+        // Without the number of the rebuild, which each architecture has of its own ("+b1").
+        let version = |of: &BTreeMap<String, String>, package: &str| {
+            of.get(package).map(|v| v.split("+b").next().unwrap_or(v).to_owned())
+        };
         let differing: Vec<_> =
-            PACKAGES.iter().filter(|p| self.arm64.get(**p) != self.amd64.get(**p)).copied().collect();
+            PACKAGES.iter().filter(|p| version(&self.arm64, p) != version(&self.amd64, p)).copied().collect();
         let listed = [
             "dash",
             "bash",
@@ -143,6 +147,8 @@ pub fn prepare(rebuild: bool, progress: &dyn Progress) -> Result<System> {
     let cache = Cache::open()?;
     let folder = cache.root().join(FORMAT);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let lock = fs::File::create(folder.join("lock"))?;
+    lock.lock().context("cannot lock the cache")?;
     let maker = Maker { cache, folder, progress };
     let versions = match maker.versions() {
         Some(versions) if !rebuild => versions,
@@ -255,7 +261,10 @@ impl Maker<'_> {
     fn format(&self, tree: &mut Tree, name: &str, size: u64, label: &str) -> Result<()> {
         let uuid = ext4::uuid_from(*b"tearless-bench.1");
         let options = ext4::Options { size, label: label.into(), uuid, time: ext4::now() };
-        Ok(ext4::format(&self.folder.join(name), tree, &options, self.progress)?)
+        // A guest of another run may have the old one open.
+        let partial = self.folder.join("partial");
+        ext4::format(&partial, tree, &options, self.progress)?;
+        Ok(fs::rename(partial, self.folder.join(name))?)
     }
 
     /// Compiles the programs and makes their data and the second disk, unless they are there.
