@@ -17,6 +17,8 @@ mod crypto;
 mod decode;
 mod fp;
 mod interp;
+#[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), path = "no_jit.rs")]
+mod jit;
 mod vm;
 
-pub use vm::{SoftVcpu, SoftVcpuSeed, SoftVm};
+pub use vm::{Options, SoftVcpu, SoftVcpuSeed, SoftVm, Tier};

@@ -15,11 +15,33 @@ use crate::{
         shared::{MAX_VCPUS, Mailbox, Shared, attention},
     },
     interp::run::Leave,
+    jit::Jit,
 };
+
+/// What executes guest instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tier {
+    /// The interpreter: on every host, and the oracle for the translator.
+    #[default]
+    Interpreter,
+    /// Translation to the host's instructions where there is a translator for the host, else the interpreter.
+    Jit,
+}
+
+/// How vCPUs execute instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What executes them.
+    pub tier: Tier,
+    /// Has translated code keep NZCV exact wherever an exception may be taken, not only where an instruction reads it
+    /// before another one overwrites it. Slower; for comparisons of tiers.
+    pub exact_flags: bool,
+}
 
 /// A VM whose CPUs are software.
 pub struct SoftVm {
     shared: Arc<Shared>,
+    options: Options,
 }
 
 impl SoftVm {
@@ -28,8 +50,16 @@ impl SoftVm {
     /// # Errors
     /// [`Error::Unsupported`] when [`SoftVm::supported`] says no.
     pub fn new() -> Result<Self> {
+        Self::with(Options::default())
+    }
+
+    /// As [`SoftVm::new`], with `options`.
+    ///
+    /// # Errors
+    /// As [`SoftVm::new`].
+    pub fn with(options: Options) -> Result<Self> {
         Self::supported().map_err(Error::Unsupported)?;
-        Ok(Self { shared: Shared::new() })
+        Ok(Self { shared: Shared::new(), options })
     }
 
     /// Whether this host can run the engine.
@@ -67,7 +97,7 @@ impl Vm for SoftVm {
             .shared
             .add_vcpu(index)
             .ok_or_else(|| Error::Misuse(format!("vCPU {index} exists or is not below {MAX_VCPUS}")))?;
-        Ok(SoftVcpuSeed { shared: self.shared.clone(), mailbox, index })
+        Ok(SoftVcpuSeed { shared: self.shared.clone(), mailbox, index, options: self.options })
     }
 }
 
@@ -76,6 +106,7 @@ pub struct SoftVcpuSeed {
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
     index: u32,
+    options: Options,
 }
 
 impl Kick for Mailbox {
@@ -92,7 +123,10 @@ impl VcpuSeed for SoftVcpuSeed {
     }
 
     fn bind(self) -> Result<SoftVcpu> {
-        let cpu = Cpu::new(self.shared, self.mailbox, self.index);
+        let mut cpu = Cpu::new(self.shared, self.mailbox, self.index);
+        if let Some(jit) = Jit::for_vcpu(self.options) {
+            cpu.use_jit(jit);
+        }
         Ok(SoftVcpu { cpu, pending: Pending::Nothing, value: 0, handled: false })
     }
 }
@@ -116,11 +150,6 @@ pub struct SoftVcpu {
 }
 
 impl SoftVcpu {
-    /// Guest instructions executed so far.
-    pub fn instructions(&self) -> u64 {
-        self.cpu.instructions()
-    }
-
     /// Carries the answer to the last exit into the guest.
     fn complete(&mut self) {
         match std::mem::replace(&mut self.pending, Pending::Nothing) {

@@ -17,10 +17,14 @@ use tearless_arm64::esr::fsc;
 
 /// The local exclusive monitor.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(crate) struct Monitor {
-    /// Host address and size, or none when the state is open access.
-    armed: Option<(u64, u64)>,
-    value: u128,
+    /// Host address, 0 when the state is open access.
+    pub address: u64,
+    /// Bytes.
+    pub size: u64,
+    /// What was there.
+    pub value: u128,
 }
 
 /// What an atomic instruction does to its location.
@@ -107,7 +111,7 @@ impl Cpu {
         // SAFETY: the place is readable guest memory.
         let value = unsafe { T::read(at) };
         std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
-        self.monitor = Monitor { armed: Some((at as u64, T::SIZE)), value: value.widen() };
+        self.monitor = Monitor { address: at as u64, size: T::SIZE, value: value.widen() };
         Ok(value)
     }
 
@@ -121,12 +125,12 @@ impl Cpu {
             return Err(self.alignment_fault(va, Intent::WRITE));
         }
         let monitor = self.monitor;
-        if monitor.armed.is_none() {
+        if monitor.address == 0 {
             return Ok(false);
         }
         let at = self.atomic_place(va, T::SIZE, Update::Write)?;
-        self.monitor.armed = None;
-        if monitor.armed != Some((at as u64, T::SIZE)) {
+        self.clear_exclusive();
+        if (monitor.address, monitor.size) != (at as u64, T::SIZE) {
             return Ok(false);
         }
         let expected = T::truncate(monitor.value);
@@ -142,7 +146,7 @@ impl Cpu {
     /// CLREX, and what exception returns do.
     #[inline(always)]
     pub fn clear_exclusive(&mut self) {
-        self.monitor.armed = None;
+        self.monitor.address = 0;
     }
 
     /// Where a readable location is in host memory.

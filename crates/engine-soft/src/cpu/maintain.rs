@@ -1,7 +1,7 @@
 //! TLB and code cache maintenance: here, and on behalf of other vCPUs.
 
 use super::{
-    Cpu,
+    CodePlace, Cpu,
     shared::{Request, TlbScope},
 };
 use crate::interp::op::Op;
@@ -19,9 +19,35 @@ impl Cpu {
         self.tlb.fill_code(self.code_map, page, ops, origin);
     }
 
+    /// What translations of code depend on besides its bytes: the exception level in bit 0, and in bit 1 whether FPCR is not
+    /// zero.
+    pub fn code_mode(&self) -> u8 {
+        self.el() as u8 & 1 | u8::from(self.fpcr != 0) << 1
+    }
+
+    /// The key of the current code context, and whether what was remembered under any key before is void.
+    pub fn code_key(&mut self) -> (u64, bool) {
+        let mode = u64::from(self.code_mode() >> 1) << 11;
+        let key = mode | self.tlb.keys.current(self.el(), self.regime.asid);
+        (key, std::mem::take(&mut self.tlb.keys.exhausted))
+    }
+
+    /// The code page at `va` under `key`, if it is remembered.
+    pub fn code_place(&self, va: u64, key: u64) -> Option<CodePlace> {
+        self.tlb.keys.place(va, key)
+    }
+
+    /// Remembers the code page at `va`.
+    pub fn note_code_place(&mut self, va: u64, key: u64, origin: (bool, u32), place: CodePlace) {
+        self.tlb.keys.note(va, key, self.el(), origin, place);
+    }
+
     /// Drops all code pages.
     pub fn forget_code(&mut self) {
         self.tlb.flush_code();
+        if let Some(jit) = &mut self.jit {
+            jit.clear();
+        }
         self.code.clear();
         self.page_ops = std::ptr::null();
     }
@@ -32,9 +58,17 @@ impl Cpu {
             Request::Tlb(TlbScope::All) => self.flush_tlb(),
             Request::Tlb(TlbScope::Asid(asid)) => self.tlb.flush_asid(asid),
             Request::Tlb(TlbScope::Pages { va, pages, asid }) => self.tlb.flush_pages(va, pages, asid),
-            Request::Code(pa) => self.code.invalidate(pa),
+            Request::Code(pa) => {
+                self.code.invalidate(pa);
+                if let Some(jit) = &mut self.jit {
+                    jit.invalidate(pa);
+                }
+            }
             Request::AllCode => {
                 self.code.invalidate_all();
+                if let Some(jit) = &mut self.jit {
+                    jit.invalidate_all();
+                }
                 self.tlb.flush_code();
             }
             Request::Memory | Request::Everything => {

@@ -10,6 +10,7 @@ mod exception;
 #[allow(unsafe_code)]
 mod host;
 mod id;
+mod keys;
 #[allow(unsafe_code)]
 mod maintain;
 #[allow(unsafe_code)]
@@ -40,19 +41,56 @@ pub(crate) use bulk::Side;
 pub(crate) use exception::Exception;
 pub(crate) use host::{Unit, supported};
 pub(crate) use id::id_registers;
+pub(crate) use keys::CodePlace;
 pub(crate) use mmu::{Intent, Kind};
 pub(crate) use phys::PAGE;
 pub(crate) use sysreg::{SCTLR_UMA, SysRegs, trap_iss};
 pub(crate) use timer::Timers;
-pub(crate) use tlb::View;
+pub(crate) use tlb::{DATA_ENTRIES, Entry as TlbEntry, View};
 
-use crate::interp::{cache::CodeCache, op::Op};
+use crate::{
+    interp::{cache::CodeCache, op::Op},
+    jit::{Jit, JumpEntry, slot},
+};
 use atomic::Monitor;
 use mmio::Replay;
 use mmu::Regime;
 use phys::PhysMap;
 use shared::{Mailbox, Shared, Tickets};
 use tlb::{Bank, CodeMap, Tlb};
+
+/// Where generated code finds fields of [`Cpu`].
+pub(crate) mod offset {
+    use super::{Cpu, SysRegs, atomic::Monitor, tlb::Entry};
+    use std::mem::offset_of;
+
+    pub const V: usize = offset_of!(Cpu, v);
+    pub const NZCV: usize = offset_of!(Cpu, nzcv);
+    pub const FPCR: usize = offset_of!(Cpu, fpcr);
+    pub const FPSR: usize = offset_of!(Cpu, fpsr);
+    pub const FP_ENABLED: usize = offset_of!(Cpu, fp_enabled);
+    pub const PC: usize = offset_of!(Cpu, pc);
+    pub const BANK: usize = offset_of!(Cpu, bank);
+    pub const USER_BANK: usize = offset_of!(Cpu, user_bank);
+    pub const PSTATE: usize = offset_of!(Cpu, pstate);
+    pub const SP_EL0: usize = offset_of!(Cpu, sp);
+    pub const JUMP_CACHE: usize = offset_of!(Cpu, jump_cache);
+    pub const SYS: usize = offset_of!(Cpu, sys);
+    pub const TPIDR_EL0: usize = SYS + offset_of!(SysRegs, tpidr_el0);
+    pub const TPIDRRO_EL0: usize = SYS + offset_of!(SysRegs, tpidrro_el0);
+    pub const TPIDR_EL1: usize = SYS + offset_of!(SysRegs, tpidr_el1);
+    pub const ELR: usize = SYS + offset_of!(SysRegs, elr);
+    pub const SPSR: usize = SYS + offset_of!(SysRegs, spsr);
+    pub const ESR: usize = SYS + offset_of!(SysRegs, esr);
+    pub const FAR: usize = SYS + offset_of!(SysRegs, far);
+    pub const MONITOR_ADDRESS: usize = offset_of!(Cpu, monitor) + offset_of!(Monitor, address);
+    pub const MONITOR_SIZE: usize = offset_of!(Cpu, monitor) + offset_of!(Monitor, size);
+    pub const MONITOR_VALUE: usize = offset_of!(Cpu, monitor) + offset_of!(Monitor, value);
+    /// Within a TLB entry.
+    pub const READ: usize = offset_of!(Entry, read);
+    pub const WRITE: usize = offset_of!(Entry, write);
+    pub const ADDEND: usize = offset_of!(Entry, addend);
+}
 
 /// An instruction did not complete: [`Cpu::stop`] says why. The value itself carries nothing, so that
 /// `Result<(), Trap>` is one byte in a register.
@@ -151,8 +189,12 @@ pub(crate) struct Cpu {
     pub shared: Arc<Shared>,
     /// The number of this vCPU.
     pub index: u32,
-    /// Counts instructions: see [`Cpu::arrive`].
-    progress: u64,
+    /// The translator, unless this host has none or it is off. Not here while it works.
+    pub jit: Option<Box<Jit>>,
+    /// Its jump cache.
+    pub jump_cache: *mut JumpEntry,
+    /// Whether generated code runs, which looks its successors up itself.
+    pub in_jit: bool,
 }
 
 impl Cpu {
@@ -193,8 +235,11 @@ impl Cpu {
             tickets: Tickets::default(),
             shared,
             index,
-            progress: 0,
+            jit: None,
+            jump_cache: std::ptr::null_mut(),
+            in_jit: false,
         });
+        cpu.x[usize::from(slot::ATTENTION)] = &raw const cpu.mailbox.attention as u64;
         cpu.update_derived();
         cpu
     }
@@ -218,26 +263,6 @@ impl Cpu {
         self.pc_page.wrapping_add(index as u64 * 4)
     }
 
-    /// Straight-line code begins at `op`.
-    ///
-    /// Instructions are counted by the distances that straight-line code covers: addresses of ops are subtracted where
-    /// it begins and added where it ends, which costs an addition per taken branch.
-    #[inline(always)]
-    pub fn arrive(&mut self, op: *const Op) {
-        self.progress = self.progress.wrapping_sub(op as u64);
-    }
-
-    /// Straight-line code ends at `op`, `completed` (0 or 1) of which is executed.
-    #[inline(always)]
-    pub fn leave(&mut self, op: *const Op, completed: u64) {
-        self.progress = self.progress.wrapping_add(op as u64 + completed * size_of::<Op>() as u64);
-    }
-
-    /// Instructions executed so far; exact when the inner loop is left.
-    pub fn instructions(&self) -> u64 {
-        self.progress / size_of::<Op>() as u64
-    }
-
     /// The current exception level: 0 or 1.
     #[inline(always)]
     pub fn el(&self) -> u32 {
@@ -253,6 +278,12 @@ impl Cpu {
     /// Bit `n` of `SCTLR_EL1`.
     pub fn sctlr_bit(&self, n: u32) -> bool {
         self.sys.mmu.sctlr >> n & 1 != 0
+    }
+
+    /// Has the translator `jit` execute what it can.
+    pub fn use_jit(&mut self, mut jit: Jit) {
+        self.jump_cache = jit.jump_cache();
+        self.jit = Some(Box::new(jit));
     }
 
     /// Whether the run loop is wanted: polled on backward branches and branches to other pages.

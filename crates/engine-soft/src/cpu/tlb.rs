@@ -7,7 +7,7 @@
 //! An entry's tags are whole page addresses, top byte (tag) included; an invalid tag has low bits set and so equals no
 //! page address. The *addend* makes a host address of a virtual one.
 
-use super::phys::PAGE;
+use super::{keys::CodeKeys, phys::PAGE};
 use crate::interp::op::Op;
 
 /// Entries per bank for data.
@@ -91,7 +91,7 @@ pub(crate) struct Context {
 /// Where pieces of blocks larger than a page are, so that a TLBI by address knows when it must search for all pieces of
 /// a block: for either half of the address space a set of hashed 2 MiB units.
 #[derive(Clone, Copy, Default)]
-struct Blocks([[u64; BLOCK_WORDS]; 2]);
+pub(super) struct Blocks([[u64; BLOCK_WORDS]; 2]);
 
 /// Words of a set of hashed units.
 const BLOCK_WORDS: usize = 16;
@@ -106,13 +106,13 @@ impl Blocks {
         ((va >> 55 & 1) as usize, (hash / 64) as usize, 1 << (hash % 64))
     }
 
-    fn may_contain(&self, va: u64) -> bool {
+    pub fn may_contain(&self, va: u64) -> bool {
         let (half, word, bit) = Self::place(va);
         self.0[half][word] & bit != 0
     }
 
     /// Notes the block of 2^`log2_size` bytes around `va`, unless it is a mere page.
-    fn note(&mut self, va: u64, log2_size: u32) {
+    pub fn note(&mut self, va: u64, log2_size: u32) {
         if log2_size <= PAGE.trailing_zeros() {
             return;
         }
@@ -143,12 +143,19 @@ pub(crate) struct CodeMap {
     blocks: Blocks,
     /// Whether an entry may not be global.
     has_private: bool,
+    /// Whether there are entries at all.
+    used: bool,
 }
 
 impl CodeMap {
     fn new() -> Box<Self> {
         let none = CodeEntry { tag: INVALID, ops: std::ptr::null(), origin: Origin::NONE };
-        Box::new(Self { entries: [none; CODE_ENTRIES], blocks: Blocks::default(), has_private: false })
+        Box::new(Self {
+            entries: [none; CODE_ENTRIES],
+            blocks: Blocks::default(),
+            has_private: false,
+            used: false,
+        })
     }
 
     /// The ops of the page of `va`, if they are known, and the page's address. A misaligned address is never known.
@@ -161,11 +168,15 @@ impl CodeMap {
     fn put(&mut self, page: u64, ops: *const Op, (global, log2_size): (bool, u32)) {
         self.blocks.note(page, log2_size);
         self.has_private |= !global;
+        self.used = true;
         self.entries[(page / PAGE) as usize % CODE_ENTRIES] =
             CodeEntry { tag: page, ops, origin: Origin::new(global, log2_size) };
     }
 
     fn flush(&mut self) {
+        if !std::mem::take(&mut self.used) {
+            return;
+        }
         for e in &mut self.entries {
             e.tag = INVALID;
         }
@@ -285,6 +296,8 @@ pub(crate) struct Fill {
 
 /// All banks of a vCPU.
 pub(crate) struct Tlb {
+    /// Contexts of generated code.
+    pub keys: CodeKeys,
     /// The code pages of EL1: the kernel's are global, and what is not is dropped when the address space changes.
     kernel_code: *mut CodeMap,
     banks: Vec<*mut Bank>,
@@ -311,6 +324,7 @@ impl Drop for Tlb {
 impl Tlb {
     pub fn new() -> Self {
         Self {
+            keys: CodeKeys::new(),
             kernel_code: Box::into_raw(CodeMap::new()),
             banks: Vec::new(),
             current: [std::ptr::null_mut(); 3],
@@ -395,12 +409,14 @@ impl Tlb {
 
     /// Another ASID becomes current: the next [`Tlb::select`] calls look banks up anew.
     pub fn switch(&mut self) {
+        self.keys.switch();
         self.kernel_code().drop_private();
         self.current = [std::ptr::null_mut(); 3];
     }
 
     /// Drops everything, now for the current banks and at selection for the others.
     pub fn flush_all(&mut self) {
+        self.keys.renew_all();
         self.kernel_code().flush();
         self.generation += 1;
         let generation = self.generation;
@@ -416,12 +432,14 @@ impl Tlb {
 
     /// Drops all links to code pages.
     pub fn flush_code(&mut self) {
+        self.keys.renew_all();
         self.kernel_code().flush();
         self.each(Bank::flush_code);
     }
 
     /// Drops what has `asid`.
     pub fn flush_asid(&mut self, asid: u16) {
+        self.keys.renew_asid(asid);
         self.kernel_code().drop_private();
         self.each(|b| {
             if b.context.asid == asid {
@@ -437,6 +455,7 @@ impl Tlb {
             return;
         }
         for i in 0..pages {
+            self.keys.renew_page(va.wrapping_add(i * PAGE), asid);
             self.kernel_code().drop_page(va.wrapping_add(i * PAGE), true);
         }
         self.each(|b| {

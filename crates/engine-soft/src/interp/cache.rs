@@ -15,7 +15,7 @@ use std::{
 
 use super::op::{Handler, Op, Operands};
 use crate::{
-    cpu::{Cpu, Exception, Kind, PAGE, Unit},
+    cpu::{CodePlace, Cpu, Exception, Kind, PAGE, Trap, Unit},
     decode::decode,
     interp::lower::lower,
 };
@@ -119,14 +119,16 @@ unsafe fn halt(_: &mut Cpu, op: *const Op) -> *const Op {
 ///
 /// # Safety
 /// See [`Handler`]; `op` is the sentinel here.
-unsafe fn page_cross(cpu: &mut Cpu, op: *const Op) -> *const Op {
-    cpu.leave(op, 0);
+unsafe fn page_cross(cpu: &mut Cpu, _: *const Op) -> *const Op {
     cpu.go(cpu.pc_page.wrapping_add(PAGE))
 }
 
 /// A hash for page numbers.
 #[derive(Default)]
-struct PageHasher(u64);
+pub(crate) struct PageHasher(u64);
+
+/// Builds it.
+pub(crate) type PageHash = BuildHasherDefault<PageHasher>;
 
 impl Hasher for PageHasher {
     fn finish(&self) -> u64 {
@@ -154,7 +156,7 @@ struct Known {
 /// All pre-decoded pages of a vCPU.
 #[derive(Default)]
 pub(crate) struct CodeCache {
-    pages: HashMap<u64, Known, BuildHasherDefault<PageHasher>>,
+    pages: HashMap<u64, Known, PageHash>,
     /// How often all pages were dropped.
     cleared: u64,
     /// Grows with every invalidation of everything; pages of older epochs are validated when they are next looked up.
@@ -258,43 +260,54 @@ impl Cpu {
         self.page_ops = ops;
         // SAFETY: the array has an op for each of the 1024 words of the page.
         let op = unsafe { ops.add((target / 4) as usize % OPS) };
-        self.arrive(op);
         op
     }
 
     #[cold]
     #[inline(never)]
     fn find_op_slow(&mut self, target: u64) -> *const Op {
-        let target = self.regime.branch_address(target);
         self.pc = target;
-        if !target.is_multiple_of(4) {
-            self.raise(Exception::PcAlignment { far: target });
+        if self.in_jit {
             return std::ptr::null();
         }
-        let leaf = match self.translate(target, self.view(), Kind::Execute) {
-            Ok(leaf) => leaf,
-            Err(fault) => {
-                self.raise(Exception::InstructionAbort { iss: fault.0, far: target });
-                return std::ptr::null();
-            }
-        };
-        let Some(memory) = self.memory.page(leaf.pa) else {
-            let iss = tearless_arm64::esr::fsc::EXTERNAL;
-            self.raise(Exception::InstructionAbort { iss, far: target });
-            return std::ptr::null();
-        };
+        let Ok((place, origin)) = self.fetch() else { return std::ptr::null() };
+        let target = self.pc;
         if self.code.is_full() {
             self.forget_code();
         }
-        let ops = self.code.page(leaf.pa & !(PAGE - 1), memory.host);
+        let ops = self.code.page(place.pa, place.host);
         let page = target & !(PAGE - 1);
-        self.enter_code(page, ops, (leaf.global, self.tlb_size(target, leaf.log2_size)));
+        // With the JIT, single instructions are all that comes here, and there is one less thing to keep valid.
+        if self.jit.is_none() {
+            self.enter_code(page, ops, origin);
+        }
         self.pc_page = page;
         self.page_ops = ops;
         // SAFETY: as in `find_op`.
-        let op = unsafe { ops.add((target / 4) as usize % OPS) };
-        self.arrive(op);
-        op
+        unsafe { ops.add((target / 4) as usize % OPS) }
+    }
+
+    /// Where the instruction at [`Cpu::pc`] is, which loses its address tag; and of what mapping its page is a piece:
+    /// whether it is global, and log2 of its size.
+    ///
+    /// # Errors
+    /// When the fetch takes an exception.
+    pub fn fetch(&mut self) -> Result<(CodePlace, (bool, u32)), Trap> {
+        let target = self.regime.branch_address(self.pc);
+        self.pc = target;
+        if !target.is_multiple_of(4) {
+            return Err(self.raise(Exception::PcAlignment { far: target }));
+        }
+        let leaf = match self.translate(target, self.view(), Kind::Execute) {
+            Ok(leaf) => leaf,
+            Err(fault) => return Err(self.raise(Exception::InstructionAbort { iss: fault.0, far: target })),
+        };
+        let Some(memory) = self.memory.page(leaf.pa) else {
+            let iss = tearless_arm64::esr::fsc::EXTERNAL;
+            return Err(self.raise(Exception::InstructionAbort { iss, far: target }));
+        };
+        let place = CodePlace { pa: leaf.pa & !(PAGE - 1), host: memory.host };
+        Ok((place, (leaf.global, self.tlb_size(target, leaf.log2_size))))
     }
 }
 

@@ -98,7 +98,6 @@ unsafe fn run_fallible<F: Fn(&mut Cpu, Operands) -> Result<(), Trap> + Copy>(
         // SAFETY: `next` is the successor.
         Ok(()) => unsafe { chain(cpu, next) },
         Err(Trap) => {
-            cpu.leave(op, 0);
             cpu.pc = cpu.pc_of(op);
             std::ptr::null()
         }
@@ -146,12 +145,10 @@ pub(crate) fn branch_near<F: Fn(&mut Cpu, Operands) -> bool + Copy>(_: F) -> Han
         let delta = o.imm as i32 as isize;
         // SAFETY: the lowering makes near branches only for targets within the page's array.
         let target = unsafe { op.offset(delta) };
-        cpu.leave(op, 1);
         if delta <= 0 && cpu.attention() {
             cpu.pc = cpu.pc_of(target);
             return std::ptr::null();
         }
-        cpu.arrive(target);
         target
     }
     run::<F>
@@ -168,10 +165,7 @@ pub(crate) fn branch<F: Fn(&mut Cpu, Operands) -> Option<u64> + Copy>(_: F) -> H
         // SAFETY: as in `simple`.
         let (o, next) = unsafe { ((*op).o, op.add(1)) };
         match item::<F>()(cpu, o) {
-            Some(target) => {
-                cpu.leave(op, 1);
-                cpu.go(target)
-            }
+            Some(target) => cpu.go(target),
             // SAFETY: `next` is the successor.
             None => unsafe { chain(cpu, next) },
         }
@@ -194,7 +188,6 @@ pub(crate) fn repeating<F: Fn(&mut Cpu, Operands) -> Result<bool, Trap> + Copy>(
             Ok(true) => next,
             Ok(false) if !cpu.attention() => op,
             Ok(false) | Err(Trap) => {
-                cpu.leave(op, 0);
                 cpu.pc = cpu.pc_of(op);
                 std::ptr::null()
             }
@@ -215,7 +208,6 @@ pub(crate) fn serialising<F: Fn(&mut Cpu, Operands) -> Result<(), Trap> + Copy>(
     ) -> *const Op {
         let pc = cpu.pc_of(op);
         cpu.pc = pc.wrapping_add(4);
-        cpu.leave(op, 1);
         // SAFETY: as in `simple`.
         let o = unsafe { (*op).o };
         match item::<F>()(cpu, o) {
@@ -241,7 +233,6 @@ pub(crate) fn jump<F: Fn(&mut Cpu, Operands) -> Result<u64, Trap> + Copy>(_: F) 
     ) -> *const Op {
         let pc = cpu.pc_of(op);
         cpu.pc = pc.wrapping_add(4);
-        cpu.leave(op, 1);
         // SAFETY: as in `simple`.
         let o = unsafe { (*op).o };
         match item::<F>()(cpu, o) {

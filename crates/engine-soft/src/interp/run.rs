@@ -36,12 +36,15 @@ impl Cpu {
             if let Some(leave) = self.look_around() {
                 return leave;
             }
-            let op = self.find_op(self.pc);
-            if !op.is_null() {
-                if self.replay.is_active() || self.goes_singly() {
-                    self.run_one(op);
-                } else {
-                    run_ops(self, op);
+            let single = self.replay.is_active() || self.goes_singly();
+            if self.jit.is_some() && !single {
+                self.run_jit();
+            } else {
+                let op = self.find_op(self.pc);
+                match op.is_null() {
+                    true => {}
+                    false if single => self.run_one(op),
+                    false => run_ops(self, op),
                 }
             }
             match std::mem::replace(&mut self.stop, Stop::Continue) {
@@ -66,7 +69,6 @@ impl Cpu {
         let stepping = self.is_stepping();
         let next = self.run_op_alone(op);
         if !next.is_null() {
-            self.leave(next, 0);
             self.pc = self.pc_of(next);
         }
         match self.stop {

@@ -349,6 +349,16 @@ impl Asm {
         self.v2(op, a, m);
     }
 
+    /// `d = memory`, all of it.
+    pub fn vmovups_load(&mut self, d: Xmm, m: Mem) {
+        self.v2(V(Pp::None, Map::M0f, 0x10, false), d, m);
+    }
+
+    /// `memory = a`, all of it.
+    pub fn vmovups_store(&mut self, m: Mem, a: Xmm) {
+        self.v2(V(Pp::None, Map::M0f, 0x11, false), a, m);
+    }
+
     /// `d` becomes the half-precision form of the singles in `a`, rounded as MXCSR says.
     pub fn v_to_half(&mut self, d: Xmm, a: Xmm) {
         self.v2i(op::CVTPS2PH, a, d, 4);

@@ -155,12 +155,12 @@ const UNMAPPED: &[u32] = &[
 
 pub(super) fn translation_fault<V: Vm>(vm: V) -> Outcome {
     let guest = Guest::new(vm, UNMAPPED)?;
+    guest.put_code(RAM + 4, &[END])?;
     let mut vcpu = translated(&guest)?;
     fault(&mut vcpu, TRANSLATION_L3, RAM, WINDOW + 0x2000)?;
     // The default vector returns to the instruction, which finds the page that appeared meanwhile.
     guest.put_u64(descriptor(2), page(DATA))?;
     guest.put_u64(DATA, 0x4321)?;
-    guest.put_code(RAM + 4, &[END])?;
     same("what the retried load gets", vcpu.finish()?, 0x4321)
 }
 

@@ -1,0 +1,372 @@
+//! What has been translated: pages of blocks by physical address, and the links between blocks.
+//!
+//! Translated code is found by the physical address of the guest's code and the mode (exception level, whether FPCR is zero), and is relative to the
+//! program counter: all address spaces share it. Within a page blocks jump to each other directly. A jump to another
+//! page depends on the address space, and is guarded by a *cell* beside it that holds the page and context it is valid
+//! in; an indirect jump probes the *jump cache*. Both compare against keys that TLB maintenance replaces, which drops
+//! all of a context's links at once (see [`crate::cpu::CodeKeys`]).
+//!
+//! A page keeps the words that were translated. When the guest says that code changed, they are compared with memory;
+//! the heads of blocks with a difference are overwritten by a jump to the lookup, and later to their successor.
+
+use std::collections::HashMap;
+
+use super::{
+    asm::Asm,
+    buffer::CodeBuffer,
+    thunks::{self, JUMP_ENTRIES, JUMP_MASK, JumpEntry, Thunks},
+    translate::{self, Source},
+};
+use crate::{
+    cpu::PAGE,
+    interp::{
+        cache::PageHash,
+        op::{Handler, Op, Operands},
+    },
+};
+
+/// Instructions per page.
+pub(crate) const WORDS: usize = PAGE as usize / 4;
+
+/// Bytes of code before a block's main entry: where jumps that may close a loop arrive, which look for attention.
+pub(crate) const HEAD: u32 = 16;
+
+/// Most bytes that one block takes, exits and all.
+const MOST_BLOCK: usize = 96 << 10;
+
+/// Most translated pages, about 9 KiB each.
+const MOST_PAGES: usize = 3072;
+
+/// A translated block.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    first: u16,
+    count: u16,
+    mode: u8,
+    /// Offset of its main entry.
+    entry: u32,
+    stale: bool,
+}
+
+/// A page of guest memory with translated code.
+struct Page {
+    host: *const u8,
+    /// The words that were translated.
+    source: Box<[u32; WORDS]>,
+    translated: [u64; WORDS / 64],
+    /// Main entries by mode and word; 0 for none.
+    entries: [Option<Box<[u32; WORDS]>>; 4],
+    blocks: Vec<Block>,
+    /// [`Cache::epoch`] when the words were last known to be those in memory.
+    epoch: u64,
+}
+
+/// An exit of a block to a known place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exit {
+    /// Offset of the displacement of its jump.
+    pub jump: u32,
+    /// Offset of its cell; 0 for a jump within the page.
+    pub cell: u32,
+    pub page: u32,
+    /// Target in bytes from the start of the page.
+    pub target: i32,
+    pub mode: u8,
+    /// Whether the target has to look for attention.
+    pub polls: bool,
+}
+
+/// Something that the caller has to find out first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The cache was full and is empty now: no code that was known before may be run any more.
+    Emptied,
+}
+
+/// A small cache of interpreter ops for instructions without a translation.
+struct OpSlot {
+    key: u64,
+    ops: [Op; 2],
+}
+
+const OP_SLOTS: usize = 2048;
+
+/// All translated code of a vCPU.
+pub(crate) struct Cache {
+    code: CodeBuffer,
+    asm: Asm,
+    pub thunks: Thunks,
+    /// Bytes of `code` that the thunks take.
+    base: usize,
+    pages: Vec<Page>,
+    by_address: HashMap<u64, u32, PageHash>,
+    exits: Vec<Exit>,
+    jumps: Box<[JumpEntry]>,
+    ops: Box<[OpSlot]>,
+    epoch: u64,
+    options: translate::Options,
+}
+
+// SAFETY: the pointers are to guest memory and to code, which move with the vCPU.
+unsafe impl Send for Cache {}
+
+/// Stands behind an op that is run alone: hands itself back.
+///
+/// # Safety
+/// See [`Handler`].
+unsafe fn halt(_: &mut crate::cpu::Cpu, op: *const Op) -> *const Op {
+    op
+}
+
+/// Bytes of code of a vCPU.
+const CODE_SIZE: usize = 32 << 20;
+
+impl Cache {
+    /// A translator for one vCPU, if `options` want one and this host can run what it makes.
+    pub fn for_vcpu(options: crate::Options) -> Option<Self> {
+        let has_all = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt");
+        if options.tier != crate::Tier::Jit || !has_all {
+            return None;
+        }
+        let options = translate::Options { exact_flags: options.exact_flags };
+        match Self::new(CODE_SIZE, options) {
+            Ok(cache) => Some(cache),
+            Err(e) => {
+                tracing::warn!("no translation, since this host gives no executable memory: {e}");
+                None
+            }
+        }
+    }
+
+    /// An empty cache with room for `size` bytes of code.
+    ///
+    /// # Errors
+    /// When the host forbids executable memory.
+    pub fn new(size: usize, options: translate::Options) -> std::io::Result<Self> {
+        let mut code = CodeBuffer::new(size)?;
+        let mut asm = Asm::new();
+        asm.restart(code.next_address());
+        let thunks = thunks::emit(&mut asm);
+        code.append(asm.bytes());
+        let none = OpSlot { key: u64::MAX, ops: [Op { run: halt as Handler, o: Operands::default() }; 2] };
+        Ok(Self {
+            base: code.used(),
+            code,
+            asm,
+            thunks,
+            pages: Vec::new(),
+            by_address: HashMap::default(),
+            exits: vec![],
+            jumps: vec![JumpEntry { tag: 0, code: 0 }; JUMP_ENTRIES].into_boxed_slice(),
+            ops: (0..OP_SLOTS).map(|_| OpSlot { ..none }).collect(),
+            epoch: 0,
+            options,
+        })
+    }
+
+    /// The jump cache, for generated code.
+    pub fn jump_cache(&mut self) -> *mut JumpEntry {
+        self.jumps.as_mut_ptr()
+    }
+
+    /// Bytes of code.
+    pub fn used(&self) -> usize {
+        self.code.used()
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        self.code.truncate(self.base);
+        self.pages.clear();
+        self.by_address.clear();
+        self.exits.clear();
+        self.jumps.fill(JumpEntry { tag: 0, code: 0 });
+    }
+
+    /// Enters that the block at `code` is at address `va` of the context with `key`.
+    pub fn note_jump(&mut self, va: u64, key: u64, code: u64) {
+        let page = (va >> 12 & u64::from(JUMP_MASK >> 12)) << 8;
+        let index = page | va >> 2 & u64::from(JUMP_MASK >> 2 & 0xff);
+        self.jumps[index as usize % JUMP_ENTRIES] = JumpEntry { tag: va ^ key, code };
+    }
+
+    /// The number of the page at physical address `pa`, whose memory is at `host`.
+    ///
+    /// # Errors
+    /// When the cache had to be emptied.
+    pub fn page(&mut self, pa: u64, host: *const u8) -> Result<u32, Missing> {
+        if let Some(&index) = self.by_address.get(&pa) {
+            if self.pages[index as usize].epoch != self.epoch {
+                self.validate(index);
+            }
+            return Ok(index);
+        }
+        if self.pages.len() >= MOST_PAGES {
+            self.clear();
+            return Err(Missing::Emptied);
+        }
+        let index = self.pages.len() as u32;
+        self.pages.push(Page {
+            host,
+            source: Box::new([0; WORDS]),
+            translated: [0; WORDS / 64],
+            entries: [None, None, None, None],
+            blocks: Vec::new(),
+            epoch: self.epoch,
+        });
+        self.by_address.insert(pa, index);
+        Ok(index)
+    }
+
+    /// The main entry of the block at `offset` of page `page` for `mode`: an offset in the code.
+    ///
+    /// # Errors
+    /// When the cache had to be emptied.
+    pub fn block(&mut self, page: u32, offset: u32, mode: u8) -> Result<u32, Missing> {
+        let word = offset as usize / 4 % WORDS;
+        if let Some(entries) = &self.pages[page as usize].entries[usize::from(mode & 3)] {
+            let entry = entries[word];
+            if entry != 0 {
+                return Ok(entry);
+            }
+        }
+        self.translate(page, word, mode)
+    }
+
+    fn translate(&mut self, page: u32, word: usize, mode: u8) -> Result<u32, Missing> {
+        if self.code.room() < MOST_BLOCK || self.exits.len() > 1 << 22 {
+            self.clear();
+            return Err(Missing::Emptied);
+        }
+        let p = &mut self.pages[page as usize];
+        let start = self.code.next_address();
+        self.asm.restart(start);
+        let source = Source { host: p.host, word, mode, page };
+        let first_exit = self.exits.len();
+        let count = translate::translate(&mut self.asm, &source, &self.thunks, &mut self.exits, self.options);
+        let code_offset = self.code.offset(start);
+        for exit in &mut self.exits[first_exit..] {
+            exit.jump += code_offset;
+            if exit.cell != 0 {
+                exit.cell += code_offset;
+            }
+        }
+        self.code.append(self.asm.bytes());
+        let entry = code_offset + HEAD;
+        for i in word..word + count {
+            p.source[i] = p.word(i);
+            p.translated[i / 64] |= 1 << (i % 64);
+        }
+        let none = || Box::new([0; WORDS]);
+        p.entries[usize::from(mode & 3)].get_or_insert_with(none)[word] = entry;
+        // Whoever still jumps to what was here before is sent on.
+        let code = &mut self.code;
+        p.blocks.retain(|b| {
+            let succeeded = b.stale && usize::from(b.first) == word && b.mode == mode;
+            if succeeded {
+                code.patch(b.entry - HEAD, &[0xe9]);
+                code.patch_displacement(b.entry - HEAD + 1, start);
+            }
+            !succeeded
+        });
+        p.blocks.push(Block { first: word as u16, count: count as u16, mode, entry, stale: false });
+        Ok(entry)
+    }
+
+    /// The address of the code at offset `at`.
+    pub fn address(&self, at: u32) -> u64 {
+        self.code.address(at)
+    }
+
+    /// The offset of the code at `address`.
+    pub fn offset_of(&self, address: u64) -> u32 {
+        self.code.offset(address)
+    }
+
+    /// Exit number `index`.
+    pub fn exit(&self, index: u32) -> Option<Exit> {
+        self.exits.get(index as usize).copied()
+    }
+
+    /// Has `exit` jump to the block with main entry `entry`, and for an exit to another page, if the current page and
+    /// context are `here`.
+    pub fn link(&mut self, exit: &Exit, entry: u32, here: u64) -> u64 {
+        let target = self.code.address(if exit.polls { entry - HEAD } else { entry });
+        if exit.cell != 0 {
+            self.code.patch(exit.cell, &here.to_le_bytes());
+        }
+        self.code.patch_displacement(exit.jump, target);
+        target
+    }
+
+    /// Makes sure that no code of the page at `pa` is run that is not in memory any more.
+    pub fn invalidate(&mut self, pa: u64) {
+        if let Some(&index) = self.by_address.get(&pa) {
+            self.validate(index);
+        }
+    }
+
+    /// The same for all pages, at the latest when they are next looked up; links between pages must be dropped as well.
+    pub fn invalidate_all(&mut self) {
+        self.epoch += 1;
+    }
+
+    fn validate(&mut self, index: u32) {
+        let p = &mut self.pages[index as usize];
+        p.epoch = self.epoch;
+        let mut changed = [0_u64; WORDS / 64];
+        let mut any = false;
+        for i in 0..WORDS {
+            if p.translated[i / 64] >> (i % 64) & 1 != 0 && p.word(i) != p.source[i] {
+                changed[i / 64] |= 1 << (i % 64);
+                any = true;
+            }
+        }
+        if !any {
+            return;
+        }
+        for b in &mut p.blocks {
+            let range = usize::from(b.first)..usize::from(b.first + b.count);
+            if b.stale || !range.clone().any(|i| changed[i / 64] >> (i % 64) & 1 != 0) {
+                continue;
+            }
+            b.stale = true;
+            if let Some(entries) = &mut p.entries[usize::from(b.mode & 3)] {
+                entries[range.start] = 0;
+            }
+            // mov ecx, offset; jmp again -- and at the main entry a short jump back to it.
+            let mut head = [0xb9, 0, 0, 0, 0, 0xe9];
+            head[1..5].copy_from_slice(&(u32::from(b.first) * 4).to_le_bytes());
+            self.code.patch(b.entry - HEAD, &head);
+            self.code.patch_displacement(b.entry - HEAD + 6, self.thunks.again);
+            self.code.patch(b.entry, &[0xeb, (HEAD as u8 + 2).wrapping_neg()]);
+        }
+        for (translated, changed) in p.translated.iter_mut().zip(changed) {
+            *translated &= !changed;
+        }
+    }
+
+    /// The interpreter's op for instruction `word` at `offset` of its page, followed by one that hands itself back.
+    pub fn op(&mut self, word: u32, offset: u32) -> *const Op {
+        let key = u64::from(offset) << 32 | u64::from(word);
+        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let slot = &mut self.ops[hash as usize % OP_SLOTS];
+        if slot.key != key {
+            slot.key = key;
+            slot.ops[0] = crate::interp::lower::lower(&crate::decode::decode(word), offset as usize / 4);
+        }
+        slot.ops.as_ptr()
+    }
+}
+
+impl Page {
+    /// Instruction `index` in memory.
+    fn word(&self, index: usize) -> u32 {
+        translate::fetch(self.host, index)
+    }
+}

@@ -1,0 +1,24 @@
+//! The just-in-time translator: A64 to x86-64, one pass, no intermediate representation (docs/decisions/006).
+//!
+//! - [`asm`], [`asm_simd`]: the assembler. [`buffer`]: memory for code, written here and executed there.
+//! - [`state`]: what lives in which host register. [`thunks`]: code that all blocks share.
+//! - [`translate`]: from instructions to code. [`cache`]: what has been translated, and how blocks find each other.
+//! - [`runtime`]: the Rust functions that generated code calls.
+//!
+//! Whatever has no translation is executed by the interpreter's op for it, called from generated code.
+
+mod asm;
+mod asm_simd;
+#[allow(unsafe_code)]
+mod buffer;
+#[allow(unsafe_code)]
+mod cache;
+#[allow(unsafe_code)]
+mod runtime;
+mod state;
+mod thunks;
+mod translate;
+
+pub(crate) use cache::{Cache as Jit, HEAD};
+pub(crate) use state::slot;
+pub(crate) use thunks::JumpEntry;

@@ -1,0 +1,168 @@
+//! The Rust functions that generated code calls.
+
+use super::{HEAD, cache::Missing, state::slot};
+use crate::cpu::{Cpu, PAGE, Stop};
+
+/// Where to go on, `cpu.pc` being the address: code, or the way out.
+fn resume(cpu: &mut Cpu) -> u64 {
+    let Some(mut jit) = cpu.jit.take() else { return 0 };
+    let code = if matches!(cpu.stop, Stop::Continue) && !cpu.attention() {
+        cpu.find_code(&mut jit, cpu.pc)
+    } else {
+        jit.thunks.leave
+    };
+    cpu.jit = Some(jit);
+    code
+}
+
+/// Code for the guest address `va`.
+///
+/// # Safety
+/// Only for generated code, which passes its `Cpu`.
+pub(super) unsafe extern "sysv64" fn lookup(cpu: *mut Cpu, va: u64) -> u64 {
+    // SAFETY: by the contract; generated code holds no reference.
+    let cpu = unsafe { &mut *cpu };
+    cpu.pc = va;
+    resume(cpu)
+}
+
+/// Follows exit `index`, and makes it a direct jump.
+///
+/// # Safety
+/// As [`lookup`].
+pub(super) unsafe extern "sysv64" fn link(cpu: *mut Cpu, index: u32) -> u64 {
+    // SAFETY: as in `lookup`.
+    let cpu = unsafe { &mut *cpu };
+    let Some(mut jit) = cpu.jit.take() else { return 0 };
+    let code = cpu.follow(&mut jit, index);
+    cpu.jit = Some(jit);
+    code
+}
+
+/// Executes instruction `word` at `offset` of the current page; 0 when execution falls through, else where it goes on.
+///
+/// # Safety
+/// As [`lookup`].
+pub(super) unsafe extern "sysv64" fn interpret(cpu: *mut Cpu, word: u32, offset: u32) -> u64 {
+    // SAFETY: as in `lookup`.
+    let cpu = unsafe { &mut *cpu };
+    let Some(jit) = &mut cpu.jit else { return 0 };
+    let op = jit.op(word, offset);
+    cpu.pc_page = cpu.code_page();
+    // So that `pc_of` finds the address of this op.
+    cpu.page_ops = op.wrapping_sub(offset as usize / 4);
+    let falls_through = op.wrapping_add(1);
+    loop {
+        // SAFETY: the op is followed by one that hands itself back, and `go` leads nowhere while the JIT runs, so that
+        // nothing else is run than this op.
+        let next = unsafe { ((*op).run)(cpu, op) };
+        if next == falls_through {
+            return 0;
+        }
+        if next.is_null() {
+            break;
+        }
+    }
+    if let Stop::Exception(exception) = cpu.stop {
+        cpu.stop = Stop::Continue;
+        cpu.take(exception);
+    }
+    resume(cpu)
+}
+
+impl Cpu {
+    /// Runs generated code until something else is to be done; [`Cpu::stop`] may say what.
+    pub fn run_jit(&mut self) {
+        let Some(jit) = &self.jit else { return };
+        let (enter, leave) = (jit.thunks.enter, jit.thunks.leave);
+        self.in_jit = true;
+        let code = resume(self);
+        if code != leave {
+            // SAFETY: this is the address of the thunk of that signature.
+            let enter: unsafe extern "sysv64" fn(*mut Self, u64) = unsafe { std::mem::transmute(enter) };
+            // SAFETY: `code` is what the cache says stands for the instruction at `self.pc`.
+            unsafe { enter(self, code) };
+        }
+        self.in_jit = false;
+    }
+
+    /// The virtual address of the page that generated code executes.
+    fn code_page(&self) -> u64 {
+        (self.x[usize::from(slot::HERE)] ^ self.x[usize::from(slot::KEY)]) & !(PAGE - 1)
+    }
+
+    /// Code for the guest address `va`, which becomes the current one; the way out if that takes an exception.
+    pub(super) fn find_code(&mut self, jit: &mut super::Jit, va: u64) -> u64 {
+        let mut target = va;
+        // Two exceptions in a row can be had (the vector's page may be missing); beyond that, let others have a look.
+        for _ in 0..4 {
+            match self.try_find_code(jit, target) {
+                Some(code) => return code,
+                None => match self.stop {
+                    Stop::Exception(exception) if !self.attention() => {
+                        self.stop = Stop::Continue;
+                        target = self.take(exception);
+                    }
+                    _ => break,
+                },
+            }
+        }
+        self.pc = target;
+        jit.thunks.leave
+    }
+
+    fn try_find_code(&mut self, jit: &mut super::Jit, va: u64) -> Option<u64> {
+        self.pc = va;
+        let (key, void) = self.code_key();
+        if void {
+            jit.clear();
+        }
+        let place = match self.code_place(va, key) {
+            Some(place) if va % 4 == 0 => place,
+            _ => {
+                let (place, origin) = self.fetch().ok()?;
+                self.note_code_place(self.pc, key, origin, place);
+                place
+            }
+        };
+        let va = self.pc;
+        let offset = (va & (PAGE - 1)) as u32;
+        let mode = self.code_mode();
+        let entry = loop {
+            let found = jit.page(place.pa, place.host).and_then(|page| jit.block(page, offset, mode));
+            match found {
+                Ok(entry) => break entry,
+                Err(Missing::Emptied) => {}
+            }
+        };
+        let code = jit.address(entry - HEAD);
+        jit.note_jump(va, key, code);
+        self.x[usize::from(slot::KEY)] = key;
+        self.x[usize::from(slot::HERE)] = (va & !(PAGE - 1)) ^ key;
+        Some(code)
+    }
+
+    fn follow(&mut self, jit: &mut super::Jit, index: u32) -> u64 {
+        let Some(exit) = jit.exit(index) else { return jit.thunks.leave };
+        let here = self.x[usize::from(slot::HERE)];
+        let page = self.code_page();
+        let target = page.wrapping_add(exit.target as i64 as u64);
+        if exit.cell != 0 {
+            let code = self.find_code(jit, target);
+            // Only what was found as it was looked for is linked: no exception taken, nothing emptied, and the
+            // distance of the pages does not disturb the key.
+            let there = self.x[usize::from(slot::HERE)];
+            let distance = (target & !(PAGE - 1)).wrapping_sub(page);
+            let found = self.pc == target && code != jit.thunks.leave && there == here.wrapping_add(distance);
+            if found && jit.exit(index).is_some_and(|e| e.jump == exit.jump) {
+                let entry = jit.offset_of(code) + HEAD;
+                jit.link(&exit, entry, here);
+            }
+            return code;
+        }
+        match jit.block(exit.page, target as u32 & (PAGE as u32 - 1), exit.mode) {
+            Ok(entry) => jit.link(&exit, entry, here),
+            Err(Missing::Emptied) => self.find_code(jit, target),
+        }
+    }
+}

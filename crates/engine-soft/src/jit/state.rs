@@ -1,0 +1,67 @@
+//! Where generated code keeps what: registers of the host, and places in [`Cpu`].
+//!
+//! RBP points into `Cpu` such that the general registers that have no host register of their own, and four slots of the
+//! JIT behind them, are in reach of one-byte displacements. R14 points at the current TLB bank. RAX, RCX and RDX are
+//! free within an instruction.
+
+use super::asm::{Gpr, Mem, R8, R9, R10, R11, R12, R13, R15, RBP, RBX, RDI, RSI, Rm};
+use crate::cpu::{Cpu, SP, offset};
+
+/// Distance of RBP from the start of `Cpu`.
+pub(crate) const BIAS: i32 = 176;
+
+/// Guest registers that live in host registers while generated code runs: index in [`Cpu::x`], host register.
+pub(crate) const PINNED: [(u8, Gpr); 10] =
+    [(0, RSI), (1, RDI), (2, R8), (3, R9), (4, R10), (5, R11), (6, RBX), (19, R12), (20, R13), (SP, R15)];
+
+/// The pinned ones that a call to Rust code destroys (System V ABI).
+pub(crate) const VOLATILE: usize = 6;
+
+/// Indices of the slots in [`Cpu::x`].
+pub(crate) mod slot {
+    /// Address of the current code page, exclusive-or [`KEY`].
+    pub const HERE: u8 = 34;
+    /// Of the current code context, see [`crate::cpu::CodeKeys`].
+    pub const KEY: u8 = 35;
+    /// Address of the attention flags.
+    pub const ATTENTION: u8 = 36;
+    /// NZCV as the host has flags: LAHF in bits 15:8, SETO in bits 7:0; C is not inverted.
+    pub const FLAGS: u8 = 37;
+}
+
+/// The bits of a flags image that are N, Z, C and V, in this order from the top.
+pub(crate) const FLAGS_MASK: u32 = 0xc101;
+
+/// The host register of guest register `index` (as in [`Cpu::x`]), if it has one.
+pub(crate) const fn pinned(index: u8) -> Option<Gpr> {
+    let mut i = 0;
+    while i < PINNED.len() {
+        if PINNED[i].0 == index {
+            return Some(PINNED[i].1);
+        }
+        i += 1;
+    }
+    None
+}
+
+/// The place of guest register or slot `index`.
+pub(crate) const fn x(index: u8) -> Mem {
+    Mem::at(RBP, index as i32 * 8 - BIAS)
+}
+
+/// The field of `Cpu` at `offset`.
+pub(crate) const fn field(offset: usize) -> Mem {
+    Mem::at(RBP, offset as i32 - BIAS)
+}
+
+/// The place of V register `index`.
+pub(crate) const fn v(index: u8) -> Mem {
+    field(offset::V + index as usize * 16)
+}
+
+/// Guest register `index` wherever it is.
+pub(crate) fn register(index: u8) -> Rm {
+    pinned(index).map_or(Rm::M(x(index)), Rm::R)
+}
+
+const _: () = assert!(std::mem::offset_of!(Cpu, x) == 0);

@@ -1,0 +1,214 @@
+//! The few pieces of code that all blocks share: the way in, the ways out, and the calls of Rust functions.
+
+use super::{
+    asm::{Alu, Asm, Cc, Gpr, Mem, Patch, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Rot},
+    runtime,
+    state::{BIAS, FLAGS_MASK, PINNED, VOLATILE, field, slot, x},
+};
+use crate::cpu::{SP, offset};
+
+/// Their addresses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Thunks {
+    /// `fn(cpu, code)`: runs `code` until something leaves.
+    pub enter: u64,
+    /// Jump: back to the caller of `enter`.
+    pub leave: u64,
+    /// Jump: somebody wants attention at the instruction at offset ECX of the current page.
+    pub attend: u64,
+    /// Jump: goes on at guest address RAX, which the jump cache does not know.
+    pub branch_miss: u64,
+    /// Jump: goes on at the instruction at offset ECX of the current page.
+    pub again: u64,
+    /// Jump: follows the unlinked exit number EAX.
+    pub link: u64,
+    /// Jump: as `link`, for an exit to another page, RCX bytes from the start of this one.
+    pub link_far: u64,
+    /// Call: has the interpreter execute instruction EAX at offset ECX of the current page.
+    pub interpret: u64,
+}
+
+/// Entries of the jump cache.
+pub(crate) const JUMP_ENTRIES: usize = 1 << JUMP_BITS;
+const JUMP_BITS: u32 = 16;
+/// The bits of an address that find its entry: the low bits of the index of the instruction, and of the page.
+pub(crate) const JUMP_MASK: u32 = 0x000f_f000 | 0x3fc;
+
+/// A guest address, exclusive-or the context's key, and the code there.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct JumpEntry {
+    pub tag: u64,
+    pub code: u64,
+}
+
+/// Saved by the caller of `enter`, besides RBP.
+const CALLEE_SAVED: [Gpr; 5] = [RBX, R12, R13, R14, R15];
+
+/// Emits all thunks into `asm`.
+pub(crate) fn emit(asm: &mut Asm) -> Thunks {
+    let mut t = Thunks { enter: asm.here(), ..Thunks::default() };
+    enter(asm);
+    asm.align(16);
+    t.leave = asm.here();
+    leave(asm);
+    asm.align(16);
+    t.attend = asm.here();
+    page(asm);
+    asm.alu(Alu::Add, true, RAX, RCX);
+    asm.store(3, field(offset::PC), RAX);
+    asm.jmp(t.leave);
+    asm.align(16);
+    t.again = asm.here();
+    page(asm);
+    asm.alu(Alu::Add, true, RAX, RCX);
+    call_and_go(asm, runtime::lookup as *const () as u64, |asm| asm.mov(true, RSI, RAX));
+    asm.align(16);
+    t.branch_miss = asm.here();
+    call_and_go(asm, runtime::lookup as *const () as u64, |asm| asm.mov(true, RSI, RAX));
+    asm.align(16);
+    t.link_far = asm.here();
+    link_far(asm);
+    asm.align(16);
+    t.link = asm.here();
+    call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, RAX));
+    asm.align(16);
+    t.interpret = asm.here();
+    interpret(asm);
+    t
+}
+
+/// RAX = address of the current page.
+pub(super) fn page(asm: &mut Asm) {
+    asm.mov(true, RAX, x(slot::HERE));
+    asm.alu(Alu::Xor, true, RAX, x(slot::KEY));
+}
+
+fn save(asm: &mut Asm, count: usize) {
+    for (index, host) in &PINNED[..count] {
+        asm.store(3, x(*index), *host);
+    }
+}
+
+fn load(asm: &mut Asm, count: usize) {
+    for (index, host) in &PINNED[..count] {
+        asm.mov(true, *host, x(*index));
+    }
+}
+
+/// `FLAGS` from [`Cpu::nzcv`](crate::cpu::Cpu::nzcv). Uses RCX and RDX.
+fn flags_from_guest(asm: &mut Asm) {
+    asm.mov(false, RCX, field(offset::NZCV));
+    asm.rot_imm(Rot::Shr, false, RCX, 28);
+    asm.mov_imm(RDX, u64::from(FLAGS_MASK));
+    asm.pdep(false, RCX, RCX, RDX);
+    asm.store(3, x(slot::FLAGS), RCX);
+}
+
+/// The other way. Uses RDX and `tmp`.
+fn flags_to_guest(asm: &mut Asm, tmp: Gpr) {
+    asm.mov(false, tmp, x(slot::FLAGS));
+    asm.mov_imm(RDX, u64::from(FLAGS_MASK));
+    asm.pext(false, tmp, tmp, RDX);
+    asm.rot_imm(Rot::Shl, false, tmp, 28);
+    asm.store(2, field(offset::NZCV), tmp);
+}
+
+fn enter(asm: &mut Asm) {
+    asm.push(RBP);
+    for reg in CALLEE_SAVED {
+        asm.push(reg);
+    }
+    // With the return address that makes 7 words: an eighth aligns the stack to 16 bytes.
+    asm.alu_imm(Alu::Sub, true, RSP, 8);
+    asm.lea(true, RBP, Mem::at(RDI, BIAS));
+    asm.mov(true, RAX, RSI);
+    flags_from_guest(asm);
+    load(asm, PINNED.len());
+    asm.mov(true, R14, field(offset::BANK));
+    asm.jmp_to(RAX);
+}
+
+fn leave(asm: &mut Asm) {
+    save(asm, PINNED.len());
+    flags_to_guest(asm, RAX);
+    asm.alu_imm(Alu::Add, true, RSP, 8);
+    for reg in CALLEE_SAVED.into_iter().rev() {
+        asm.pop(reg);
+    }
+    asm.pop(RBP);
+    asm.ret();
+}
+
+/// Calls `function(cpu, ..)`, which returns code, and goes there. The function neither reads nor writes registers of the
+/// guest; `arguments` sets those behind the first.
+fn call_and_go(asm: &mut Asm, function: u64, arguments: impl FnOnce(&mut Asm)) {
+    save(asm, VOLATILE);
+    arguments(asm);
+    asm.lea(true, RDI, Mem::at(RBP, -BIAS));
+    asm.mov_imm(RAX, function);
+    asm.call_to(RAX);
+    load(asm, VOLATILE);
+    asm.jmp_to(RAX);
+}
+
+/// Probes the jump cache for address RAX and goes there; returns the jump of a miss, which leaves RAX alone.
+///
+/// An entry that matches the tag holds code of this context; what is in `JUMP_MASK` chooses the entry and nothing else.
+pub(super) fn probe(asm: &mut Asm) -> Patch {
+    probe_and(asm, |_| ())
+}
+
+/// As [`probe`], with something that changes no flags and none of RAX, RCX between comparison and jump.
+fn probe_and(asm: &mut Asm, between: impl FnOnce(&mut Asm)) -> Patch {
+    asm.mov_imm(RCX, u64::from(JUMP_MASK));
+    asm.pext(false, RCX, RAX, RCX);
+    asm.rot_imm(Rot::Shl, false, RCX, 4);
+    asm.alu(Alu::Add, true, RCX, field(offset::JUMP_CACHE));
+    asm.mov(true, RDX, RAX);
+    asm.alu(Alu::Xor, true, RDX, x(slot::KEY));
+    asm.alu(Alu::Cmp, true, RDX, Mem::at(RCX, 0));
+    between(asm);
+    let miss = asm.jcc_forward(Cc::Ne);
+    asm.alu_imm(Alu::And, true, RAX, -4096);
+    asm.alu(Alu::Xor, true, RAX, x(slot::KEY));
+    asm.store(3, x(slot::HERE), RAX);
+    asm.jmp_to(Mem::at(RCX, 8));
+    miss
+}
+
+/// EAX: exit; RCX: bytes from the start of the page. When the jump cache knows the target, the exit's link stays with
+/// the context that it has: contexts that share code would else take it from each other for ever.
+fn link_far(asm: &mut Asm) {
+    asm.push(RAX);
+    page(asm);
+    asm.alu(Alu::Add, true, RAX, RCX);
+    let miss = probe_and(asm, |asm| asm.pop(RDX));
+    asm.bind(miss);
+    call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, RDX));
+}
+
+/// EAX: instruction; ECX: offset. Returns when execution falls through, else goes where the runtime says.
+fn interpret(asm: &mut Asm) {
+    save(asm, PINNED.len());
+    asm.mov(false, RSI, RAX);
+    flags_to_guest(asm, RAX);
+    asm.mov(false, RDX, RCX);
+    asm.lea(true, RDI, Mem::at(RBP, -BIAS));
+    // The call of this thunk misaligned the stack.
+    asm.alu_imm(Alu::Sub, true, RSP, 8);
+    asm.mov_imm(RAX, runtime::interpret as *const () as u64);
+    asm.call_to(RAX);
+    asm.alu_imm(Alu::Add, true, RSP, 8);
+    flags_from_guest(asm);
+    load(asm, PINNED.len());
+    asm.mov(true, R14, field(offset::BANK));
+    asm.test(true, RAX, RAX);
+    let elsewhere = asm.jcc_short(Cc::Ne);
+    asm.ret();
+    asm.bind_short(elsewhere);
+    asm.alu_imm(Alu::Add, true, RSP, 8);
+    asm.jmp_to(RAX);
+}
+
+const _: () = assert!(PINNED[9].0 == SP && JUMP_MASK.count_ones() == JUMP_BITS);

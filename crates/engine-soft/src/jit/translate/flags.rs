@@ -1,0 +1,246 @@
+//! NZCV in the host's flags.
+//!
+//! A comparison leaves the host's flags, and the next instructions use them directly. They are written to memory only
+//! when something is about to destroy them while they are still needed, which a look ahead over the block and a few
+//! instructions beyond its exits decides.
+
+use super::{MOST, Translator, fetch, flow};
+use crate::{
+    decode::Cond,
+    jit::{
+        asm::{Cc, RAX},
+        cache::WORDS,
+        state::{slot, x},
+    },
+};
+
+/// What the host's carry flag is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Polarity {
+    /// C: after additions and logical operations.
+    Direct,
+    /// Its inverse: after subtractions.
+    Inverted,
+}
+
+/// Where NZCV is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flags {
+    /// In the host's flags.
+    host: Option<Polarity>,
+    /// In the slot.
+    saved: bool,
+}
+
+impl Flags {
+    /// As at the start of a block.
+    pub const fn in_memory() -> Self {
+        Self { host: None, saved: true }
+    }
+
+    /// Nowhere: about to be overwritten.
+    pub const fn dead() -> Self {
+        Self { host: None, saved: true }
+    }
+}
+
+/// What an instruction does with NZCV.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    None,
+    /// Overwrites all of it without a look.
+    Kills,
+    /// Needs it, or may.
+    Reads,
+}
+
+/// The effect of `word` on NZCV; of what is not known well, the safe answer.
+fn effect(word: u32) -> Effect {
+    let is = |mask: u32, value: u32| word & mask == value;
+    // ADDS, SUBS: immediate, shifted, extended; ANDS, BICS: immediate, shifted.
+    let sets = is(0x3f00_0000, 0x3100_0000)
+        || is(0x3f20_0000, 0x2b00_0000)
+        || is(0x3fe0_0000, 0x2b20_0000)
+        || is(0x7f80_0000, 0x7200_0000)
+        || is(0x7f00_0000, 0x6a00_0000);
+    if sets {
+        return Effect::Kills;
+    }
+    // FCMP, FCMPE.
+    if is(0xff20_fc07, 0x1e20_2000) {
+        return Effect::Kills;
+    }
+    let reads = is(0xff00_0010, 0x5400_0000) // B.cond
+        || is(0x3fe0_0000, 0x3a40_0000) // CCMP, CCMN
+        || is(0x3fe0_0000, 0x1a80_0000) // CSEL and siblings
+        || is(0x1fe0_0000, 0x1a00_0000) // ADC, SBC, RMIF, SETF
+        || is(0xff20_0c00, 0x1e20_0c00) // FCSEL
+        || is(0xff20_0c00, 0x1e20_0400) // FCCMP
+        || is(0xfc00_0000, 0xd400_0000) && !is(0xffff_f01f, 0xd503_201f) // exceptions, system instructions, not hints
+        || is(0x3b20_0c00, 0x1900_0400) // memory copy and set
+        || is(0xffff_0000, 0); // UDF
+    if reads { Effect::Reads } else { Effect::None }
+}
+
+/// Instructions to look at beyond an exit.
+const HORIZON: usize = 8;
+
+impl Translator<'_> {
+    /// Whether NZCV may be needed at `target`, in bytes from the start of the page.
+    pub(super) fn live_at(&self, target: i32) -> bool {
+        let Ok(first) = usize::try_from(target / 4) else { return true };
+        for index in first..first + HORIZON {
+            if index >= WORDS {
+                return true;
+            }
+            let word = fetch(self.source.host, index);
+            match effect(word) {
+                Effect::Kills => return false,
+                Effect::Reads => return true,
+                Effect::None if flow::ends_block(word) || flow::side_exit(word, 0).is_some() => return true,
+                Effect::None => {}
+            }
+        }
+        true
+    }
+
+    /// Finds where in the block NZCV is needed.
+    pub(super) fn find_live_flags(&mut self) {
+        let count = self.words.len();
+        let at = |index: usize| ((self.source.word + index) * 4) as i32;
+        let last = self.words[count - 1];
+        let mut live = match flow::direct_jump(last, at(count - 1)) {
+            Some(target) => self.live_at(target),
+            None if flow::ends_block(last) => true,
+            None => self.live_at(at(count)),
+        };
+        let mut set = u128::from(live) << count;
+        for index in (0..count).rev() {
+            let word = self.words[index];
+            if let Some(target) = flow::side_exit(word, at(index)) {
+                live |= self.live_at(target);
+            }
+            match effect(word) {
+                Effect::Kills => live = false,
+                Effect::Reads => live = true,
+                Effect::None if self.options.exact_flags && flow::may_fault(word) => live = true,
+                Effect::None => {}
+            }
+            set |= u128::from(live) << index;
+        }
+        self.live = set;
+        const { assert!(MOST < 128) };
+    }
+
+    /// Whether NZCV is needed behind the current instruction.
+    pub(super) fn flags_live_after(&self) -> bool {
+        self.live >> (self.index + 1) & 1 != 0
+    }
+
+    /// Before an instruction that destroys the host's flags: saves NZCV if it is needed later. Uses RAX, so it comes
+    /// first.
+    pub(super) fn clobber_flags(&mut self) {
+        if self.flags.host.is_some() && !self.flags.saved && self.flags_live_after() {
+            self.save_image();
+        }
+        self.flags.host = None;
+    }
+
+    /// Makes sure that the slot holds NZCV, if the current instruction or a later one needs it. Uses RAX.
+    pub(super) fn save_flags(&mut self) {
+        if self.live >> self.index & 1 != 0 || self.flags_live_after() {
+            self.save_flags_now();
+        }
+    }
+
+    /// Makes sure that the slot holds NZCV. Uses RAX.
+    pub(super) fn save_flags_now(&mut self) {
+        if self.must_save() {
+            self.save_image();
+        }
+    }
+
+    /// Whether the host's flags alone hold NZCV.
+    pub(super) fn must_save(&self) -> bool {
+        self.flags.host.is_some() && !self.flags.saved
+    }
+
+    fn save_image(&mut self) {
+        if self.flags.host == Some(Polarity::Inverted) {
+            self.asm.cmc();
+            self.flags.host = Some(Polarity::Direct);
+        }
+        self.asm.lahf();
+        self.asm.setcc(Cc::O, RAX);
+        self.asm.store(1, x(slot::FLAGS), RAX);
+        self.flags.saved = true;
+    }
+
+    /// The host's flags are nothing of the guest's any more.
+    pub(super) fn forget_host_flags(&mut self) {
+        self.flags.host = None;
+    }
+
+    /// The host's flags are NZCV now.
+    pub(super) fn set_flags(&mut self, polarity: Polarity) {
+        self.flags = Flags { host: Some(polarity), saved: false };
+    }
+
+    /// The low 16 bits of RAX become NZCV, in the layout of [`slot::FLAGS`].
+    pub(super) fn set_flags_image(&mut self) {
+        self.asm.store(1, x(slot::FLAGS), RAX);
+        self.flags = Flags::in_memory();
+    }
+
+    /// Has the host's flags hold NZCV. Uses RAX, unless they do already.
+    fn restore_flags(&mut self) -> Polarity {
+        if let Some(polarity) = self.flags.host {
+            return polarity;
+        }
+        self.asm.movzx(1, RAX, x(slot::FLAGS));
+        // Overflows if AL was 1; SAHF sets the others.
+        self.asm.raw(&[0x04, 0x7f]);
+        self.asm.sahf();
+        self.flags.host = Some(Polarity::Direct);
+        Polarity::Direct
+    }
+
+    /// Has the host's carry flag be C with this polarity, and the others NZV. Uses RAX.
+    pub(super) fn restore_carry(&mut self, wanted: Polarity) {
+        if self.restore_flags() != wanted {
+            self.asm.cmc();
+            self.flags.host = Some(wanted);
+        }
+    }
+
+    /// The host's condition for `cond` (not AL), with the host's flags in place. Uses RAX.
+    pub(super) fn condition(&mut self, cond: Cond) -> Cc {
+        let mut polarity = self.restore_flags();
+        if matches!(cond >> 1, 4) && polarity == Polarity::Direct {
+            self.restore_carry(Polarity::Inverted);
+            polarity = Polarity::Inverted;
+        }
+        let cc = match cond >> 1 {
+            0 => Cc::E,
+            1 if polarity == Polarity::Direct => Cc::B,
+            1 => Cc::Ae,
+            2 => Cc::S,
+            3 => Cc::O,
+            4 => Cc::A,
+            5 => Cc::Ge,
+            _ => Cc::G,
+        };
+        if cond & 1 != 0 { cc.not() } else { cc }
+    }
+
+    /// Loads the constant `nzcv` (4 bits) into the host's flags, with this polarity. Uses RAX.
+    pub(super) fn load_constant_flags(&mut self, nzcv: u8, polarity: Polarity) {
+        let bit = |n: u8| u32::from(nzcv >> n & 1);
+        let carry = bit(1) ^ u32::from(polarity == Polarity::Inverted);
+        let image = (bit(3) << 7 | bit(2) << 6 | carry) << 8;
+        // 0x7f + 1 overflows.
+        self.asm.mov_imm(RAX, u64::from(image | bit(0)));
+        self.asm.raw(&[0x04, 0x7f]);
+        self.asm.sahf();
+    }
+}

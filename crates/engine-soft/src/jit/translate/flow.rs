@@ -1,0 +1,193 @@
+//! Branches, and the ways out of a block.
+
+use super::{Aside, Translator};
+use crate::{
+    decode::{BranchReg, Insn},
+    jit::{
+        asm::{Alu, Cc, RAX, RCX},
+        cache::Exit,
+        state::{slot, x},
+    },
+};
+
+/// Whether nothing behind `word` is reached by falling through, or the JIT ends its block there.
+pub(super) fn ends_block(word: u32) -> bool {
+    word & 0x7c00_0000 == 0x1400_0000 // B, BL
+        || word & 0xfe00_0000 == 0xd600_0000 // BR, BLR, RET, ERET
+        || word & 0xff00_0000 == 0xd400_0000 // SVC, HVC, SMC, BRK
+}
+
+fn sign_extend(value: u32, bits: u32) -> i32 {
+    (value << (32 - bits)) as i32 >> (32 - bits)
+}
+
+/// Where the conditional branch `word` at offset `at` goes when it is taken.
+pub(super) fn side_exit(word: u32, at: i32) -> Option<i32> {
+    let distance = if word & 0xff00_0010 == 0x5400_0000 || word & 0x7e00_0000 == 0x3400_0000 {
+        sign_extend(word >> 5 & 0x7_ffff, 19)
+    } else if word & 0x7e00_0000 == 0x3600_0000 {
+        sign_extend(word >> 5 & 0x3fff, 14)
+    } else {
+        return None;
+    };
+    Some(at.wrapping_add(distance * 4))
+}
+
+/// Where the B (without link) `word` at offset `at` goes.
+pub(super) fn direct_jump(word: u32, at: i32) -> Option<i32> {
+    (word & 0xfc00_0000 == 0x1400_0000).then(|| at.wrapping_add(sign_extend(word & 0x3ff_ffff, 26) * 4))
+}
+
+/// Whether `word` accesses memory.
+pub(super) fn may_fault(word: u32) -> bool {
+    word & 0x0a00_0000 == 0x0800_0000
+}
+
+impl Translator<'_> {
+    /// Branches; false for other instructions.
+    pub(super) fn flow(&mut self, insn: &Insn) -> bool {
+        match *insn {
+            Insn::Branch { link, offset } => {
+                if link {
+                    self.link();
+                }
+                self.settle();
+                self.over = true;
+                self.leave_for(self.offset().wrapping_add(offset));
+            }
+            Insn::BranchCond { cond, offset } => {
+                let target = self.offset().wrapping_add(offset);
+                if cond >= 14 {
+                    self.settle();
+                    self.over = true;
+                    self.leave_for(target);
+                } else {
+                    let cc = self.condition(cond);
+                    self.leave_if(cc, target);
+                }
+            }
+            Insn::CompareBranch { sf, nonzero, rt, offset } => {
+                self.clobber_flags();
+                match self.x_operand(rt) {
+                    crate::jit::asm::Rm::R(host) => self.asm.test(sf, host, host),
+                    memory => self.asm.alu_imm(Alu::Cmp, sf, memory, 0),
+                }
+                let cc = if nonzero { Cc::Ne } else { Cc::E };
+                self.leave_if(cc, self.offset().wrapping_add(offset));
+            }
+            Insn::TestBranch { nonzero, rt, bit, offset } => {
+                self.clobber_flags();
+                let operand = self.x_operand(rt);
+                self.asm.bt_imm(bit >= 32, operand, bit);
+                let cc = if nonzero { Cc::B } else { Cc::Ae };
+                self.leave_if(cc, self.offset().wrapping_add(offset));
+            }
+            Insn::BranchReg { kind, rn } => self.branch_register(kind, rn),
+            _ => return false,
+        }
+        true
+    }
+
+    /// X30 = the address of the next instruction.
+    fn link(&mut self) {
+        self.clobber_flags();
+        self.page_plus(RAX, i64::from(self.offset()) + 4);
+        self.x_finish(30, RAX);
+    }
+
+    fn branch_register(&mut self, kind: BranchReg, rn: u8) {
+        self.save_flags();
+        self.store_vectors();
+        if kind == BranchReg::Call {
+            // The target may be in X30.
+            let target = self.x_read(rn, RCX);
+            if target != RCX {
+                self.asm.mov(true, RCX, target);
+            }
+            self.page_plus(RAX, i64::from(self.offset()) + 4);
+            self.x_finish(30, RAX);
+            self.asm.mov(true, RAX, RCX);
+        } else {
+            let target = self.x_read(rn, RAX);
+            if target != RAX {
+                self.asm.mov(true, RAX, target);
+            }
+        }
+        let miss = super::super::thunks::probe(self.asm);
+        self.asm.bind(miss);
+        self.asm.jmp(self.thunks.branch_miss);
+        self.over = true;
+    }
+
+    /// Leaves the block for `target`, in bytes from the start of the page, if `cc`.
+    fn leave_if(&mut self, cc: Cc, target: i32) {
+        let save = self.must_save() && self.live_at(target);
+        let near = self.exit_to(target, 0);
+        if !save && !self.vectors.is_dirty() && near.cell == 0 && !self.is_far(target) {
+            let from = self.asm.jcc_forward(cc);
+            let exit = self.note_exit(near);
+            self.asides.push(Aside::Link { from, exit });
+            return;
+        }
+        let from = self.asm.jcc_forward(cc);
+        let (flags, vectors) = (self.flags, self.vectors.clone());
+        self.asides.push(Aside::Leave { from, target, flags, save, vectors });
+    }
+
+    fn is_far(&self, target: i32) -> bool {
+        !(0..4096).contains(&target)
+    }
+
+    fn exit_to(&self, target: i32, cell: u32) -> Exit {
+        let (mode, page) = (self.source.mode, self.source.page);
+        // Whatever goes forward in the page comes to its end or goes back at some time.
+        let polls = cell != 0 || self.is_far(target) || target <= self.offset();
+        Exit { jump: 0, cell, page, target, mode, polls }
+    }
+
+    /// Notes `exit`, the displacement of whose jump was emitted just now.
+    fn note_exit(&mut self, exit: Exit) -> u32 {
+        self.exits.push(Exit { jump: self.asm.latest_displacement() as u32, ..exit });
+        self.exits.len() as u32 - 1
+    }
+
+    /// Leaves the block for `target`, in bytes from the start of the page. Everything is settled.
+    pub(super) fn leave_for(&mut self, target: i32) {
+        if !self.is_far(target) {
+            let exit = self.exit_to(target, 0);
+            // Not linked, it jumps to the next instruction.
+            self.asm.raw(&[0xe9, 0, 0, 0, 0]);
+            let index = self.note_exit(exit);
+            self.asm.mov_imm(RAX, u64::from(index));
+            self.asm.jmp(self.thunks.link);
+            return;
+        }
+        self.asm.mov(true, RAX, x(slot::HERE));
+        let cell = self.asm.cmp_rip(RAX);
+        let miss = self.asm.jcc_short(Cc::Ne);
+        self.asm.alu_imm(Alu::Add, true, RAX, target & !0xfff);
+        self.asm.store(3, x(slot::HERE), RAX);
+        self.asm.raw(&[0xe9, 0, 0, 0, 0]);
+        let exit = self.exit_to(target, u32::MAX);
+        let index = self.note_exit(exit);
+        self.asm.bind_short(miss);
+        self.cells.push((cell, index));
+        self.asm.mov_imm(RCX, i64::from(target) as u64);
+        self.asm.mov_imm(RAX, u64::from(index));
+        self.asm.jmp(self.thunks.link_far);
+    }
+
+    /// Emits the cells of exits to other pages.
+    pub(super) fn cells(&mut self) {
+        if self.cells.is_empty() {
+            return;
+        }
+        self.asm.align(8);
+        for (patch, index) in std::mem::take(&mut self.cells) {
+            self.asm.bind(patch);
+            self.exits[index as usize].cell = self.asm.len() as u32;
+            // No page equals zero under a key.
+            self.asm.raw(&[0; 8]);
+        }
+    }
+}

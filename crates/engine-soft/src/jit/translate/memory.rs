@@ -1,0 +1,254 @@
+//! Loads and stores.
+//!
+//! The fast path is inline: a tag of the current bank is compared, and the access made through its addend. Whatever
+//! else there is (a miss, a page crossing, MMIO, a fault) the interpreter does from the start of the instruction.
+
+use super::{Translator, operands::or_sp};
+use crate::{
+    cpu::{PAGE, offset},
+    decode::{Access, AccessKind, Extend, Index, Insn, Order, Reg},
+    jit::{
+        asm::{Alu, Cc, Gpr, Mem, R14, R15, RAX, RCX, RDX, Rot},
+        state::{field, pinned},
+    },
+};
+
+/// What the tag of a TLB entry is compared for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tag {
+    Read,
+    Write,
+}
+
+impl Tag {
+    fn of(kind: AccessKind) -> Self {
+        if kind == AccessKind::Store { Self::Write } else { Self::Read }
+    }
+
+    fn offset(self) -> i32 {
+        (if self == Self::Read { offset::READ } else { offset::WRITE }) as i32
+    }
+}
+
+/// log2 of a TLB entry's size, and of their number.
+const ENTRY: u32 = size_of::<crate::cpu::TlbEntry>().ilog2();
+const ENTRIES: u32 = crate::cpu::DATA_ENTRIES.ilog2();
+
+impl Translator<'_> {
+    /// Loads and stores of registers; false for other instructions.
+    pub(super) fn memory(&mut self, insn: &Insn) -> bool {
+        match *insn {
+            Insn::LoadStoreImm { access, rt, rn, index, offset } => {
+                self.start_access(access);
+                let base = self.base(rn);
+                let va = self.address_of(base, index, offset);
+                let at = self.check(va, 1 << access.size, Tag::of(access.kind));
+                self.with_writeback(rn, index, offset, |t| t.transfer(access, rt, at));
+            }
+            Insn::LoadStoreReg { access, rt, rn, rm, extend, shift } => {
+                self.start_access(access);
+                let base = self.base(rn);
+                self.indexed_address(base, rm, extend, shift);
+                let at = self.check(RAX, 1 << access.size, Tag::of(access.kind));
+                self.transfer(access, rt, at);
+            }
+            Insn::LoadLiteral { access, rt, offset } => {
+                self.start_access(access);
+                self.page_plus(RAX, i64::from(self.offset()) + i64::from(offset));
+                let at = self.check(RAX, 1 << access.size, Tag::Read);
+                self.transfer(access, rt, at);
+            }
+            Insn::LoadStorePair { access, rt, rt2, rn, index, offset } => {
+                self.start_access(access);
+                let base = self.base(rn);
+                let va = self.address_of(base, index, offset);
+                let at = self.check(va, 2 << access.size, Tag::of(access.kind));
+                self.with_writeback(rn, index, offset, |t| {
+                    t.transfer_pair(access, [rt, rt2], at, va);
+                });
+            }
+            Insn::Ordered { access, rt, rn, offset, order } => {
+                self.clobber_flags();
+                let base = self.base(rn);
+                let va = self.address_of(base, Index::Offset, offset);
+                let at = self.check_aligned(va, access.size, Tag::of(access.kind));
+                self.transfer(access, rt, at);
+                // Loads are ordered on this host as they are; a store that later ordered loads may not overtake is not.
+                if access.kind == AccessKind::Store && order == Order::Sequential {
+                    self.asm.full_barrier();
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Before an access.
+    fn start_access(&mut self, access: Access) {
+        self.clobber_flags();
+        if access.simd {
+            self.fp_guard();
+        }
+    }
+
+    /// The host register of base `rn` (31 is SP, which is checked for alignment): its own, or RAX.
+    pub(super) fn base(&mut self, rn: Reg) -> Gpr {
+        if rn == 31 && !self.sp_aligned {
+            self.asm.test_imm(false, R15, 15);
+            self.interpret_if(Cc::Ne);
+            self.sp_aligned = true;
+        }
+        self.xsp_read(rn, RAX)
+    }
+
+    /// The host register that holds the address of an access: `base`, or RAX.
+    fn address_of(&mut self, base: Gpr, index: Index, offset: i32) -> Gpr {
+        if index == Index::Post || offset == 0 {
+            return base;
+        }
+        self.asm.lea(true, RAX, Mem::at(base, offset));
+        RAX
+    }
+
+    /// RAX = `base` + the extended and shifted register `rm`.
+    fn indexed_address(&mut self, base: Gpr, rm: Reg, extend: Extend, shift: u8) {
+        let whole = matches!(extend, Extend::Uxtx | Extend::Sxtx);
+        let m = match pinned(rm) {
+            Some(m) if whole && rm != 31 => m,
+            _ => {
+                self.extended(rm, extend, 0);
+                RCX
+            }
+        };
+        if shift <= 3 {
+            self.asm.lea(true, RAX, Mem::indexed(base, m, shift, 0));
+            return;
+        }
+        if m != RCX {
+            self.asm.mov(true, RCX, m);
+        }
+        self.asm.rot_imm(Rot::Shl, true, RCX, shift);
+        self.asm.lea(true, RAX, Mem::indexed(base, RCX, 0, 0));
+    }
+
+    /// The operand for `size` bytes at guest address `va`, which stays as it is. Uses RCX and RDX, and RDX is free
+    /// afterwards.
+    pub(super) fn check(&mut self, va: Gpr, size: i32, tag: Tag) -> Mem {
+        self.asm.lea(true, RDX, Mem::at(va, size - 1));
+        self.asm.alu_imm(Alu::And, true, RDX, -(PAGE as i32));
+        self.compare_tag(va, tag)
+    }
+
+    /// As [`Translator::check`], for 1 << `size` bytes that must be naturally aligned.
+    pub(super) fn check_aligned(&mut self, va: Gpr, size: u8, tag: Tag) -> Mem {
+        self.asm.mov(true, RDX, va);
+        self.asm.alu_imm(Alu::And, true, RDX, -(PAGE as i32) | ((1 << size) - 1));
+        self.compare_tag(va, tag)
+    }
+
+    fn compare_tag(&mut self, va: Gpr, tag: Tag) -> Mem {
+        let shift = PAGE.ilog2() - ENTRY;
+        self.asm.rorx(false, RCX, va, shift as u8);
+        self.asm.alu_imm(Alu::And, false, RCX, ((1 << ENTRIES) - 1) << ENTRY);
+        self.asm.alu(Alu::Cmp, true, RDX, Mem::indexed(R14, RCX, 0, tag.offset()));
+        self.interpret_if(Cc::Ne);
+        self.asm.mov(true, RCX, Mem::indexed(R14, RCX, 0, offset::ADDEND as i32));
+        Mem::indexed(va, RCX, 0, 0)
+    }
+
+    /// Emits the `access`, which must not change RAX before it is made, and the write-back of the base around it.
+    fn with_writeback(&mut self, rn: Reg, index: Index, offset: i32, access: impl FnOnce(&mut Self)) {
+        let own = pinned(or_sp(rn));
+        // SP stays aligned if it moves by whole units.
+        let aligned = self.sp_aligned && (rn != 31 || offset % 16 == 0);
+        match (index, own) {
+            (Index::Offset, _) => access(self),
+            // The address may be the base, so this comes first.
+            (_, Some(own)) => {
+                access(self);
+                self.asm.lea(true, own, Mem::at(own, offset));
+            }
+            (Index::Pre, None) => {
+                self.asm.store(3, crate::jit::state::x(or_sp(rn)), RAX);
+                access(self);
+            }
+            (Index::Post, None) => {
+                self.asm.lea(true, RDX, Mem::at(RAX, offset));
+                self.asm.store(3, crate::jit::state::x(or_sp(rn)), RDX);
+                access(self);
+            }
+        }
+        self.sp_aligned = aligned;
+    }
+
+    /// Moves `rt` to or from `at`.
+    fn transfer(&mut self, access: Access, rt: Reg, at: Mem) {
+        if access.simd {
+            self.transfer_vector(access, rt, at);
+        } else if access.kind == AccessKind::Store {
+            self.store(access.size, rt, at);
+        } else {
+            let d = self.x_dest(rt, RAX);
+            self.load(access, d, at);
+            self.x_finish(rt, d);
+        }
+    }
+
+    fn store(&mut self, size: u8, rt: Reg, at: Mem) {
+        if rt == 31 && size >= 2 {
+            self.asm.store_imm(size == 3, at, 0);
+        } else {
+            let t = self.x_read(rt, RDX);
+            self.asm.store(size, at, t);
+        }
+    }
+
+    pub(super) fn load(&mut self, access: Access, d: Gpr, at: Mem) {
+        match access.kind {
+            AccessKind::LoadSigned32 => self.asm.movsx(access.size, false, d, at),
+            AccessKind::LoadSigned64 => self.asm.movsx(access.size, true, d, at),
+            _ if access.size == 3 => self.asm.mov(true, d, at),
+            _ => self.asm.movzx(access.size, d, at),
+        }
+    }
+
+    fn transfer_vector(&mut self, access: Access, rt: Reg, at: Mem) {
+        if access.kind == AccessKind::Store {
+            let v = self.v_read(rt);
+            self.asm.v_store(access.size, at, v);
+            return;
+        }
+        let v = self.v_write(rt);
+        if access.size >= 2 {
+            self.asm.v_load(access.size, v, at);
+        } else {
+            self.asm.movzx(access.size, RDX, at);
+            self.asm.v_from_gpr(2, v, RDX);
+        }
+    }
+
+    fn transfer_pair(&mut self, access: Access, [rt, rt2]: [Reg; 2], at: Mem, va: Gpr) {
+        let second = at.plus(1 << access.size);
+        if access.simd || access.kind == AccessKind::Store {
+            self.transfer(access, rt, at);
+            self.transfer(access, rt2, second);
+            return;
+        }
+        // A register that the address needs is loaded last; memory ones go through RDX.
+        let (d, d2) = (self.x_dest(rt, RDX), self.x_dest(rt2, RDX));
+        let mut loads = [(rt, d, at), (rt2, d2, second)];
+        if d == va {
+            loads.swap(0, 1);
+        }
+        for (r, d, at) in loads {
+            self.load(access, d, at);
+            self.x_finish(r, d);
+        }
+    }
+
+    /// Whether the guest's PSTATE.SP is 0, which some translations exclude: emits the check.
+    pub(super) fn interpret_unless_own_stack(&mut self) {
+        self.asm.test8_imm(field(offset::PSTATE), 1);
+        self.interpret_if(Cc::E);
+    }
+}

@@ -1,0 +1,309 @@
+//! From instructions to code: one block at a time, one pass after a look ahead at where NZCV is needed.
+//!
+//! A block is a straight line of at most [`MOST`] instructions with side exits, within a page. What its instructions
+//! need besides the main path (taken side exits, the interpreter's help when something is out of the ordinary) is put
+//! behind it.
+
+mod atomics;
+mod flags;
+mod flow;
+mod integer;
+mod memory;
+mod operands;
+mod shifts;
+#[path = "simd_none.rs"]
+mod simd;
+mod system;
+mod vregs;
+
+use super::{
+    asm::{Alu, Asm, Cc, Mem, Patch, RAX, RCX},
+    cache::{Exit, HEAD, WORDS},
+    state::{field, slot, x},
+    thunks::Thunks,
+};
+use crate::{
+    cpu::{Unit, offset},
+    decode::{Insn, decode},
+};
+use flags::Flags;
+use vregs::Vectors;
+
+/// Most instructions of a block; a set of them is a word.
+const MOST: usize = 64;
+
+/// How to translate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    /// NZCV is exact wherever an exception may be taken, not only where it is read before it is written again.
+    pub exact_flags: bool,
+}
+
+/// What to translate.
+pub(super) struct Source {
+    /// The memory of the page.
+    pub host: *const u8,
+    /// Index of the first instruction.
+    pub word: usize,
+    /// See [`Source::el`] and [`Source::is_fp_default`].
+    pub mode: u8,
+    /// Number of the page.
+    pub page: u32,
+}
+
+impl Source {
+    /// The exception level.
+    fn el(&self) -> u8 {
+        self.mode & 1
+    }
+
+    /// Whether FPCR is zero.
+    fn is_fp_default(&self) -> bool {
+        self.mode & 2 == 0
+    }
+}
+
+/// Instruction `index` of the page at `host`.
+#[allow(unsafe_code)]
+pub(super) fn fetch(host: *const u8, index: usize) -> u32 {
+    // SAFETY: `host` is valid for a page of guest memory while the memory map that it came from lives, and all pages of
+    // the cache are dropped when the map changes.
+    unsafe { u32::read(host.add(index % WORDS * 4)) }
+}
+
+/// A side path, emitted behind the block.
+enum Aside {
+    /// The interpreter executes the instruction at `index`; then the main path goes on at `back`.
+    Interpret { from: Patch, index: usize, back: u64, before: Vectors, after: Vectors },
+    /// The block is left for `target`, in bytes from the start of the page, with NZCV to be saved if `save`.
+    Leave { from: Patch, target: i32, flags: Flags, save: bool, vectors: Vectors },
+    /// Exit number `exit`, the jump to which is here, is not linked yet.
+    Link { from: Patch, exit: u32 },
+    /// Somebody wants attention before the first instruction.
+    Attend { from: Patch },
+}
+
+/// Jumps to the interpreter of the current instruction.
+struct Deopt {
+    from: Patch,
+    before: Vectors,
+}
+
+/// A block being translated.
+struct Translator<'a> {
+    asm: &'a mut Asm,
+    thunks: &'a Thunks,
+    exits: &'a mut Vec<Exit>,
+    source: &'a Source,
+    options: Options,
+    words: Vec<u32>,
+    /// Bit n: NZCV is needed when instruction n begins.
+    live: u128,
+    /// The current instruction, an index in `words`.
+    index: usize,
+    flags: Flags,
+    vectors: Vectors,
+    deopts: Vec<Deopt>,
+    asides: Vec<Aside>,
+    /// Whether SP is known to be a multiple of 16.
+    sp_aligned: bool,
+    /// Whether floating point is known to be accessible.
+    fp_ready: bool,
+    /// A register that is not written yet, and the value that it has.
+    pending: Option<(u8, u64)>,
+    /// Cells of exits to other pages, to be placed behind the code.
+    cells: Vec<(Patch, u32)>,
+    /// Whether the main path was left for good.
+    over: bool,
+}
+
+/// Translates the block at `source` into `asm`, with its exits; returns how many instructions it has.
+pub(super) fn translate(
+    asm: &mut Asm,
+    source: &Source,
+    thunks: &Thunks,
+    exits: &mut Vec<Exit>,
+    options: Options,
+) -> usize {
+    let mut words = Vec::with_capacity(MOST);
+    for index in source.word..(source.word + MOST).min(WORDS) {
+        let word = fetch(source.host, index);
+        words.push(word);
+        if flow::ends_block(word) {
+            break;
+        }
+    }
+    let mut t = Translator {
+        asm,
+        thunks,
+        exits,
+        source,
+        options,
+        words,
+        live: 0,
+        index: 0,
+        flags: Flags::in_memory(),
+        vectors: Vectors::default(),
+        deopts: Vec::new(),
+        asides: Vec::new(),
+        sp_aligned: false,
+        fp_ready: false,
+        pending: None,
+        cells: Vec::new(),
+        over: false,
+    };
+    t.find_live_flags();
+    t.head();
+    t.body();
+    t.asides();
+    t.words.len()
+}
+
+impl Translator<'_> {
+    /// The first [`HEAD`] bytes, which jumps that may close a loop go through.
+    fn head(&mut self) {
+        self.asm.mov(true, RAX, x(slot::ATTENTION));
+        self.asm.alu_imm(Alu::Cmp, false, Mem::at(RAX, 0), 0);
+        let from = self.asm.jcc_forward(Cc::Ne);
+        self.asides.push(Aside::Attend { from });
+        // A NOP of three bytes.
+        self.asm.raw(&[0x0f, 0x1f, 0x00]);
+        debug_assert_eq!(self.asm.len(), HEAD as usize);
+    }
+
+    fn body(&mut self) {
+        while self.index < self.words.len() && !self.over {
+            let insn = decode(self.words[self.index]);
+            self.unlock_vectors();
+            self.instruction(&insn);
+            self.finish_deopts();
+            self.index += 1;
+        }
+        if !self.over {
+            self.settle();
+            let target = self.offset_of(self.index) as i32;
+            self.leave_for(target);
+        }
+        self.words.truncate(self.index);
+    }
+
+    fn instruction(&mut self, insn: &Insn) {
+        if self.pending.is_some() && !matches!(insn, Insn::MoveWide { .. }) {
+            self.write_pending();
+        }
+        let done = match insn {
+            Insn::Simd(simd) => {
+                self.fp_guard();
+                self.simd(simd)
+            }
+            Insn::Nop | Insn::Prefetch | Insn::Sb => true,
+            _ => {
+                self.integer(insn)
+                    || self.memory(insn)
+                    || self.atomic(insn)
+                    || self.flow(insn)
+                    || self.system(insn)
+            }
+        };
+        if !done {
+            self.interpret_here(insn);
+        }
+    }
+
+    /// Offset in the page of instruction `index` of the block.
+    fn offset_of(&self, index: usize) -> u32 {
+        ((self.source.word + index) * 4) as u32
+    }
+
+    /// Offset in the page of the current instruction.
+    fn offset(&self) -> i32 {
+        self.offset_of(self.index) as i32
+    }
+
+    /// Puts what only the host's registers hold where the next block expects it.
+    fn settle(&mut self) {
+        self.write_pending();
+        self.save_flags();
+        self.store_vectors();
+    }
+
+    /// Has the interpreter execute the current instruction.
+    fn interpret_here(&mut self, insn: &Insn) {
+        self.settle();
+        self.flags = Flags::in_memory();
+        self.vectors = Vectors::default();
+        self.sp_aligned = false;
+        self.asm.mov_imm(RAX, u64::from(self.words[self.index]));
+        self.asm.mov_imm(RCX, self.offset() as u64);
+        self.asm.call(self.thunks.interpret);
+        if system::never_falls_through(insn) {
+            self.over = true;
+        }
+    }
+
+    /// Has the interpreter execute the current instruction if `cc`, and then go on behind it. Nothing that the
+    /// instruction changes may have changed yet.
+    fn interpret_if(&mut self, cc: Cc) {
+        let from = self.asm.jcc_forward(cc);
+        self.deopts.push(Deopt { from, before: self.vectors.clone() });
+    }
+
+    /// The current instruction ends here: its side paths come back to this place.
+    fn finish_deopts(&mut self) {
+        let (index, back) = (self.index, self.asm.here());
+        for Deopt { from, before } in std::mem::take(&mut self.deopts) {
+            let after = self.vectors.clone();
+            self.asides.push(Aside::Interpret { from, index, back, before, after });
+        }
+    }
+
+    fn asides(&mut self) {
+        let mut asides = std::mem::take(&mut self.asides);
+        for aside in asides.drain(..) {
+            match aside {
+                Aside::Interpret { from, index, back, before, after } => {
+                    self.asm.bind(from);
+                    before.store_dirty(self.asm);
+                    self.asm.mov_imm(RAX, u64::from(self.words[index]));
+                    let offset = self.offset_of(index);
+                    self.asm.mov_imm(RCX, u64::from(offset));
+                    self.asm.call(self.thunks.interpret);
+                    after.load_all(self.asm);
+                    self.asm.jmp(back);
+                }
+                Aside::Leave { from, target, flags, save, vectors } => {
+                    self.flags = flags;
+                    self.vectors = vectors;
+                    self.asm.bind(from);
+                    if save {
+                        self.save_flags_now();
+                    }
+                    self.store_vectors();
+                    self.leave_for(target);
+                }
+                Aside::Link { from, exit } => {
+                    self.asm.bind(from);
+                    self.asm.mov_imm(RAX, u64::from(exit));
+                    self.asm.jmp(self.thunks.link);
+                }
+                Aside::Attend { from } => {
+                    self.asm.bind(from);
+                    self.asm.mov_imm(RCX, (self.source.word * 4) as u64);
+                    self.asm.jmp(self.thunks.attend);
+                }
+            }
+        }
+        self.cells();
+    }
+
+    /// Before an instruction with vector registers: emits, once per block, the check that they are accessible. If not,
+    /// the interpreter takes the exception.
+    fn fp_guard(&mut self) {
+        if !self.fp_ready {
+            self.clobber_flags();
+            self.asm.cmp8_imm(field(offset::FP_ENABLED), 0);
+            self.interpret_if(Cc::E);
+            self.fp_ready = true;
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Floating-point comparisons to NZCV, and selection.
+
+use super::{T1, Translator};
+use crate::{
+    decode::{Cond, Reg},
+    jit::{
+        asm::{Cc, RAX, RDX},
+        asm_simd::op,
+    },
+};
+
+/// What NZCV is for less, equal, greater and unordered, in the layout of a flags image.
+const LESS: u64 = 0x8000;
+const EQUAL: u64 = 0x4100;
+const GREATER: u64 = 0x0100;
+const UNORDERED: u64 = 0x0101;
+
+/// NZCV (4 bits) as an image.
+fn image(nzcv: u8) -> u64 {
+    let bit = |n: u8| u64::from(nzcv >> n & 1);
+    bit(3) << 15 | bit(2) << 14 | bit(1) << 8 | bit(0)
+}
+
+impl Translator<'_> {
+    /// FCMP and FCMPE.
+    pub(super) fn fp_compare(&mut self, size: u8, signal: bool, rn: Reg, rm: Option<Reg>) -> bool {
+        if size < 2 {
+            return false;
+        }
+        self.compare_to_image(size, signal, rn, rm);
+        self.set_flags_image();
+        true
+    }
+
+    /// RAX = image of the flags that the comparison gives. Uses RDX.
+    fn compare_to_image(&mut self, size: u8, signal: bool, rn: Reg, rm: Option<Reg>) {
+        let n = self.v_read(rn);
+        let m = match rm {
+            Some(rm) => self.v_read(rm),
+            None => {
+                self.asm.v_zero(T1);
+                T1
+            }
+        };
+        let compare = if signal { op::COMIS } else { op::UCOMIS };
+        self.asm.v2(compare[usize::from(size == 3)], n, m);
+        self.asm.mov_imm(RAX, GREATER);
+        for (cc, image) in [(Cc::B, LESS), (Cc::E, EQUAL), (Cc::P, UNORDERED)] {
+            self.asm.mov_imm(RDX, image);
+            self.asm.cmov(cc, false, RAX, RDX);
+        }
+    }
+
+    /// FCCMP and FCCMPE.
+    pub(super) fn fp_cond_compare(
+        &mut self,
+        size: u8,
+        signal: bool,
+        [rn, rm]: [Reg; 2],
+        cond: Cond,
+        nzcv: u8,
+    ) -> bool {
+        if size < 2 {
+            return false;
+        }
+        if cond >= 14 {
+            return self.fp_compare(size, signal, rn, Some(rm));
+        }
+        // So that both paths have them.
+        self.v_read(rn);
+        self.v_read(rm);
+        let holds = self.condition(cond);
+        self.asm.mov_imm(RAX, image(nzcv));
+        let done = self.asm.jcc_short(holds.not());
+        self.compare_to_image(size, signal, rn, Some(rm));
+        self.asm.bind_short(done);
+        self.set_flags_image();
+        true
+    }
+
+    /// FCSEL, without a branch.
+    pub(super) fn fp_cond_select(&mut self, size: u8, [rd, rn, rm]: [Reg; 3], cond: Cond) -> bool {
+        let (n, m) = (self.v_read(rn), self.v_read(rm));
+        if cond >= 14 || rn == rm {
+            self.finish(size, rd, n);
+            return true;
+        }
+        let holds = self.condition(cond);
+        let (from, wide) = (size.max(2), size == 3);
+        self.asm.v_to_gpr(from, RAX, m);
+        self.asm.v_to_gpr(from, RDX, n);
+        self.asm.cmov(holds, wide, RAX, RDX);
+        if size == 1 {
+            self.asm.movzx(1, RAX, RAX);
+        }
+        let d = self.v_write(rd);
+        self.asm.v_from_gpr(from, d, RAX);
+        true
+    }
+}

@@ -1,0 +1,41 @@
+//! In place of the translator, on hosts that it does not generate code for: a type without values.
+
+use crate::cpu::Cpu;
+
+/// No translator.
+pub(crate) enum Jit {}
+
+/// What the jump cache would consist of.
+pub(crate) enum JumpEntry {}
+
+/// See the module of this name in the real translator.
+pub(crate) mod slot {
+    pub const ATTENTION: u8 = 36;
+}
+
+impl Jit {
+    /// None.
+    pub fn for_vcpu(_: crate::Options) -> Option<Self> {
+        None
+    }
+
+    pub fn jump_cache(&mut self) -> *mut JumpEntry {
+        match *self {}
+    }
+
+    pub fn clear(&mut self) {
+        match *self {}
+    }
+
+    pub fn invalidate(&mut self, _: u64) {
+        match *self {}
+    }
+
+    pub fn invalidate_all(&mut self) {
+        match *self {}
+    }
+}
+
+impl Cpu {
+    pub fn run_jit(&mut self) {}
+}
