@@ -339,9 +339,11 @@ impl Asm {
         }
     }
 
-    /// `memory = low 1 << size (2 to 4) bytes of a`.
+    /// `memory = low 1 << size (0 to 4) bytes of a`.
     pub fn v_store(&mut self, size: u8, m: Mem, a: Xmm) {
         let op = match size {
+            // PEXTRB and PEXTRW.
+            0 | 1 => return self.v2i(V(Pp::P66, Map::M0f3a, 0x14 | size, false), a, m, 0),
             2 => V(Pp::P66, Map::M0f, 0x7e, false),
             3 => V(Pp::P66, Map::M0f, 0xd6, false),
             _ => V(Pp::Pf3, Map::M0f, 0x7f, false),
@@ -393,6 +395,16 @@ impl Asm {
         ]);
     }
 
+    /// `MXCSR = m`.
+    pub fn ldmxcsr(&mut self, m: Mem) {
+        self.vex((Pp::None, Map::M0f, 0xae), (false, false), 2, 0, m.into());
+    }
+
+    /// `m = MXCSR`.
+    pub fn stmxcsr(&mut self, m: Mem) {
+        self.vex((Pp::None, Map::M0f, 0xae), (false, false), 3, 0, m.into());
+    }
+
     /// An instruction of SHA-NI; SHA256RNDS2 reads XMM0 too.
     pub fn sha(&mut self, opcode: u8, d: Xmm, a: Xmm) {
         self.legacy((Pp::None, Map::M0f38, opcode), false, d.0, Gpr(a.0).into(), false);
@@ -428,6 +440,8 @@ mod tests {
             )* };
         }
         check! {
+            [0xc5, 0xf8, 0xae, 0x55, 0x08], a => a.ldmxcsr(Mem::at(RBP, 8)); // vldmxcsr [rbp+8]
+            [0xc5, 0xf8, 0xae, 0x5d, 0x08], a => a.stmxcsr(Mem::at(RBP, 8)); // vstmxcsr [rbp+8]
             [0xc5, 0xe9, 0xfc, 0xcb], a => a.v3(PADD[0], Xmm(1), Xmm(2), Xmm(3)); // vpaddb xmm1, xmm2, xmm3
             [0xc4, 0x41, 0x69, 0xd4, 0xcd], a => a.v3(PADD[3], Xmm(9), Xmm(2), Xmm(13)); // vpaddq xmm9, xmm2, xmm13
             [0xc4, 0xe2, 0x19, 0x00, 0x0d, 0xf7, 0x0f, 0x00, 0x00], a => a.v3(PSHUFB, Xmm(1), Xmm(12), XmmM::At(0x2000)); // vpshufb xmm1, xmm12, [rip + ..]

@@ -27,6 +27,8 @@ pub(crate) mod slot {
     pub const ATTENTION: u8 = 36;
     /// NZCV as the host has flags: LAHF in bits 15:8, SETO in bits 7:0; C is not inverted.
     pub const FLAGS: u8 = 37;
+    /// Scratch for MXCSR.
+    pub const MXCSR: u8 = 38;
 }
 
 /// The bits of a flags image that are N, Z, C and V, in this order from the top.

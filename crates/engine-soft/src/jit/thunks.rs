@@ -4,6 +4,7 @@ use super::{
     asm::{Alu, Asm, Cc, Gpr, Mem, Patch, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Rot},
     runtime,
     state::{BIAS, FLAGS_MASK, PINNED, VOLATILE, field, slot, x},
+    translate::simd,
 };
 use crate::cpu::{SP, offset};
 
@@ -26,6 +27,8 @@ pub(crate) struct Thunks {
     pub link_far: u64,
     /// Call: has the interpreter execute instruction EAX at offset ECX of the current page.
     pub interpret: u64,
+    /// Not code: the vector constants.
+    pub constants: u64,
 }
 
 /// Entries of the jump cache.
@@ -75,6 +78,11 @@ pub(crate) fn emit(asm: &mut Asm) -> Thunks {
     asm.align(16);
     t.interpret = asm.here();
     interpret(asm);
+    asm.align(16);
+    t.constants = asm.here();
+    for constant in simd::consts::TABLE {
+        asm.raw(&constant.to_le_bytes());
+    }
     t
 }
 
@@ -114,6 +122,33 @@ fn flags_to_guest(asm: &mut Asm, tmp: Gpr) {
     asm.store(2, field(offset::NZCV), tmp);
 }
 
+/// MXCSR as the host has it by default: rounds to nearest, masks all exceptions, none noted.
+const MXCSR: i32 = 0x1f80;
+/// Its flags that FPSR has too, all but that of denormal operands.
+const NOTED: u8 = 0x3d;
+
+/// Adds the exceptions that MXCSR has noted to FPSR. Uses RAX and RDX.
+fn exceptions_to_guest(asm: &mut Asm) {
+    asm.stmxcsr(x(slot::MXCSR));
+    asm.test8_imm(x(slot::MXCSR), NOTED);
+    let none = asm.jcc_short(Cc::E);
+    asm.mov(false, RAX, x(slot::MXCSR));
+    asm.mov(false, RDX, RAX);
+    // Invalid operation has the same place, the others are one further down without that of denormals.
+    asm.alu_imm(Alu::And, false, RAX, 1);
+    asm.rot_imm(Rot::Shr, false, RDX, 1);
+    asm.alu_imm(Alu::And, false, RDX, 0x1e);
+    asm.alu(Alu::Or, false, RAX, RDX);
+    asm.alu_to(Alu::Or, false, field(offset::FPSR), RAX);
+    asm.bind_short(none);
+}
+
+/// Forgets what MXCSR has noted.
+fn forget_exceptions(asm: &mut Asm) {
+    asm.store_imm(false, x(slot::MXCSR), MXCSR);
+    asm.ldmxcsr(x(slot::MXCSR));
+}
+
 fn enter(asm: &mut Asm) {
     asm.push(RBP);
     for reg in CALLEE_SAVED {
@@ -124,6 +159,7 @@ fn enter(asm: &mut Asm) {
     asm.lea(true, RBP, Mem::at(RDI, BIAS));
     asm.mov(true, RAX, RSI);
     flags_from_guest(asm);
+    forget_exceptions(asm);
     load(asm, PINNED.len());
     asm.mov(true, R14, field(offset::BANK));
     asm.jmp_to(RAX);
@@ -132,6 +168,7 @@ fn enter(asm: &mut Asm) {
 fn leave(asm: &mut Asm) {
     save(asm, PINNED.len());
     flags_to_guest(asm, RAX);
+    exceptions_to_guest(asm);
     asm.alu_imm(Alu::Add, true, RSP, 8);
     for reg in CALLEE_SAVED.into_iter().rev() {
         asm.pop(reg);
@@ -193,6 +230,7 @@ fn interpret(asm: &mut Asm) {
     save(asm, PINNED.len());
     asm.mov(false, RSI, RAX);
     flags_to_guest(asm, RAX);
+    exceptions_to_guest(asm);
     asm.mov(false, RDX, RCX);
     asm.lea(true, RDI, Mem::at(RBP, -BIAS));
     // The call of this thunk misaligned the stack.
@@ -201,6 +239,8 @@ fn interpret(asm: &mut Asm) {
     asm.call_to(RAX);
     asm.alu_imm(Alu::Add, true, RSP, 8);
     flags_from_guest(asm);
+    // The interpreter computes with the host's floating point too.
+    forget_exceptions(asm);
     load(asm, PINNED.len());
     asm.mov(true, R14, field(offset::BANK));
     asm.test(true, RAX, RAX);

@@ -11,8 +11,7 @@ mod integer;
 mod memory;
 mod operands;
 mod shifts;
-#[path = "simd_none.rs"]
-mod simd;
+pub(super) mod simd;
 mod system;
 mod vregs;
 

@@ -3,7 +3,6 @@
 use super::{
     K, T0, T1, T2, Translator,
     float::{QUIETLY, format, rounding},
-
 };
 use crate::{
     decode::{
@@ -62,7 +61,13 @@ impl Translator<'_> {
     }
 
     /// FCVT* to a general register.
-    pub(super) fn fp_to_general(&mut self, to: FixedPoint, mode: Rounding, [size, rd, rn]: [u8; 3], sf: bool) -> bool {
+    pub(super) fn fp_to_general(
+        &mut self,
+        to: FixedPoint,
+        mode: Rounding,
+        [size, rd, rn]: [u8; 3],
+        sf: bool,
+    ) -> bool {
         let Some(mode) = rounding(mode) else { return false };
         if to.fbits != 0 || size < 2 {
             return false;
@@ -76,7 +81,13 @@ impl Translator<'_> {
     }
 
     /// FCVT* within the vector registers.
-    pub(super) fn fp_to_fixed(&mut self, to: FixedPoint, mode: Rounding, shape: Shape, [rd, rn]: [Reg; 2]) -> bool {
+    pub(super) fn fp_to_fixed(
+        &mut self,
+        to: FixedPoint,
+        mode: Rounding,
+        shape: Shape,
+        [rd, rn]: [Reg; 2],
+    ) -> bool {
         let (Some(fp), Some(code)) = (format(shape), rounding(mode)) else { return false };
         if to.fbits != 0 {
             return false;
@@ -282,4 +293,3 @@ impl Translator<'_> {
         true
     }
 }
-

@@ -43,7 +43,9 @@ impl Translator<'_> {
 
     pub(super) fn sha(&mut self, op: Sha, [rd, rn, rm]: [Reg; 3]) -> bool {
         match op {
-            Sha::Sha256h | Sha::Sha256h2 if FEATURES.sha => self.sha256_rounds(op == Sha::Sha256h2, [rd, rn, rm]),
+            Sha::Sha256h | Sha::Sha256h2 if FEATURES.sha => {
+                self.sha256_rounds(op == Sha::Sha256h2, [rd, rn, rm])
+            }
             Sha::Sha256su0 if FEATURES.sha => {
                 let (n, d) = (self.v_read(rn), self.v_modify(rd));
                 self.asm.sha(op::SHA256MSG1, d, n);

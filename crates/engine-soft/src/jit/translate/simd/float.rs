@@ -327,7 +327,13 @@ impl Translator<'_> {
     }
 
     /// FMLA and FMLS.
-    pub(super) fn fp_mul_add(&mut self, subtract: bool, shape: Shape, [rd, rn]: [Reg; 2], rm: Source) -> bool {
+    pub(super) fn fp_mul_add(
+        &mut self,
+        subtract: bool,
+        shape: Shape,
+        [rd, rn]: [Reg; 2],
+        rm: Source,
+    ) -> bool {
         let Some(fp) = format(shape) else { return false };
         self.clobber_flags();
         let (n, m) = self.operands(shape, rn, rm);

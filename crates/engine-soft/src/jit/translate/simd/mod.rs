@@ -27,7 +27,10 @@ use std::sync::LazyLock;
 use super::Translator;
 use crate::{
     cpu::offset,
-    decode::{Reg, simd::{Shape, SimdInsn, Source}},
+    decode::{
+        Reg,
+        simd::{SimdInsn, Source},
+    },
     fp::fpsr,
     jit::{
         asm::{Alu, Cc, RAX},
@@ -76,7 +79,6 @@ const fn width(full: bool) -> u8 {
 impl Translator<'_> {
     /// Translates `insn`; false, with the guest's state as it was, when that is left to the interpreter.
     pub(super) fn simd(&mut self, insn: &SimdInsn) -> bool {
-        self.unlock_vectors();
         self.simd_integer(insn) || self.simd_move(insn) || self.simd_float(insn) || self.simd_other(insn)
     }
 
@@ -131,6 +133,9 @@ impl Translator<'_> {
 
     fn simd_float(&mut self, insn: &SimdInsn) -> bool {
         use SimdInsn as I;
+        if !self.source.is_fp_default() {
+            return false;
+        }
         match *insn {
             I::FpUnary { op, shape, rd, rn } => self.fp_unary(op, shape, rd, rn),
             I::FpBinary { op, shape, rd, rn, rm } => self.fp_binary(op, shape, [rd, rn], rm),
@@ -251,9 +256,4 @@ impl Translator<'_> {
         self.asm.alu_imm(Alu::Or, false, field(offset::FPSR), fpsr::QC as i32);
         self.asm.bind_short(none);
     }
-}
-
-/// The log of the bytes that an operation on elements fills.
-const fn lanes_of(shape: Shape) -> u8 {
-    shape.width
 }

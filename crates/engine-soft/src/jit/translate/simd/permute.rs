@@ -62,7 +62,13 @@ impl Translator<'_> {
     }
 
     /// UMOV, SMOV (`signed`: whether to 64 bits) and FMOV.
-    pub(super) fn to_general(&mut self, size: u8, signed: Option<bool>, index: u8, [rd, rn]: [Reg; 2]) -> bool {
+    pub(super) fn to_general(
+        &mut self,
+        size: u8,
+        signed: Option<bool>,
+        index: u8,
+        [rd, rn]: [Reg; 2],
+    ) -> bool {
         let n = self.v_read(rn);
         let d = self.x_dest(rd, RAX);
         self.asm.v_extract(size, d, n, index);

@@ -106,11 +106,8 @@ impl Translator<'_> {
         let (n, d) = (self.v_read(rn), self.v_modify(rd));
         if size == 0 {
             // What the shift leaves of the destination, in T1.
-            let kept = if left {
-                self.k_after(K::Left0, amount)
-            } else {
-                self.k_after(K::Right1, amount - 1)
-            };
+            let kept =
+                if left { self.k_after(K::Left0, amount) } else { self.k_after(K::Right1, amount - 1) };
             self.asm.v2(op::MOVDQA, T1, kept);
             self.asm.v3(op::PANDN, T1, T1, d);
             if left {
