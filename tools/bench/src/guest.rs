@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     ffi::OsString,
     io::{BufRead, BufReader, Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
@@ -44,7 +44,7 @@ impl Side {
     fn command(&self, system: &System, vcpus: u32) -> Command {
         match self {
             Self::Tearless { program, extra } => {
-                let mut command = Command::new(program);
+                let mut command = mortal(program);
                 command.args(["run", "--engine", "soft", "--cpus", &vcpus.to_string()]);
                 command.args(["--memory", &format!("{MEMORY_MIB}M"), "--cmdline", &system.cmdline]);
                 command.arg("--kernel").arg(&system.kernel).arg("--initrd").arg(&system.initrd);
@@ -57,7 +57,7 @@ impl Side {
                 command
             }
             Self::Qemu { program, cpu } => {
-                let mut command = Command::new(program);
+                let mut command = mortal(program);
                 command.args(["-M", "virt,gic-version=3", "-accel", "tcg,thread=multi", "-cpu", cpu]);
                 command.args(["-m", &MEMORY_MIB.to_string(), "-smp", &vcpus.to_string()]);
                 command.args(["-display", "none", "-nodefaults", "-no-reboot", "-serial", "null"]);
@@ -82,6 +82,13 @@ impl Side {
     }
 }
 
+/// A command whose process is killed when this one ends in whatever way: nobody else would end its guest.
+fn mortal(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
+
 /// A running guest. It is ended when dropped; it has nothing to lose.
 pub struct Guest {
     child: Child,
@@ -98,8 +105,7 @@ impl Guest {
         let mut command = side.command(system, vcpus);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
-        let mut child =
-            command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        let mut child = command.spawn().context("cannot start setpriv (package util-linux)")?;
         let (sender, lines) = channel();
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { bail!("the child has no pipes") };

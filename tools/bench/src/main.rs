@@ -150,7 +150,7 @@ impl Bench {
         };
         ensure!(
             program.exists(),
-            "{} is missing\n  try: cargo build --release -p tearless-cli",
+            "{} is missing\n  try: cargo build --release -p tearless",
             program.display()
         );
         let mut sides = vec![Side::Tearless { program, extra: args.tearless_arg.clone() }];
