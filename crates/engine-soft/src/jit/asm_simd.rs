@@ -78,7 +78,6 @@ pub(crate) mod op {
     pub const PMADDWD: V = p0f(0xf5);
     pub const PMADDUBSW: V = p38(0x04);
     pub const PSADBW: V = p0f(0xf6);
-    pub const PHADDW: V = p38(0x01);
     pub const PHADDD: V = p38(0x02);
     pub const PAND: V = p0f(0xdb);
     pub const PANDN: V = p0f(0xdf);
@@ -92,7 +91,6 @@ pub(crate) mod op {
     pub const PBLENDW: V = p3a(0x0e);
     pub const PBLENDD: V = p3a(0x02);
     pub const PBLENDVB: V = p3a(0x4c);
-    pub const BLENDVPS: V = p3a(0x4a);
     /// From elements of the size that is the index to those of twice the size.
     pub const PMOVSX: [V; 3] = [p38(0x20), p38(0x23), p38(0x25)];
     pub const PMOVZX: [V; 3] = [p38(0x30), p38(0x33), p38(0x35)];
@@ -157,17 +155,17 @@ pub(crate) mod op {
     // EVEX, for hosts with AVX-512VL and what else it takes.
     pub const TERNLOG: V = p3a(0x25);
     pub const PSRAQ: ShiftImm = ShiftImm(0x72, 4);
-    pub const PROLD: ShiftImm = ShiftImm(0x72, 1);
+    /// Rotations, by W of words or doublewords.
+    pub const PROL: ShiftImm = ShiftImm(0x72, 1);
+    pub const PROR: ShiftImm = ShiftImm(0x72, 0);
     pub const PSLLVW: V = V(Pp::P66, Map::M0f38, 0x12, true);
     pub const PSRLVW: V = V(Pp::P66, Map::M0f38, 0x10, true);
     pub const PSRAVW: V = V(Pp::P66, Map::M0f38, 0x11, true);
     pub const PSRAVQ: V = V(Pp::P66, Map::M0f38, 0x46, true);
-    pub const PROLVQ: V = V(Pp::P66, Map::M0f38, 0x15, true);
     pub const PLZCNTD: V = p38(0x44);
     pub const PABSQ: V = V(Pp::P66, Map::M0f38, 0x1f, true);
 
     // SHA-NI.
-    pub const SHA1NEXTE: u8 = 0xc8;
     pub const SHA256RNDS2: u8 = 0xcb;
     pub const SHA256MSG1: u8 = 0xcc;
     pub const SHA256MSG2: u8 = 0xcd;

@@ -21,6 +21,8 @@ pub(super) enum Polarity {
     Direct,
     /// Its inverse: after subtractions.
     Inverted,
+    /// Nothing that means NZCV, but the host's condition is the answer to the only question that will be asked.
+    Answer(Cond, Cc),
 }
 
 /// Where NZCV is.
@@ -186,6 +188,28 @@ impl Translator<'_> {
         self.flags = Flags { host: Some(polarity), saved: false };
     }
 
+    /// The host's flags answer `cond` with `cc`; [`Translator::only_question`] says that nobody asks anything else.
+    pub(super) fn set_answer(&mut self, cond: Cond, cc: Cc) {
+        self.flags = Flags { host: Some(Polarity::Answer(cond, cc)), saved: true };
+    }
+
+    /// The condition that the next instruction asks for, if nothing else needs the flags that this one sets.
+    pub(super) fn only_question(&self) -> Option<Cond> {
+        let next = self.index + 1;
+        let word = *self.words.get(next)?;
+        let is = |mask: u32, value: u32| word & mask == value;
+        let cond = if is(0xff00_0010, 0x5400_0000) {
+            word & 15
+        } else if is(0x3fe0_0000, 0x1a80_0000) || is(0xff20_0c00, 0x1e20_0c00) {
+            word >> 12 & 15
+        } else {
+            return None;
+        };
+        let at = self.offset_of(next) as i32;
+        let elsewhere = flow::side_exit(word, at).is_some_and(|target| self.live_at(target));
+        (cond < 14 && self.live >> (next + 1) & 1 == 0 && !elsewhere).then_some(cond as Cond)
+    }
+
     /// The low 16 bits of RAX become NZCV, in the layout of [`slot::FLAGS`].
     pub(super) fn set_flags_image(&mut self) {
         self.asm.store(1, x(slot::FLAGS), RAX);
@@ -216,6 +240,10 @@ impl Translator<'_> {
     /// The host's condition for `cond` (not AL), with the host's flags in place. Uses RAX.
     pub(super) fn condition(&mut self, cond: Cond) -> Cc {
         let mut polarity = self.restore_flags();
+        if let Polarity::Answer(question, cc) = polarity {
+            debug_assert_eq!(question >> 1, cond >> 1, "flags that answer something else");
+            return if question == cond { cc } else { cc.not() };
+        }
         if matches!(cond >> 1, 4) && polarity == Polarity::Direct {
             self.restore_carry(Polarity::Inverted);
             polarity = Polarity::Inverted;

@@ -1,11 +1,14 @@
 //! Floating-point comparisons to NZCV, and selection.
 
-use super::{T1, Translator};
+use super::{
+    T0, T1, Translator,
+    float::{EQ_OQ, EQ_OS},
+};
 use crate::{
     decode::{Cond, Reg},
     jit::{
         asm::{Cc, RAX, RDX},
-        asm_simd::op,
+        asm_simd::{Fp, Xmm, op},
     },
 };
 
@@ -14,6 +17,9 @@ const LESS: u64 = 0x8000;
 const EQUAL: u64 = 0x4100;
 const GREATER: u64 = 0x0100;
 const UNORDERED: u64 = 0x0101;
+
+/// Instead of a V register: zero.
+const ZERO: Reg = 32;
 
 /// NZCV (4 bits) as an image.
 fn image(nzcv: u8) -> u64 {
@@ -27,21 +33,57 @@ impl Translator<'_> {
         if size < 2 {
             return false;
         }
-        self.compare_to_image(size, signal, rn, rm);
-        self.set_flags_image();
+        match self.only_question() {
+            Some(cond) => self.compare_for(cond, size, signal, [rn, rm.unwrap_or(ZERO)]),
+            None => {
+                self.compare_to_image(size, signal, rn, rm);
+                self.set_flags_image();
+            }
+        }
         true
+    }
+
+    /// A V register, or zero in T1.
+    fn v_or_zero(&mut self, v: Reg) -> Xmm {
+        if v != ZERO {
+            return self.v_read(v);
+        }
+        self.asm.v_zero(T1);
+        T1
+    }
+
+    /// Compares so that the host's flags answer `cond`. UCOMIS sets CF for less, ZF for equal, both and PF for unordered,
+    /// which tells four of the seven conditions; with the operands swapped, two others and C. Equality is told from
+    /// being unordered by another instruction.
+    fn compare_for(&mut self, cond: Cond, size: u8, signal: bool, [rn, rm]: [Reg; 2]) {
+        let (n, m) = (self.v_or_zero(rn), self.v_or_zero(rm));
+        let fp = Fp { double: size == 3, packed: false };
+        // The condition, for the even one of each pair.
+        let (swap, cc) = match cond >> 1 {
+            0 => {
+                let predicate = if signal { EQ_OS } else { EQ_OQ };
+                self.asm.v3i(fp.op(op::CMP), T0, n, m, predicate);
+                self.asm.v_to_gpr(2, RAX, T0);
+                self.asm.test(false, RAX, RAX);
+                return self.set_answer(cond & !1, Cc::Ne);
+            }
+            1 => (true, Cc::Be),
+            2 => (true, Cc::A),
+            3 => (false, Cc::P),
+            4 => (true, Cc::B),
+            5 => (false, Cc::Ae),
+            _ => (false, Cc::A),
+        };
+        let (a, b) = if swap { (m, n) } else { (n, m) };
+        let compare = if signal { op::COMIS } else { op::UCOMIS };
+        self.asm.v2(compare[usize::from(fp.double)], a, b);
+        self.set_answer(cond & !1, cc);
     }
 
     /// RAX = image of the flags that the comparison gives. Uses RDX.
     fn compare_to_image(&mut self, size: u8, signal: bool, rn: Reg, rm: Option<Reg>) {
         let n = self.v_read(rn);
-        let m = match rm {
-            Some(rm) => self.v_read(rm),
-            None => {
-                self.asm.v_zero(T1);
-                T1
-            }
-        };
+        let m = self.v_or_zero(rm.unwrap_or(ZERO));
         let compare = if signal { op::COMIS } else { op::UCOMIS };
         self.asm.v2(compare[usize::from(size == 3)], n, m);
         self.asm.mov_imm(RAX, GREATER);

@@ -29,7 +29,8 @@ const fn low(b: [u8; 8]) -> u128 {
 macro_rules! constants {
     ($($name:ident = $value:expr;)*) => {
         /// A constant by its place in [`TABLE`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy)]
+        #[expect(dead_code, reason = "some are found by their distance from others")]
         pub(super) enum K { $($name,)* }
 
         /// What generated code finds at [`Thunks::constants`](crate::jit::thunks::Thunks).
@@ -75,6 +76,9 @@ constants! {
     LeadingHigh = bytes([8, 3, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
     ReverseLow = bytes([0, 0x80, 0x40, 0xc0, 0x20, 0xa0, 0x60, 0xe0, 0x10, 0x90, 0x50, 0xd0, 0x30, 0xb0, 0x70, 0xf0]);
     ReverseHigh = bytes([0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15]);
+
+    // Bytes with their bits reversed, as a matrix of bits for GF2P8AFFINEQB.
+    Reversal = splat64(0x8040_2010_0804_0201);
 
     // Shuffles: elements of so many bits within containers of so many, reversed.
     Rev8In16 = bytes([1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14]);

@@ -12,6 +12,12 @@ use crate::{
 /// What SHA256RNDS2 reads without being told: the words of the schedule.
 const X0: Xmm = Xmm(0);
 
+/// Instructions that others are combined with.
+const AESMC: u32 = 0x4e28_6800;
+const AESIMC: u32 = 0x4e28_7800;
+const SHA256H2: u32 = 0x5e00_5000;
+const ORR: u32 = 0x4ea0_1c00;
+
 impl Translator<'_> {
     pub(super) fn aes(&mut self, op: Aes, rd: Reg, rn: Reg) -> bool {
         if !FEATURES.aes {
@@ -23,8 +29,16 @@ impl Translator<'_> {
                 let d = self.v_modify(rd);
                 self.asm.v_zero(T0);
                 self.asm.v3(op::PXOR, d, d, n);
-                let last = if op == Aes::Aese { op::AESENCLAST } else { op::AESDECLAST };
-                self.asm.v3(last, d, d, T0);
+                // With the columns mixed, which usually follows, it is one instruction of the host too.
+                let (mix, round, last) = match op {
+                    Aes::Aese => (AESMC, op::AESENC, op::AESENCLAST),
+                    _ => (AESIMC, op::AESDEC, op::AESDECLAST),
+                };
+                let mixes = self.next_is(mix | u32::from(rd) << 5 | u32::from(rd));
+                self.asm.v3(if mixes { round } else { last }, d, d, T0);
+                if mixes {
+                    self.skip();
+                }
             }
             Aes::Aesmc => {
                 let d = self.v_write(rd);
@@ -44,7 +58,7 @@ impl Translator<'_> {
     pub(super) fn sha(&mut self, op: Sha, [rd, rn, rm]: [Reg; 3]) -> bool {
         match op {
             Sha::Sha256h | Sha::Sha256h2 if FEATURES.sha => {
-                self.sha256_rounds(op == Sha::Sha256h2, [rd, rn, rm])
+                self.sha256_rounds(op == Sha::Sha256h2, [rd, rn, rm]);
             }
             Sha::Sha256su0 if FEATURES.sha => {
                 let (n, d) = (self.v_read(rn), self.v_modify(rd));
@@ -94,6 +108,9 @@ impl Translator<'_> {
 
     /// `d` = words of `n`, rotated; uses T1.
     fn rotate_left(&mut self, by: u8, d: Xmm, n: Xmm) {
+        if FEATURES.avx512 {
+            return self.asm.e_shift(op::PROL, false, d, n, by);
+        }
         self.asm.v_shift(op::PSRL[2], T1, n, 32 - by);
         self.asm.v_shift(op::PSLL[2], d, n, by);
         self.asm.v3(op::POR, d, d, T1);
@@ -116,6 +133,38 @@ impl Translator<'_> {
         self.asm.v_move(X0, T2);
         // T1 is ABEF, T0 is CDGH.
         self.asm.v3i(op::SHUFPS, d, T1, T0, if second { 0x11 } else { 0xbb });
+        if !second && self.other_half_follows([rd, rn, rm]) {
+            let efgh = self.v_write(rn);
+            self.asm.v3i(op::SHUFPS, efgh, T1, T0, 0x11);
+            self.skip();
+        }
+    }
+
+    /// Whether this SHA256H is followed by the SHA256H2 of the same rounds, with a copy of `rd` that was made right
+    /// before.
+    fn other_half_follows(&self, [rd, rn, rm]: [Reg; 3]) -> bool {
+        let Some(before) = self.index.checked_sub(1) else { return false };
+        let (d, n, m) = (u32::from(rd), u32::from(rn), u32::from(rm));
+        // MOV of a vector is ORR with itself.
+        let copy = self.words[before];
+        let is_copy = copy & !31 == ORR | d << 16 | d << 5;
+        is_copy
+            && copy & 31 != n
+            && copy & 31 != d
+            && rd != rn
+            && rd != rm
+            && self.next_is(SHA256H2 | m << 16 | (copy & 31) << 5 | n)
+    }
+
+    /// Whether the next instruction of the block is this one.
+    fn next_is(&self, word: u32) -> bool {
+        self.words.get(self.index + 1) == Some(&word)
+    }
+
+    /// The next instruction is translated already. What side paths the current one has (an exception, if any) are its.
+    fn skip(&mut self) {
+        self.finish_deopts();
+        self.index += 1;
     }
 
     /// Four rounds of SHA-1. The host has the words the other way round, and adds the constant by itself.
@@ -156,6 +205,11 @@ impl Translator<'_> {
     pub(super) fn xar(&mut self, rotate: u8, [rd, rn, rm]: [Reg; 3]) -> bool {
         let (n, m) = (self.v_read(rn), self.v_read(rm));
         self.asm.v3(op::PXOR, T0, n, m);
+        if FEATURES.avx512 {
+            let d = self.v_write(rd);
+            self.asm.e_shift(op::PROR, true, d, T0, rotate);
+            return true;
+        }
         self.asm.v_shift(op::PSRL[3], T1, T0, rotate);
         self.asm.v_shift(op::PSLL[3], T0, T0, 64 - rotate);
         let d = self.v_write(rd);

@@ -15,7 +15,8 @@ use crate::{
 
 /// Predicates of CMPPS and its kin. Those with an S raise an invalid operation for any NaN, the others for signalling
 /// ones.
-const EQ_OQ: u8 = 0x00;
+pub(super) const EQ_OQ: u8 = 0x00;
+pub(super) const EQ_OS: u8 = 0x10;
 const LT_OS: u8 = 0x01;
 const LE_OS: u8 = 0x02;
 const UNORD_Q: u8 = 0x03;

@@ -68,6 +68,7 @@ impl Translator<'_> {
                 self.asm.v3(op::PSUB[size], T0, T0, n);
             }
             Abs if size < 3 => self.asm.v2(op::PABS[size], T0, n),
+            Abs if FEATURES.avx512 => self.asm.e3(op::PABSQ, T0, Xmm(0), n),
             Abs => {
                 self.asm.v_zero(T1);
                 self.asm.v3(op::PCMPGT[3], T1, T1, n);
@@ -79,6 +80,10 @@ impl Translator<'_> {
                 self.asm.v3(op::PXOR, T0, T0, n);
             }
             Cnt => self.by_nibble(n, K::Count, K::Count, op::PADD[0]),
+            Rbit if FEATURES.gfni => {
+                let reversal = self.k(K::Reversal);
+                self.asm.v3i(op::GF2P8AFFINEQB, T0, n, reversal, 0);
+            }
             Rbit => self.by_nibble(n, K::ReverseLow, K::ReverseHigh, op::POR),
             Clz if size == 0 => self.by_nibble(n, K::LeadingLow, K::LeadingHigh, op::PMINU[0]),
             Clz if size == 2 && FEATURES.avx512 => self.asm.e3(op::PLZCNTD, T0, Xmm(0), n),

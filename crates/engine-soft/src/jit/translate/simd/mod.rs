@@ -119,9 +119,9 @@ impl Translator<'_> {
             I::InsertGeneral { size, to, rd, rn } => self.insert_general(size, to, rd, rn),
             I::MoveTop { rd, rn } => self.insert_general(3, 1, rd, rn),
             I::ToGeneral { size, signed, sf, index, rd, rn } => {
-                self.to_general(size, signed.then_some(sf), index, [rd, rn])
+                self.move_to_general(size, signed.then_some(sf), index, [rd, rn])
             }
-            I::MoveToGeneral { size, index, rd, rn } => self.to_general(size, None, index, [rd, rn]),
+            I::MoveToGeneral { size, index, rd, rn } => self.move_to_general(size, None, index, [rd, rn]),
             I::MoveFromGeneral { size, rd, rn } => self.move_from_general(size, rd, rn),
             I::Table { full, count, keep, rd, rn, rm } => self.table(full, count, keep, [rd, rn, rm]),
             I::Permute { op, shape, rd, rn, rm } => self.permute(op, shape, [rd, rn, rm]),

@@ -62,7 +62,7 @@ impl Translator<'_> {
     }
 
     /// UMOV, SMOV (`signed`: whether to 64 bits) and FMOV.
-    pub(super) fn to_general(
+    pub(super) fn move_to_general(
         &mut self,
         size: u8,
         signed: Option<bool>,

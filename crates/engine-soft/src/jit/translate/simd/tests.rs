@@ -188,19 +188,21 @@ struct State {
 }
 
 impl State {
-    fn random(r: &mut Random, insn: &SimdInsn) -> Self {
+    fn random(r: &mut Random, insn: Option<SimdInsn>) -> Self {
         let mut v = [0; 32];
         v.fill_with(|| r.vector());
         let mut x = [0; 33];
         x.fill_with(|| if r.below(2) == 0 { r.integers() } else { r.double() });
-        if let SimdInsn::Multiple { how, .. }
-        | SimdInsn::Single { how, .. }
-        | SimdInsn::Replicate { how, .. } = insn
-        {
-            let index = if how.rn == 31 { 32 } else { usize::from(how.rn) };
-            x[index] = BASE + if how.rn == 31 { 0 } else { r.below(64) };
-        } else {
-            x[32] = DATA;
+        match insn {
+            Some(
+                SimdInsn::Multiple { how, .. }
+                | SimdInsn::Single { how, .. }
+                | SimdInsn::Replicate { how, .. },
+            ) => {
+                let index = if how.rn == 31 { 32 } else { usize::from(how.rn) };
+                x[index] = BASE + if how.rn == 31 { 0 } else { r.below(64) };
+            }
+            _ => x[32] = DATA,
         }
         x[31] = 0;
         let memory = (0..WINDOW).map(|_| r.next() as u8).collect();
@@ -260,35 +262,100 @@ impl State {
     }
 }
 
-/// Compares so many random instructions, from `seed` on; what differs.
-fn compare(seed: u64, count: usize) -> Vec<String> {
-    let mut r = Random(seed);
-    let (mut plain, mut jit) = (TestCpu::new(&[]), TestCpu::new(&[]));
+/// A CPU that translates; none where the host cannot.
+fn translating() -> Option<TestCpu> {
+    let mut cpu = TestCpu::new(&[]);
     let options = crate::Options { tier: Tier::Jit, exact_flags: true };
-    let Some(translator) = Jit::for_vcpu(options) else { return Vec::new() };
-    jit.cpu.use_jit(translator);
-    let mut snippets = Vec::new();
-    while snippets.len() < count {
+    cpu.cpu.use_jit(Jit::for_vcpu(options)?);
+    Some(cpu)
+}
+
+/// Random code of the group, at least one instruction; the first one may access memory.
+fn snippet(r: &mut Random, length: usize) -> Vec<u32> {
+    let accesses = |insn: &SimdInsn| {
+        matches!(insn, SimdInsn::Multiple { .. } | SimdInsn::Single { .. } | SimdInsn::Replicate { .. })
+    };
+    let mut words = Vec::new();
+    while words.len() < length {
         let word = r.word();
-        if let Some(insn) = subject(word) {
-            snippets.push((word, insn));
+        if subject(word).is_some_and(|insn| words.is_empty() || !accesses(&insn)) {
+            words.push(word);
         }
     }
-    let code: Vec<u32> = snippets.iter().flat_map(|&(word, _)| [word, WFI]).collect();
+    words
+}
+
+/// Instructions that are translated together.
+fn companions(r: &mut Random) -> Vec<u32> {
+    let mut v = || r.below(5) as u32;
+    let (d, n, m, copy) = (v(), v(), v(), v());
+    let precision = (v() & 1) << 22;
+    // The condition is neither AL nor NV.
+    let cond = (v() * 5 + v()) % 14 << 12;
+    // SUBS, so that no earlier flags are needed afterwards; MRS of NZCV.
+    let end = [0xeb02_003f, 0xd53b_4209];
+    match r.below(6) {
+        // AESE, AESMC; AESD, AESIMC.
+        0 => vec![0x4e28_4800 | n << 5 | d, 0x4e28_6800 | d << 5 | d],
+        1 => vec![0x4e28_5800 | n << 5 | d, 0x4e28_7800 | d << 5 | d],
+        // MOV, SHA256H, SHA256H2.
+        2 => {
+            let sums = |op: u32, d: u32, n: u32| 0x5e00_0000 | op << 12 | m << 16 | n << 5 | d;
+            vec![0x4ea0_1c00 | d << 16 | d << 5 | copy, sums(4, d, n), sums(5, n, copy)]
+        }
+        // FCMP, FCMPE, also with zero; CSEL, FCSEL.
+        3 => vec![
+            0x1e20_2000 | precision | m << 16 | n << 5 | (d & 1) << 4,
+            0x9a83_0041 | cond,
+            end[0],
+            end[1],
+        ],
+        4 => vec![
+            0x1e20_2008 | precision | n << 5 | (d & 1) << 4,
+            0x1e60_0c00 | cond | m << 16 | n << 5 | d,
+            end[0],
+            end[1],
+        ],
+        // FCMP, B.cond over a MOV to X1, both ways to SUBS.
+        _ => vec![
+            0x1e20_2000 | precision | m << 16 | n << 5 | (d & 1) << 4,
+            0x5400_0040 | cond >> 12,
+            0xaa02_03e1,
+            end[0],
+            end[1],
+        ],
+    }
+}
+
+/// Compares snippets, `count` instructions of them in all, from `seed` on; what differs.
+fn compare(seed: u64, count: usize, mut snippet: impl FnMut(&mut Random) -> Vec<u32>) -> Vec<String> {
+    let mut r = Random(seed);
+    let mut plain = TestCpu::new(&[]);
+    let Some(mut jit) = translating() else { return Vec::new() };
+    let (mut code, mut snippets) = (Vec::new(), Vec::new());
+    while code.len() < count {
+        let words = snippet(&mut r);
+        snippets.push((code.len(), words.len()));
+        code.extend(words);
+        code.push(WFI);
+    }
     plain.put_code(RAM, &code);
     jit.put_code(RAM, &code);
     let mut wrong = Vec::new();
-    for (i, (word, insn)) in snippets.iter().enumerate() {
-        let pc = RAM + 8 * i as u64;
+    for &(at, length) in &snippets {
+        let words = &code[at..at + length];
+        let (pc, end) = (RAM + 4 * at as u64, RAM + 4 * (at + length) as u64);
         for _ in 0..6 {
-            let before = State::random(&mut r, insn);
+            let before = State::random(&mut r, subject(words[0]));
             before.put(&mut plain, pc);
-            plain.steps(1);
+            while plain.cpu.pc < end {
+                plain.steps(1);
+            }
             before.put(&mut jit, pc);
             jit.cpu.run_jit();
-            assert_eq!((jit.cpu.stop, jit.cpu.pc), (Stop::Wfi, pc + 8), "{word:08x}");
+            assert_eq!((jit.cpu.stop, jit.cpu.pc), (Stop::Wfi, end + 4), "{words:08x?}");
             if let Some(difference) = State::get(&plain).difference(&State::get(&jit)) {
-                wrong.push(format!("{word:08x} {insn:x?}:{difference}"));
+                wrong.push(format!("{words:08x?} {:x?}:{difference}", subject(words[0])));
                 break;
             }
         }
@@ -296,10 +363,37 @@ fn compare(seed: u64, count: usize) -> Vec<String> {
     wrong
 }
 
+fn assert_none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+}
+
 #[test]
 fn random_instructions_do_what_the_interpreter_does() {
-    let wrong = compare(1, 20_000);
-    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+    assert_none(&compare(1, 40_000, |r| snippet(r, 1)));
+}
+
+#[test]
+fn random_sequences_do_what_the_interpreter_does() {
+    assert_none(&compare(2, 20_000, |r| {
+        let length = 1 + r.below(12) as usize;
+        snippet(r, length)
+    }));
+}
+
+#[test]
+fn companions_do_what_the_interpreter_does() {
+    assert_none(&compare(3, 20_000, companions));
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn many_random_sequences() {
+    for seed in 0..100 {
+        assert_none(&compare(1000 + seed, 100_000, |r| {
+            let length = 1 + r.below(1 + seed % 16) as usize;
+            snippet(r, length)
+        }));
+    }
 }
 
 /// Whether there is a translation of `word`: whether the interpreter is not called before WFI needs it.
