@@ -167,3 +167,23 @@ pub const WORKLOADS: &[Workload] = &[
     work("threads", Parallel, "/work/atomics threads 20000000"),
     work("contended", Parallel, "/work/atomics contended 1000000"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_can_be_named_and_typed() {
+        for (i, workload) in WORKLOADS.iter().enumerate() {
+            assert!(
+                WORKLOADS[..i].iter().all(|w| w.name != workload.name),
+                "{} is there twice",
+                workload.name
+            );
+            assert!(!workload.script.contains('\n'), "{}: the guest reads one line", workload.name);
+        }
+        for class in Class::ALL {
+            assert!(WORKLOADS.iter().any(|w| w.class == class), "nothing measures {}", class.name());
+        }
+    }
+}
