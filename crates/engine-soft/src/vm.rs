@@ -22,9 +22,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tier {
     /// The interpreter: on every host, and the oracle for the translator.
-    #[default]
     Interpreter,
     /// Translation to the host's instructions where there is a translator for the host, else the interpreter.
+    #[default]
     Jit,
 }
 

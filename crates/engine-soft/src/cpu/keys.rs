@@ -2,12 +2,16 @@
 //!
 //! Generated code compares a *key* to know whether what it remembers of a virtual address still holds. There is one key
 //! for EL1 and one for EL0 of every ASID. Whatever a context knows is dropped, in constant time, by giving it a new one.
-//! A key occupies bits that a page address leaves free: 63:48, and 10:2. Bit 11 says whether FPCR is zero, and bit 0 is set,
-//! so that no address equals zero under a key.
+//!
+//! A page address exclusive-or a key says both: a key occupies bits that the address of a page, which is canonical,
+//! leaves free. These are 9:2 and 62:48 (63 says in which half the address is); bit 10 is the exception level, bit 11
+//! says whether FPCR is zero, and bit 0 is set, so that no page equals zero under a key.
 
 use super::{phys::PAGE, tlb::Blocks};
 
-const BITS: u32 = 25;
+const BITS: u32 = 23;
+/// In a key: of EL1.
+const EL1: u64 = 1 << 10;
 /// Remembered translations of code pages.
 const ENTRIES: usize = 512;
 /// Words of the set of code pages.
@@ -17,7 +21,7 @@ const MOST_BITS: u32 = 8192;
 
 /// The key that is number `n`.
 fn key(n: u32) -> u64 {
-    u64::from(n >> 9) << 48 | u64::from(n & 0x1ff) << 2 | 1
+    u64::from(n >> 8) << 48 | u64::from(n & 0xff) << 2 | 1
 }
 
 /// A code page that was translated: physical address, and where its memory is.
@@ -81,7 +85,7 @@ impl CodeKeys {
     /// The key of the code at exception level `el` with `asid`.
     pub fn current(&mut self, el: u32, asid: u16) -> u64 {
         if el != 0 {
-            return key(self.kernel);
+            return EL1 | key(self.kernel);
         }
         if self.users[usize::from(asid)] == 0 {
             let fresh = self.fresh();

@@ -74,6 +74,7 @@ pub(crate) mod offset {
     pub const USER_BANK: usize = offset_of!(Cpu, user_bank);
     pub const PSTATE: usize = offset_of!(Cpu, pstate);
     pub const SP_EL0: usize = offset_of!(Cpu, sp);
+    pub const EXIT: usize = offset_of!(Cpu, exit);
     pub const JUMP_CACHE: usize = offset_of!(Cpu, jump_cache);
     pub const SYS: usize = offset_of!(Cpu, sys);
     pub const TPIDR_EL0: usize = SYS + offset_of!(SysRegs, tpidr_el0);
@@ -191,6 +192,8 @@ pub(crate) struct Cpu {
     pub index: u32,
     /// The translator, unless this host has none or it is off. Not here while it works.
     pub jit: Option<Box<Jit>>,
+    /// The exit that generated code is about to follow.
+    pub exit: u64,
     /// Its jump cache.
     pub jump_cache: *mut JumpEntry,
     /// Whether generated code runs, which looks its successors up itself.
@@ -236,6 +239,7 @@ impl Cpu {
             shared,
             index,
             jit: None,
+            exit: 0,
             jump_cache: std::ptr::null_mut(),
             in_jit: false,
         });

@@ -253,6 +253,11 @@ impl Asm {
         self.base = base;
     }
 
+    /// Starts over, for code that goes to the same address.
+    pub fn rewind(&mut self) {
+        self.bytes.clear();
+    }
+
     /// What was emitted.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

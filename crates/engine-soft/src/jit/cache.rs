@@ -41,7 +41,6 @@ const MOST_PAGES: usize = 3072;
 #[derive(Clone, Copy, Debug)]
 struct Block {
     first: u16,
-    count: u16,
     mode: u8,
     /// Offset of its main entry.
     entry: u32,
@@ -162,7 +161,7 @@ impl Cache {
             pages: Vec::new(),
             by_address: HashMap::default(),
             exits: vec![],
-            jumps: vec![JumpEntry { tag: 0, code: 0 }; JUMP_ENTRIES].into_boxed_slice(),
+            jumps: vec![JumpEntry::default(); JUMP_ENTRIES].into_boxed_slice(),
             ops: (0..OP_SLOTS).map(|_| OpSlot { ..none }).collect(),
             epoch: 0,
             options,
@@ -185,14 +184,14 @@ impl Cache {
         self.pages.clear();
         self.by_address.clear();
         self.exits.clear();
-        self.jumps.fill(JumpEntry { tag: 0, code: 0 });
+        self.jumps.fill(JumpEntry::default());
     }
 
     /// Enters that the block at `code` is at address `va` of the context with `key`.
     pub fn note_jump(&mut self, va: u64, key: u64, code: u64) {
-        let page = (va >> 12 & u64::from(JUMP_MASK >> 12)) << 8;
-        let index = page | va >> 2 & u64::from(JUMP_MASK >> 2 & 0xff);
-        self.jumps[index as usize % JUMP_ENTRIES] = JumpEntry { tag: va ^ key, code };
+        let page = (va >> 12 & u64::from(JUMP_MASK >> 12)) << 9;
+        let index = page | va >> 2 & u64::from(JUMP_MASK >> 2 & 0x1ff);
+        self.jumps[index as usize % JUMP_ENTRIES] = JumpEntry { va, key, code };
     }
 
     /// The number of the page at physical address `pa`, whose memory is at `host`.
@@ -248,7 +247,8 @@ impl Cache {
         self.asm.restart(start);
         let source = Source { host: p.host, word, mode, page };
         let first_exit = self.exits.len();
-        let count = translate::translate(&mut self.asm, &source, &self.thunks, &mut self.exits, self.options);
+        let (count, seen) =
+            translate::translate(&mut self.asm, &source, &self.thunks, &mut self.exits, self.options);
         let code_offset = self.code.offset(start);
         for exit in &mut self.exits[first_exit..] {
             exit.jump += code_offset;
@@ -258,7 +258,7 @@ impl Cache {
         }
         self.code.append(self.asm.bytes());
         let entry = code_offset + HEAD;
-        for i in word..word + count {
+        for i in (word..word + count).chain(seen.into_iter().map(usize::from)) {
             p.source[i] = p.word(i);
             p.translated[i / 64] |= 1 << (i % 64);
         }
@@ -274,7 +274,7 @@ impl Cache {
             }
             !succeeded
         });
-        p.blocks.push(Block { first: word as u16, count: count as u16, mode, entry, stale: false });
+        p.blocks.push(Block { first: word as u16, mode, entry, stale: false });
         Ok(entry)
     }
 
@@ -319,35 +319,21 @@ impl Cache {
     fn validate(&mut self, index: u32) {
         let p = &mut self.pages[index as usize];
         p.epoch = self.epoch;
-        let mut changed = [0_u64; WORDS / 64];
-        let mut any = false;
-        for i in 0..WORDS {
-            if p.translated[i / 64] >> (i % 64) & 1 != 0 && p.word(i) != p.source[i] {
-                changed[i / 64] |= 1 << (i % 64);
-                any = true;
-            }
-        }
-        if !any {
+        let is_changed = |i: usize| p.translated[i / 64] >> (i % 64) & 1 != 0 && p.word(i) != p.source[i];
+        if !(0..WORDS).any(is_changed) {
             return;
         }
-        for b in &mut p.blocks {
-            let range = usize::from(b.first)..usize::from(b.first + b.count);
-            if b.stale || !range.clone().any(|i| changed[i / 64] >> (i % 64) & 1 != 0) {
-                continue;
-            }
+        // All blocks of the page go: a block depends on words beyond it too.
+        p.translated = [0; WORDS / 64];
+        p.entries = [None, None, None, None];
+        for b in p.blocks.iter_mut().filter(|b| !b.stale) {
             b.stale = true;
-            if let Some(entries) = &mut p.entries[usize::from(b.mode & 3)] {
-                entries[range.start] = 0;
-            }
             // mov ecx, offset; jmp again -- and at the main entry a short jump back to it.
             let mut head = [0xb9, 0, 0, 0, 0, 0xe9];
             head[1..5].copy_from_slice(&(u32::from(b.first) * 4).to_le_bytes());
             self.code.patch(b.entry - HEAD, &head);
             self.code.patch_displacement(b.entry - HEAD + 6, self.thunks.again);
             self.code.patch(b.entry, &[0xeb, (HEAD as u8 + 2).wrapping_neg()]);
-        }
-        for (translated, changed) in p.translated.iter_mut().zip(changed) {
-            *translated &= !changed;
         }
     }
 

@@ -3,14 +3,26 @@
 use super::{HEAD, cache::Missing, state::slot};
 use crate::cpu::{Cpu, PAGE, Stop};
 
-/// Where to go on, `cpu.pc` being the address: code, or the way out.
+/// Where to go on, `cpu.pc` being the address: code, or the way out. Takes exceptions, so all registers of the guest must
+/// be in `cpu`.
 fn resume(cpu: &mut Cpu) -> u64 {
     let Some(mut jit) = cpu.jit.take() else { return 0 };
-    let code = if matches!(cpu.stop, Stop::Continue) && !cpu.attention() {
-        cpu.find_code(&mut jit, cpu.pc)
-    } else {
-        jit.thunks.leave
-    };
+    let mut code = jit.thunks.leave;
+    // Two exceptions in a row can be had (the vector's page may be missing); beyond that, let others have a look.
+    for _ in 0..4 {
+        match cpu.stop {
+            Stop::Continue if !cpu.attention() => code = cpu.find_code(&mut jit, cpu.pc),
+            Stop::Exception(exception) => {
+                cpu.stop = Stop::Continue;
+                cpu.take(exception);
+                continue;
+            }
+            _ => break,
+        }
+        if matches!(cpu.stop, Stop::Continue) {
+            break;
+        }
+    }
     cpu.jit = Some(jit);
     code
 }
@@ -22,8 +34,10 @@ fn resume(cpu: &mut Cpu) -> u64 {
 pub(super) unsafe extern "sysv64" fn lookup(cpu: *mut Cpu, va: u64) -> u64 {
     // SAFETY: by the contract; generated code holds no reference.
     let cpu = unsafe { &mut *cpu };
-    cpu.pc = va;
-    resume(cpu)
+    let Some(mut jit) = cpu.jit.take() else { return 0 };
+    let code = cpu.find_code(&mut jit, va);
+    cpu.jit = Some(jit);
+    code
 }
 
 /// Follows exit `index`, and makes it a direct jump.
@@ -63,10 +77,6 @@ pub(super) unsafe extern "sysv64" fn interpret(cpu: *mut Cpu, word: u32, offset:
             break;
         }
     }
-    if let Stop::Exception(exception) = cpu.stop {
-        cpu.stop = Stop::Continue;
-        cpu.take(exception);
-    }
     resume(cpu)
 }
 
@@ -93,22 +103,7 @@ impl Cpu {
 
     /// Code for the guest address `va`, which becomes the current one; the way out if that takes an exception.
     pub(super) fn find_code(&mut self, jit: &mut super::Jit, va: u64) -> u64 {
-        let mut target = va;
-        // Two exceptions in a row can be had (the vector's page may be missing); beyond that, let others have a look.
-        for _ in 0..4 {
-            match self.try_find_code(jit, target) {
-                Some(code) => return code,
-                None => match self.stop {
-                    Stop::Exception(exception) if !self.attention() => {
-                        self.stop = Stop::Continue;
-                        target = self.take(exception);
-                    }
-                    _ => break,
-                },
-            }
-        }
-        self.pc = target;
-        jit.thunks.leave
+        self.try_find_code(jit, va).unwrap_or(jit.thunks.leave)
     }
 
     fn try_find_code(&mut self, jit: &mut super::Jit, va: u64) -> Option<u64> {

@@ -1,5 +1,7 @@
 //! The few pieces of code that all blocks share: the way in, the ways out, and the calls of Rust functions.
 
+use std::mem::offset_of;
+
 use super::{
     asm::{Alu, Asm, Cc, Gpr, Mem, Patch, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Rot},
     runtime,
@@ -35,13 +37,14 @@ pub(crate) struct Thunks {
 pub(crate) const JUMP_ENTRIES: usize = 1 << JUMP_BITS;
 const JUMP_BITS: u32 = 16;
 /// The bits of an address that find its entry: the low bits of the index of the instruction, and of the page.
-pub(crate) const JUMP_MASK: u32 = 0x000f_f000 | 0x3fc;
+pub(crate) const JUMP_MASK: u32 = 0x0007_f000 | 0x7fc;
 
-/// A guest address, exclusive-or the context's key, and the code there.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
+/// A guest address, the context's key, and the code there.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(32))]
 pub(crate) struct JumpEntry {
-    pub tag: u64,
+    pub va: u64,
+    pub key: u64,
     pub code: u64,
 }
 
@@ -189,40 +192,34 @@ fn call_and_go(asm: &mut Asm, function: u64, arguments: impl FnOnce(&mut Asm)) {
     asm.jmp_to(RAX);
 }
 
-/// Probes the jump cache for address RAX and goes there; returns the jump of a miss, which leaves RAX alone.
-///
-/// An entry that matches the tag holds code of this context; what is in `JUMP_MASK` chooses the entry and nothing else.
-pub(super) fn probe(asm: &mut Asm) -> Patch {
-    probe_and(asm, |_| ())
-}
-
-/// As [`probe`], with something that changes no flags and none of RAX, RCX between comparison and jump.
-fn probe_and(asm: &mut Asm, between: impl FnOnce(&mut Asm)) -> Patch {
+/// Probes the jump cache for address RAX and goes there; returns the jumps of a miss, which leave RAX alone.
+pub(super) fn probe(asm: &mut Asm) -> [Patch; 2] {
     asm.mov_imm(RCX, u64::from(JUMP_MASK));
     asm.pext(false, RCX, RAX, RCX);
-    asm.rot_imm(Rot::Shl, false, RCX, 4);
+    asm.rot_imm(Rot::Shl, false, RCX, size_of::<JumpEntry>().ilog2() as u8);
     asm.alu(Alu::Add, true, RCX, field(offset::JUMP_CACHE));
-    asm.mov(true, RDX, RAX);
-    asm.alu(Alu::Xor, true, RDX, x(slot::KEY));
-    asm.alu(Alu::Cmp, true, RDX, Mem::at(RCX, 0));
-    between(asm);
-    let miss = asm.jcc_forward(Cc::Ne);
+    asm.alu(Alu::Cmp, true, RAX, Mem::at(RCX, offset_of!(JumpEntry, va) as i32));
+    let other_address = asm.jcc_forward(Cc::Ne);
+    asm.mov(true, RDX, x(slot::KEY));
+    asm.alu(Alu::Cmp, true, RDX, Mem::at(RCX, offset_of!(JumpEntry, key) as i32));
+    let other_context = asm.jcc_forward(Cc::Ne);
     asm.alu_imm(Alu::And, true, RAX, -4096);
-    asm.alu(Alu::Xor, true, RAX, x(slot::KEY));
+    asm.alu(Alu::Xor, true, RAX, RDX);
     asm.store(3, x(slot::HERE), RAX);
-    asm.jmp_to(Mem::at(RCX, 8));
-    miss
+    asm.jmp_to(Mem::at(RCX, offset_of!(JumpEntry, code) as i32));
+    [other_address, other_context]
 }
 
 /// EAX: exit; RCX: bytes from the start of the page. When the jump cache knows the target, the exit's link stays with
 /// the context that it has: contexts that share code would else take it from each other for ever.
 fn link_far(asm: &mut Asm) {
-    asm.push(RAX);
+    asm.store(3, field(offset::EXIT), RAX);
     page(asm);
     asm.alu(Alu::Add, true, RAX, RCX);
-    let miss = probe_and(asm, |asm| asm.pop(RDX));
-    asm.bind(miss);
-    call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, RDX));
+    for miss in probe(asm) {
+        asm.bind(miss);
+    }
+    call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, field(offset::EXIT)));
 }
 
 /// EAX: instruction; ECX: offset. Returns when execution falls through, else goes where the runtime says.

@@ -89,17 +89,19 @@ const HORIZON: usize = 8;
 
 impl Translator<'_> {
     /// Whether NZCV may be needed at `target`, in bytes from the start of the page.
-    pub(super) fn live_at(&self, target: i32) -> bool {
+    pub(super) fn live_at(&mut self, target: i32) -> bool {
         let Ok(first) = usize::try_from(target / 4) else { return true };
         for index in first..first + HORIZON {
             if index >= WORDS {
                 return true;
             }
             let word = fetch(self.source.host, index);
+            self.seen.push(index as u16);
             match effect(word) {
                 Effect::Kills => return false,
                 Effect::Reads => return true,
                 Effect::None if flow::ends_block(word) || flow::side_exit(word, 0).is_some() => return true,
+                Effect::None if self.options.exact_flags && flow::may_fault(word) => return true,
                 Effect::None => {}
             }
         }
@@ -109,7 +111,8 @@ impl Translator<'_> {
     /// Finds where in the block NZCV is needed.
     pub(super) fn find_live_flags(&mut self) {
         let count = self.words.len();
-        let at = |index: usize| ((self.source.word + index) * 4) as i32;
+        let first = self.source.word;
+        let at = |index: usize| ((first + index) * 4) as i32;
         let last = self.words[count - 1];
         let mut live = match flow::direct_jump(last, at(count - 1)) {
             Some(target) => self.live_at(target),
@@ -146,6 +149,12 @@ impl Translator<'_> {
             self.save_image();
         }
         self.flags.host = None;
+    }
+
+    /// As [`Translator::clobber_flags`], for a branch: NZCV may be needed at its target.
+    pub(super) fn branch_clobbers_flags(&mut self) {
+        self.save_flags();
+        self.forget_host_flags();
     }
 
     /// Makes sure that the slot holds NZCV, if the current instruction or a later one needs it. Uses RAX.
@@ -194,7 +203,7 @@ impl Translator<'_> {
     }
 
     /// The condition that the next instruction asks for, if nothing else needs the flags that this one sets.
-    pub(super) fn only_question(&self) -> Option<Cond> {
+    pub(super) fn only_question(&mut self) -> Option<Cond> {
         let next = self.index + 1;
         let word = *self.words.get(next)?;
         let is = |mask: u32, value: u32| word & mask == value;

@@ -67,7 +67,7 @@ impl Translator<'_> {
                 }
             }
             Insn::CompareBranch { sf, nonzero, rt, offset } => {
-                self.clobber_flags();
+                self.branch_clobbers_flags();
                 match self.x_operand(rt) {
                     crate::jit::asm::Rm::R(host) => self.asm.test(sf, host, host),
                     memory => self.asm.alu_imm(Alu::Cmp, sf, memory, 0),
@@ -76,7 +76,7 @@ impl Translator<'_> {
                 self.leave_if(cc, self.offset().wrapping_add(offset));
             }
             Insn::TestBranch { nonzero, rt, bit, offset } => {
-                self.clobber_flags();
+                self.branch_clobbers_flags();
                 let operand = self.x_operand(rt);
                 self.asm.bt_imm(bit >= 32, operand, bit);
                 let cc = if nonzero { Cc::B } else { Cc::Ae };
@@ -113,8 +113,9 @@ impl Translator<'_> {
                 self.asm.mov(true, RAX, target);
             }
         }
-        let miss = super::super::thunks::probe(self.asm);
-        self.asm.bind(miss);
+        for miss in super::super::thunks::probe(self.asm) {
+            self.asm.bind(miss);
+        }
         self.asm.jmp(self.thunks.branch_miss);
         self.over = true;
     }
@@ -122,6 +123,9 @@ impl Translator<'_> {
     /// Leaves the block for `target`, in bytes from the start of the page, if `cc`.
     fn leave_if(&mut self, cc: Cc, target: i32) {
         let save = self.must_save() && self.live_at(target);
+        if !save && self.loop_if(cc, target) {
+            return;
+        }
         let near = self.exit_to(target, 0);
         if !save && !self.vectors.is_dirty() && near.cell == 0 && !self.is_far(target) {
             let from = self.asm.jcc_forward(cc);

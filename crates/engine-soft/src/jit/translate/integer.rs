@@ -31,13 +31,13 @@ impl Translator<'_> {
                     self.asm.lea(sf, d, Mem::indexed(n, m, amount, 0));
                     self.x_finish(rd, d);
                 } else {
-                    self.start(set);
+                    self.begin(set);
                     let m = self.shifted(sf, rm, shift, amount);
                     self.add_sub(sf, sub, set, [rd, rn], m);
                 }
             }
             Insn::AddSubExtend { sf, sub, set, rd, rn, rm, extend, amount } => {
-                self.start(set);
+                self.begin(set);
                 self.extended(rm, extend, amount);
                 self.add_sub_extended(sf, sub, set, [rd, rn]);
             }
@@ -46,7 +46,7 @@ impl Translator<'_> {
                 if (op, invert, set, rn, amount) == (Logic::Orr, false, false, 31, 0) {
                     self.copy(sf, rd, rm);
                 } else {
-                    self.start(set);
+                    self.begin(set);
                     let m = self.shifted(sf, rm, shift, amount);
                     self.logic(sf, (op, invert, set), [rd, rn], m);
                 }
@@ -94,7 +94,7 @@ impl Translator<'_> {
     }
 
     /// Before an instruction that destroys the host's flags; one that `set`s them has no use for the old ones.
-    pub(super) fn start(&mut self, set: bool) {
+    pub(super) fn begin(&mut self, set: bool) {
         if set { self.flags = super::flags::Flags::dead() } else { self.clobber_flags() }
     }
 
@@ -130,7 +130,7 @@ impl Translator<'_> {
     }
 
     fn compare_imm(&mut self, sf: bool, sub: bool, [rd, rn]: [Reg; 2], imm: i32) {
-        self.start(true);
+        self.begin(true);
         let n = crate::jit::state::register(super::operands::or_sp(rn));
         if sub && rd == 31 {
             self.asm.alu_imm(Alu::Cmp, sf, n, imm);
@@ -246,7 +246,7 @@ impl Translator<'_> {
     }
 
     fn logic_imm(&mut self, sf: bool, op: Logic, set: bool, [rd, rn]: [Reg; 2], pattern: u16) {
-        self.start(set);
+        self.begin(set);
         let full = bitmask(pattern).unwrap_or(0);
         let value = if sf { full } else { full & u64::from(u32::MAX) };
         let alu = alu_of(op);

@@ -8,6 +8,7 @@ mod atomics;
 mod flags;
 mod flow;
 mod integer;
+mod loops;
 mod memory;
 mod operands;
 mod shifts;
@@ -96,6 +97,8 @@ struct Translator<'a> {
     source: &'a Source,
     options: Options,
     words: Vec<u32>,
+    /// Indices in the page of words beyond the block that the translation depends on.
+    seen: Vec<u16>,
     /// Bit n: NZCV is needed when instruction n begins.
     live: u128,
     /// The current instruction, an index in `words`.
@@ -114,16 +117,21 @@ struct Translator<'a> {
     cells: Vec<(Patch, u32)>,
     /// Whether the main path was left for good.
     over: bool,
+    /// The vector registers to carry from one iteration of this loop to the next.
+    carried: Option<Vectors>,
+    /// Where iterations begin, with these in place.
+    loop_start: Option<loops::Start>,
 }
 
-/// Translates the block at `source` into `asm`, with its exits; returns how many instructions it has.
+/// Translates the block at `source` into `asm`, with its exits; returns how many instructions it has, and the indices of
+/// other words of the page that the translation depends on.
 pub(super) fn translate(
     asm: &mut Asm,
     source: &Source,
     thunks: &Thunks,
     exits: &mut Vec<Exit>,
     options: Options,
-) -> usize {
+) -> (usize, Vec<u16>) {
     let mut words = Vec::with_capacity(MOST);
     for index in source.word..(source.word + MOST).min(WORDS) {
         let word = fetch(source.host, index);
@@ -139,6 +147,7 @@ pub(super) fn translate(
         source,
         options,
         words,
+        seen: Vec::new(),
         live: 0,
         index: 0,
         flags: Flags::in_memory(),
@@ -150,12 +159,18 @@ pub(super) fn translate(
         pending: None,
         cells: Vec::new(),
         over: false,
+        carried: None,
+        loop_start: None,
     };
+    let first_exit = t.exits.len();
     t.find_live_flags();
     t.head();
     t.body();
+    if let Some(vectors) = t.carried.take() {
+        t.body_as_loop(vectors, first_exit);
+    }
     t.asides();
-    t.words.len()
+    (t.words.len(), t.seen)
 }
 
 impl Translator<'_> {

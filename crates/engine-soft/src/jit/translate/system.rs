@@ -22,9 +22,6 @@ pub(super) fn never_falls_through(insn: &Insn) -> bool {
             | Insn::Wfe
             | Insn::Isb
             | Insn::Barrier { kind: Barrier::Synchronisation, .. }
-            | Insn::MsrImm { .. }
-            | Insn::Msr { .. }
-            | Insn::Sys { .. }
     )
 }
 
@@ -94,7 +91,7 @@ impl Translator<'_> {
 
     fn msr(&mut self, reg: SysReg, rt: Reg) -> bool {
         if reg == r::NZCV {
-            self.start(true);
+            self.begin(true);
             let t = self.x_operand(rt);
             self.asm.mov(false, RAX, t);
             self.asm.rot_imm(Rot::Shr, false, RAX, 28);

@@ -38,6 +38,20 @@ impl Vectors {
         self.held.iter().flatten().any(|h| h.dirty)
     }
 
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.iter().all(Option::is_none)
+    }
+
+    /// Whether each host register holds the same V register, and memory lacks no more than in `other`.
+    pub fn holds_the_same(&self, other: &Self) -> bool {
+        let mut both = self.held.iter().zip(&other.held);
+        both.all(|(a, b)| match (a, b) {
+            (Some(a), Some(b)) => a.v == b.v && a.dirty >= b.dirty,
+            (a, b) => a.is_none() && b.is_none(),
+        })
+    }
+
     /// Writes what memory lacks.
     pub fn store_dirty(&self, asm: &mut Asm) {
         for (i, held) in self.held.iter().enumerate() {

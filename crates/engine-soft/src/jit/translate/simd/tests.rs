@@ -22,6 +22,8 @@ const BASE: u64 = DATA + 0x100;
 const WINDOW: usize = 0x100;
 /// WFI, which ends a snippet.
 const WFI: u32 = 0xd503_207f;
+/// B.EQ, which keeps flags alive up to the end of a snippet.
+const READER: u32 = 0x5400_0020;
 
 struct Random(u64);
 
@@ -337,7 +339,7 @@ fn compare(seed: u64, count: usize, mut snippet: impl FnMut(&mut Random) -> Vec<
         let words = snippet(&mut r);
         snippets.push((code.len(), words.len()));
         code.extend(words);
-        code.push(WFI);
+        code.extend([WFI, READER]);
     }
     plain.put_code(RAM, &code);
     jit.put_code(RAM, &code);

@@ -1,0 +1,68 @@
+//! Vector registers across the iterations of a loop.
+//!
+//! A block that ends up at its own start again is a loop. When vector registers are in use there, it is translated a
+//! second time, with these loaded before the loop: the way back then goes to the first instruction with all of them
+//! where they are, instead of by way of memory.
+
+use super::{Aside, Translator, flags::Flags, vregs::Vectors};
+use crate::jit::{
+    asm::{Alu, Cc, Mem, RAX},
+    state::{slot, x},
+};
+
+/// The start of a loop.
+pub(super) struct Start {
+    at: u64,
+    vectors: Vectors,
+}
+
+impl Translator<'_> {
+    /// Where the block starts, in bytes from the start of the page.
+    fn first_offset(&self) -> i32 {
+        self.offset_of(0) as i32
+    }
+
+    /// At a way out to `target` if `cc`, where no flags are to be saved: goes back to the start of the loop, if that is
+    /// the target, and says so. In the first translation, notes what there is to carry.
+    pub(super) fn loop_if(&mut self, cc: Cc, target: i32) -> bool {
+        if target != self.first_offset() || self.vectors.is_empty() {
+            return false;
+        }
+        let Some(start) = &self.loop_start else {
+            self.carried = Some(self.vectors.clone());
+            return false;
+        };
+        if !start.vectors.holds_the_same(&self.vectors) {
+            return false;
+        }
+        let at = start.at;
+        let on = self.asm.jcc_short(cc.not());
+        self.asm.mov(true, RAX, x(slot::ATTENTION));
+        self.asm.alu_imm(Alu::Cmp, false, Mem::at(RAX, 0), 0);
+        let from = self.asm.jcc_forward(Cc::Ne);
+        // By way of the block's head, which looks at what wants attention.
+        let vectors = self.vectors.clone();
+        self.asides.push(Aside::Leave { from, target, flags: Flags::dead(), save: false, vectors });
+        self.asm.jmp(at);
+        self.asm.bind_short(on);
+        true
+    }
+
+    /// Translates the block again, with `vectors` loaded before the loop; exits from number `first_exit` on are its.
+    pub(super) fn body_as_loop(&mut self, vectors: Vectors, first_exit: usize) {
+        self.asm.rewind();
+        self.exits.truncate(first_exit);
+        self.asides.clear();
+        self.deopts.clear();
+        self.cells.clear();
+        self.index = 0;
+        self.flags = Flags::in_memory();
+        (self.sp_aligned, self.fp_ready, self.over) = (false, false, false);
+        self.pending = None;
+        self.head();
+        vectors.load_all(self.asm);
+        self.loop_start = Some(Start { at: self.asm.here(), vectors: vectors.clone() });
+        self.vectors = vectors;
+        self.body();
+    }
+}
