@@ -195,6 +195,8 @@ impl State {
         v.fill_with(|| r.vector());
         let mut x = [0; 33];
         x.fill_with(|| if r.below(2) == 0 { r.integers() } else { r.double() });
+        // What loops count.
+        x[28] = 3;
         match insn {
             Some(
                 SimdInsn::Multiple { how, .. }
@@ -385,6 +387,40 @@ fn random_sequences_do_what_the_interpreter_does() {
 #[test]
 fn companions_do_what_the_interpreter_does() {
     assert_none(&compare(3, 20_000, companions));
+}
+
+/// A loop of three iterations, counted in X28, and perhaps something before and behind it.
+fn looping(r: &mut Random) -> Vec<u32> {
+    let mut words = Vec::new();
+    let body = 1 + r.below(6) as usize;
+    while words.len() < body {
+        let word = r.word();
+        let Some(insn) = subject(word) else { continue };
+        let writes_general = matches!(
+            insn,
+            SimdInsn::Multiple { .. }
+                | SimdInsn::Single { .. }
+                | SimdInsn::Replicate { .. }
+                | SimdInsn::ToGeneral { .. }
+                | SimdInsn::FpToGeneral { .. }
+                | SimdInsn::MoveToGeneral { .. }
+                | SimdInsn::JavaScript { .. }
+        );
+        if !writes_general {
+            words.push(word);
+        }
+    }
+    // SUBS X28, X28, #1; B.NE back.
+    words.extend([0xf100_079c, 0x5400_0001 | (body as u32 + 1).wrapping_neg() << 5 & 0x00ff_ffe0]);
+    if r.below(2) == 0 {
+        words.extend(snippet(r, 1).into_iter().filter(|&word| word & 0x0e00_0000 != 0x0c00_0000));
+    }
+    words
+}
+
+#[test]
+fn loops_do_what_the_interpreter_does() {
+    assert_none(&compare(4, 20_000, looping));
 }
 
 #[test]
