@@ -199,7 +199,7 @@ impl Bench {
                 single.add(self.run(side, 1, workload));
             }
             if let Some(native) = native.as_mut().filter(|s| s.failure.is_none()) {
-                native.add(self.system.native.run(workload.script));
+                native.add(self.system.native.measure(workload.script));
             }
         }
         let mut series = series.into_iter();
