@@ -49,7 +49,8 @@ impl Translator<'_> {
     }
 
     /// Translates the block again, with `vectors` loaded before the loop; exits from number `first_exit` on are its.
-    pub(super) fn body_as_loop(&mut self, vectors: Vectors, first_exit: usize) {
+    pub(super) fn body_as_loop(&mut self, mut vectors: Vectors, first_exit: usize) {
+        vectors.widen();
         self.asm.rewind();
         self.exits.truncate(first_exit);
         self.asides.clear();

@@ -225,6 +225,7 @@ impl Translator<'_> {
             self.asm.movzx(access.size, RDX, at);
             self.asm.v_from_gpr(2, v, RDX);
         }
+        self.v_is_narrow(rt, access.size);
     }
 
     fn transfer_pair(&mut self, access: Access, [rt, rt2]: [Reg; 2], at: Mem, va: Gpr) {

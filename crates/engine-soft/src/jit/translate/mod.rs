@@ -27,7 +27,7 @@ use crate::{
     decode::{Insn, decode},
 };
 use flags::Flags;
-use vregs::Vectors;
+use vregs::{Ladder, Vectors};
 
 /// Most instructions of a block; a set of them is a word.
 const MOST: usize = 64;
@@ -121,6 +121,8 @@ struct Translator<'a> {
     carried: Option<Vectors>,
     /// Where iterations begin, with these in place.
     loop_start: Option<loops::Start>,
+    /// What side paths share.
+    ladders: Vec<Ladder>,
 }
 
 /// Translates the block at `source` into `asm`, with its exits; returns how many instructions it has, and the indices of
@@ -161,6 +163,7 @@ pub(super) fn translate(
         over: false,
         carried: None,
         loop_start: None,
+        ladders: Vec::new(),
     };
     let first_exit = t.exits.len();
     t.find_live_flags();
@@ -273,16 +276,19 @@ impl Translator<'_> {
 
     fn asides(&mut self) {
         let mut asides = std::mem::take(&mut self.asides);
-        for aside in asides.drain(..) {
+        // The last ones hold the most vector registers.
+        for aside in asides.drain(..).rev() {
             match aside {
                 Aside::Interpret { from, index, back, before, after } => {
+                    self.make_ladder(&after);
+                    self.make_ladder(&before);
                     self.asm.bind(from);
-                    before.store_dirty(self.asm);
+                    self.call_store(&before);
                     self.asm.mov_imm(RAX, u64::from(self.words[index]));
                     let offset = self.offset_of(index);
                     self.asm.mov_imm(RCX, u64::from(offset));
                     self.asm.call(self.thunks.interpret);
-                    after.load_all(self.asm);
+                    self.call_load(&after);
                     self.asm.jmp(back);
                 }
                 Aside::Leave { from, target, flags, save, vectors } => {

@@ -26,6 +26,18 @@ pub(super) struct Vectors {
 struct Held {
     v: Reg,
     dirty: bool,
+    /// log2 of the bytes beyond which all are known to be zero.
+    width: u8,
+}
+
+/// log2 of the bytes of a register.
+const FULL: u8 = 4;
+
+/// Code that writes, and code that loads, the V registers that the first so many host registers hold.
+pub(super) struct Ladder {
+    vectors: Vectors,
+    store: [u64; CACHED + 1],
+    load: [u64; CACHED + 1],
 }
 
 impl Vectors {
@@ -36,6 +48,20 @@ impl Vectors {
     /// Whether memory lacks something.
     pub fn is_dirty(&self) -> bool {
         self.held.iter().flatten().any(|h| h.dirty)
+    }
+
+    /// How many are held, which are the first ones, if `other` holds the same and perhaps more.
+    fn as_first_of(&self, other: &Self) -> Option<usize> {
+        let count = self.held.iter().flatten().count();
+        let mut both = self.held[..count].iter().zip(&other.held);
+        both.all(|(a, b)| a.is_some_and(|a| b.is_some_and(|b| a.v == b.v))).then_some(count)
+    }
+
+    /// Forgets what is known to be zero.
+    pub fn widen(&mut self) {
+        for held in self.held.iter_mut().flatten() {
+            held.width = FULL;
+        }
     }
 
     /// Whether nothing is held.
@@ -55,7 +81,7 @@ impl Vectors {
     /// Writes what memory lacks.
     pub fn store_dirty(&self, asm: &mut Asm) {
         for (i, held) in self.held.iter().enumerate() {
-            if let Some(Held { v, dirty: true }) = *held {
+            if let Some(Held { v, dirty: true, .. }) = *held {
                 asm.vmovups_store(state::v(v), Xmm(i as u8));
             }
         }
@@ -101,10 +127,10 @@ impl Translator<'_> {
             self.vectors.next = ((i + 1) % CACHED) as u8;
             i
         });
-        if let Some(Held { v, dirty: true }) = self.vectors.held[i] {
+        if let Some(Held { v, dirty: true, .. }) = self.vectors.held[i] {
             self.asm.vmovups_store(state::v(v), Xmm(i as u8));
         }
-        self.vectors.held[i] = Some(Held { v, dirty: false });
+        self.vectors.held[i] = Some(Held { v, dirty: false, width: FULL });
         self.vectors.locked |= 1 << i;
         (i, false)
     }
@@ -112,7 +138,66 @@ impl Translator<'_> {
     fn dirty(&mut self, i: usize) {
         if let Some(held) = &mut self.vectors.held[i] {
             held.dirty = true;
+            held.width = FULL;
         }
+    }
+
+    /// In `v`, which is held, all beyond 1 << `width` bytes is zero.
+    pub(super) fn v_is_narrow(&mut self, v: Reg, width: u8) {
+        if let Some(held) = self.vectors.held.iter_mut().flatten().find(|held| held.v == v) {
+            held.width = width;
+        }
+    }
+
+    /// Whether in `v` all beyond 1 << `width` bytes is known to be zero.
+    pub(super) fn v_has_width(&self, v: Reg, width: u8) -> bool {
+        self.vectors.held.iter().flatten().any(|held| held.v == v && held.width <= width)
+    }
+
+    /// Calls code that writes all V registers that are held in `before`, and with them those of the instruction that
+    /// is going to be executed again.
+    pub(super) fn call_store(&mut self, before: &Vectors) {
+        if let Some((ladder, count)) = self.ladder(before) {
+            self.asm.call(self.ladders[ladder].store[count]);
+        }
+    }
+
+    /// Calls code that loads all V registers that are held in `after`.
+    pub(super) fn call_load(&mut self, after: &Vectors) {
+        if let Some((ladder, count)) = self.ladder(after) {
+            self.asm.call(self.ladders[ladder].load[count]);
+        }
+    }
+
+    fn ladder(&self, vectors: &Vectors) -> Option<(usize, usize)> {
+        if vectors.is_empty() {
+            return None;
+        }
+        let mut ladders = self.ladders.iter().enumerate();
+        ladders.find_map(|(i, ladder)| vectors.as_first_of(&ladder.vectors).map(|count| (i, count)))
+    }
+
+    /// Emits code for [`Translator::call_store`] and [`Translator::call_load`] with `vectors`, unless there is some.
+    pub(super) fn make_ladder(&mut self, vectors: &Vectors) {
+        if vectors.is_empty() || self.ladder(vectors).is_some() {
+            return;
+        }
+        let mut ladder = Ladder { vectors: vectors.clone(), store: [0; CACHED + 1], load: [0; CACHED + 1] };
+        for (i, held) in vectors.held.iter().enumerate().rev() {
+            if let Some(held) = held {
+                ladder.store[i + 1] = self.asm.here();
+                self.asm.vmovups_store(state::v(held.v), Xmm(i as u8));
+            }
+        }
+        self.asm.ret();
+        for (i, held) in vectors.held.iter().enumerate().rev() {
+            if let Some(held) = held {
+                ladder.load[i + 1] = self.asm.here();
+                self.asm.vmovups_load(Xmm(i as u8), state::v(held.v));
+            }
+        }
+        self.asm.ret();
+        self.ladders.push(ladder);
     }
 
     /// A host register that holds `v`, for reading during this instruction.

@@ -137,6 +137,7 @@ impl Translator<'_> {
         }
         let d = self.v_write(rd);
         self.asm.v_from_gpr(from, d, RAX);
+        self.v_is_narrow(rd, size);
         true
     }
 }

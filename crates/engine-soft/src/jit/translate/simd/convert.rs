@@ -99,6 +99,7 @@ impl Translator<'_> {
             self.convert_lane(fp.double, integer, code, RAX, n);
             let d = self.v_write(rd);
             self.asm.v_from_gpr(shape.size, d, RAX);
+            self.v_is_narrow(rd, shape.size);
             return true;
         }
         if fp.double {
@@ -186,7 +187,7 @@ impl Translator<'_> {
             n = RAX;
         }
         self.convert_integer(size == 3, Integer { signed: from.signed, wide: sf }, from.fbits, T2, n);
-        self.finish(4, rd, T2);
+        self.finish_narrow(size, rd, T2);
         true
     }
 
@@ -201,7 +202,7 @@ impl Translator<'_> {
         if !fp.packed {
             self.asm.v_to_gpr(shape.size, RAX, n);
             self.convert_integer(fp.double, integer, from.fbits, T2, RAX);
-            self.finish(4, rd, T2);
+            self.finish_narrow(shape.size, rd, T2);
             return true;
         }
         if fp.double {
@@ -289,7 +290,7 @@ impl Translator<'_> {
                 }
             }
         }
-        self.finish(4, rd, T0);
+        self.finish_narrow(to, rd, T0);
         true
     }
 }

@@ -110,7 +110,13 @@ impl Translator<'_> {
             Fdiv => op::DIV,
             _ => op::MUL,
         };
-        let (n, m) = self.operands(shape, rn, rm);
+        let (mut n, mut m) = self.operands(shape, rn, rm);
+        // What lies above a scalar comes from the first operand.
+        let mut narrow = !fp.packed && self.v_has_width(rn, shape.size);
+        let commutes = matches!(op, Fadd | Fmul | Fnmul) && rm.index.is_none();
+        if !fp.packed && !narrow && commutes && self.v_has_width(rm.reg, shape.size) {
+            (n, m, narrow) = (m, n, true);
+        }
         let t = self.target(rd, &[rn, rm.reg]);
         self.asm.v3(fp.op(opcode), t, n, m);
         self.interpret_if_nan(fp, t);
@@ -120,8 +126,10 @@ impl Translator<'_> {
         } else if op == Fnmul {
             let sign = self.k_by(fp, K::SignS, K::SignD);
             self.asm.v3(op::PXOR, t, t, sign);
+            // All lanes have it now.
+            narrow = false;
         }
-        self.finish(shape.width, rd, t);
+        self.finish_if(narrow, shape.width, rd, t);
         true
     }
 
@@ -198,7 +206,7 @@ impl Translator<'_> {
                     self.asm.v3(fp.op(op::SQRT), t, T2, n);
                 }
                 self.interpret_if_nan(fp, t);
-                self.finish(if fp.packed { shape.width } else { 4 }, rd, t);
+                self.finish_if(!fp.packed, shape.width, rd, t);
             }
             Frint { mode: Some(Rounding::TieAway), .. } if !fp.packed => self.round_ties_away(fp, rd, rn),
             Frint { mode, exact } => {
@@ -240,6 +248,7 @@ impl Translator<'_> {
         } else {
             self.asm.v_zero(T2);
             self.asm.v3i(round, d, T2, n, code);
+            self.v_is_narrow(rd, shape.width);
         }
     }
 
@@ -365,11 +374,12 @@ impl Translator<'_> {
         };
         self.clobber_flags();
         let (n, m, a) = (self.v_read(rn), self.v_read(rm), self.v_read(ra));
+        let narrow = self.v_has_width(ra, size);
         let t = self.target(rd, &[rn, rm, ra]);
         self.asm.v_move(t, a);
         self.asm.v3(fp.fused(opcode), t, n, m);
         self.interpret_if_nan(fp, t);
-        self.finish(size, rd, t);
+        self.finish_if(narrow, size, rd, t);
         true
     }
 }

@@ -205,6 +205,19 @@ impl Translator<'_> {
     fn finish(&mut self, width: u8, rd: Reg, s: Xmm) {
         let d = self.v_write(rd);
         self.cut(width, d, s);
+        self.v_is_narrow(rd, width);
+    }
+
+    /// The result of an instruction for `rd` is `s`, in which all beyond 1 << `width` bytes is zero already.
+    fn finish_narrow(&mut self, width: u8, rd: Reg, s: Xmm) {
+        let d = self.v_write(rd);
+        self.asm.v_move(d, s);
+        self.v_is_narrow(rd, width);
+    }
+
+    /// As one or the other, by whether it is known to be `narrow`.
+    fn finish_if(&mut self, narrow: bool, width: u8, rd: Reg, s: Xmm) {
+        if narrow { self.finish_narrow(width, rd, s) } else { self.finish(width, rd, s) }
     }
 
     /// Where to compute the result of an instruction while the interpreter may still be asked to execute it: the

@@ -87,6 +87,7 @@ impl Translator<'_> {
         }
         let d = self.v_write(rd);
         self.asm.v_from_gpr(size.max(2), d, n);
+        self.v_is_narrow(rd, size);
         true
     }
 
@@ -186,6 +187,9 @@ impl Translator<'_> {
             ImmediateOp::Move => {
                 let d = self.v_write(rd);
                 self.constant(full, value, d);
+                if !full {
+                    self.v_is_narrow(rd, if value >> 32 == 0 { 2 } else { 3 });
+                }
             }
             ImmediateOp::Orr => {
                 self.constant(full, value, T0);
