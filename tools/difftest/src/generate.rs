@@ -93,7 +93,8 @@ impl Generator {
     pub fn sequence(&self, index: u64, slots: Slots) -> Sequence {
         let mut rng = Rng::for_sequence(self.seed, index);
         if slots == PROGRAMS {
-            return program::program(rng, &self.tables, &self.features);
+            let aliases = self.spaces.is_some_and(|spaces| !spaces.off);
+            return program::program(rng, &self.tables, &self.features, aliases);
         }
         let first = &self.tables[rng.below(self.tables.len() as u64) as usize];
         if first.0 == Class::Decode {

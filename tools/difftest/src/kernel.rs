@@ -28,6 +28,8 @@ const VECTOR_SYNC: [usize; 2] = [0, 8];
 const VECTOR_IRQ: [usize; 2] = [1, 9];
 /// `SPSR_EL1` for EL1 with `SP_EL0`.
 const EL1T: u64 = 4;
+/// `CPACR_EL1` with floating point and SIMD for all.
+const FP_ON: u64 = 3 << 20;
 /// -ENOSYS, inverted.
 const NOT_ENOSYS: u32 = 37;
 /// Top of the EL1 stack, below the kernel.
@@ -91,7 +93,7 @@ fn start(a: &mut Asm, el1: bool) {
         (MAIR_EL1, MAIR),
         (TCR_EL1, TCR),
         (TTBR0_EL1, HOME),
-        (CPACR_EL1, 3 << 20),
+        (CPACR_EL1, FP_ON),
         (MDSCR_EL1, 1 << 12), // TDCC: EL0 has no debug channel, as under Linux
         (SCTLR_EL1, SCTLR),
         (ELR_EL1, DRIVER),
@@ -117,12 +119,15 @@ fn start(a: &mut Asm, el1: bool) {
 
 fn handle_sync(a: &mut Asm, driver: &Driver, el1: bool) {
     const EC_SVC: u32 = 0x15;
-    let (svc, fatal) = (a.label(), a.label());
+    const EC_FP: u32 = 0x07;
+    let (svc, fp, fatal) = (a.label(), a.label(), a.label());
     a.msr(TPIDR_EL1, 30);
     a.mrs(30, ESR_EL1);
     a.lsr(30, 30, 26);
     a.sub_imm(30, 30, EC_SVC);
     a.cbz(30, svc);
+    a.add_imm(30, 30, EC_SVC - EC_FP);
+    a.cbz(30, fp);
     push(a);
     driver::current_record(a);
     driver::log_entry(a, 0, 1, fatal);
@@ -137,11 +142,24 @@ fn handle_sync(a: &mut Asm, driver: &Driver, el1: bool) {
     pop(a);
     a.mrs(30, TPIDR_EL1);
     a.eret();
+    a.bind(fp);
+    enable_fp(a);
+    a.mrs(30, TPIDR_EL1);
+    a.eret();
     a.bind(fatal);
+    enable_fp(a);
     pop(a);
+    driver::current_record(a);
     end_sequence(a, driver, el1);
     a.bind(svc);
     handle_svc(a);
+}
+
+/// Floating point and SIMD at EL0 and EL1; X30 is lost.
+fn enable_fp(a: &mut Asm) {
+    a.mov_imm(30, FP_ON);
+    a.msr(CPACR_EL1, 30);
+    a.isb();
 }
 
 /// Not every exception sets FAR_EL1: it must not tell of those before.
@@ -200,6 +218,7 @@ fn handle_svc(a: &mut Asm) {
         a.cbz(30, label);
     }
     a.word(0x9280_0000 | NOT_ENOSYS << 5); // mov x0, #-ENOSYS
+    a.msr(CPACR_EL1, 31);
     a.mrs(30, TPIDR_EL1);
     a.eret();
     a.bind(batch);
@@ -276,6 +295,9 @@ fn handle_irq(a: &mut Asm) {
     for i in (0..14).step_by(2) {
         a.stp(i, i + 1, 31, 8 * i);
     }
+    a.mov_imm(0, FP_ON);
+    a.msr(CPACR_EL1, 0);
+    a.isb();
     a.stp_q(0, 31, 128);
     a.stp_q(30, 31, 160);
     a.mrs(1, FPCR);

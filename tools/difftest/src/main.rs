@@ -40,6 +40,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use tearless_engine_soft::Tier;
 
 use crate::compare::Rules;
 use crate::encodings::Class;
@@ -49,7 +50,7 @@ use crate::layout::{LINES, MAX_RECORDS, PROGRAMS, Slots};
 use crate::qemu::Qemu;
 use crate::session::{Reporting, Session, Sides, Stretch, Tally};
 use crate::side::{Kind, Side};
-use crate::soft::{Setting, Soft, Tier};
+use crate::soft::{Setting, Soft};
 
 /// Runs random instruction sequences on the software CPU's tiers and on QEMU, and compares all that they leave behind.
 #[derive(Parser)]
@@ -75,6 +76,10 @@ struct Args {
     /// Run the sequences in several address spaces, with changing tables and hostile memory (not with QEMU).
     #[arg(long)]
     spaces: bool,
+    /// Let the translator forget flags that are overwritten before they are read, as users have it: NZCV at the fault
+    /// that ends a sequence is not compared.
+    #[arg(long)]
+    lazy_flags: bool,
     /// The first sequence: with `--sequences 1` runs one again.
     #[arg(long, default_value_t = 0)]
     index: u64,
@@ -182,7 +187,9 @@ impl Args {
             again += &format!(" --class {}", names(&self.class));
         }
         again += &format!(" --sides {} --inputs {}", names(&self.sides), self.inputs);
-        for (flag, given) in [(" --el1", self.el1), (" --spaces", self.spaces)] {
+        for (flag, given) in
+            [(" --el1", self.el1), (" --spaces", self.spaces), (" --lazy-flags", self.lazy_flags)]
+        {
             again += if given { flag } else { "" };
         }
         if let Some(micros) = self.interrupt_micros {
@@ -198,6 +205,7 @@ fn start(args: &Args) -> Result<(Sides, Features)> {
         el1: args.el1,
         spaces: args.spaces,
         interrupts: args.interrupt_micros.map(Duration::from_micros),
+        lazy_flags: args.lazy_flags,
     };
     let mut sides = Sides::new();
     let mut common: Option<Features> = None;
@@ -225,7 +233,7 @@ fn run(args: &Args) -> Result<u64> {
     args.check()?;
     let classes = args.classes();
     let (sides, features) = start(args)?;
-    let rules = Rules::new(&features, args.interrupt_micros.is_some());
+    let rules = Rules::new(&features, args.interrupt_micros.is_some(), args.lazy_flags);
     let reporting = Reporting { show: args.show, signal: args.print_signal, again: String::new() };
     let mut session = Session { sides, rules, reporting, tally: Tally::default(), results: Vec::new() };
     let started = Instant::now();

@@ -12,7 +12,7 @@ use crate::driver::{NO_SYSCALL, call};
 use crate::encodings::{Class, Encoding};
 use crate::features::Features;
 use crate::generate::{NOP, Sequence};
-use crate::layout::{LOGGED, PROGRAMS, SCRATCH, SCRATCH_SIZE, WINDOW};
+use crate::layout::{ALIAS, LOGGED, PROGRAMS, SCRATCH, SCRATCH_SIZE, WINDOW};
 use crate::rng::Rng;
 
 /// Words of a slot but for its first and last instruction.
@@ -21,6 +21,8 @@ const ROOM: usize = PROGRAMS.size as usize / 4 - 2;
 const MIDDLE: usize = PROGRAMS.size as usize / 8 - 1;
 /// Registers that count for backward branches.
 const COUNTERS: usize = 4;
+/// Words of data among the code.
+const DATA_WORDS: usize = 8;
 const LINK: u32 = 30;
 const SP: u32 = 31;
 
@@ -35,16 +37,19 @@ pub fn is_structure(name: &str) -> bool {
 type Tables = [(Class, Vec<Encoding>)];
 
 /// A program from the stream `rng`, of the classes of `tables`.
-pub fn program(mut rng: Rng, tables: &Tables, features: &Features) -> Sequence {
+/// With `aliases`, all code is mapped at [`ALIAS`] too.
+pub fn program(mut rng: Rng, tables: &Tables, features: &Features, aliases: bool) -> Sequence {
     loop {
         let mut maker = Maker::new(Rng::for_sequence(rng.next_u64(), 0), tables, features);
         let sizes = maker.sizes();
+        (maker.aliases, maker.data) = (aliases, sizes.iter().sum());
         let mut first = 0;
         for (row, size) in sizes.iter().enumerate() {
             let functions: Vec<usize> = (row + 1..sizes.len()).map(|r| sizes[..r].iter().sum()).collect();
             maker.row(first, *size, row, &functions);
             first += size;
         }
+        maker.blocks.push(data_block());
         let resume = maker.resume;
         let (fixed, window) = maker.b.needs();
         if let Some(out) = blocks::lay_out(maker.blocks, &mut rng, MIDDLE, ROOM) {
@@ -57,6 +62,11 @@ pub fn program(mut rng: Rng, tables: &Tables, features: &Features) -> Sequence {
             };
         }
     }
+}
+
+/// Words that are never executed, on a page with instructions. Not zero, which is what gaps are.
+fn data_block() -> Block {
+    Block { words: vec![NOP; DATA_WORDS], names: vec!["data"; DATA_WORDS], fixups: Vec::new(), next: None }
 }
 
 /// What a program may fault with.
@@ -86,6 +96,10 @@ struct Maker<'a> {
     fixups: Vec<(usize, Fixup, Place)>,
     /// Differences that wait for the site to be known: block, index.
     patches: Vec<(usize, usize)>,
+    /// Whether code is mapped at [`ALIAS`] too.
+    aliases: bool,
+    /// The block that holds data.
+    data: usize,
 }
 
 impl<'a> Maker<'a> {
@@ -150,6 +164,8 @@ impl<'a> Maker<'a> {
             site: None,
             fixups: Vec::new(),
             patches: Vec::new(),
+            aliases: false,
+            data: 0,
         }
     }
 
@@ -246,7 +262,8 @@ impl<'a> Maker<'a> {
         let done = match choice {
             0..4 if self.faults != Faults::None => self.fault(),
             4 => self.system_call(),
-            5..8 if self.site_block.is_some() => self.patch(),
+            5 => self.data_access(),
+            6..9 if self.site_block.is_some() => self.patch(),
             _ => self.random(),
         };
         if !done {
@@ -294,7 +311,8 @@ impl<'a> Maker<'a> {
         true
     }
 
-    /// A system call that does not exist: X0 becomes -ENOSYS.
+    /// A system call that does not exist: X0 becomes -ENOSYS. Our own kernel turns floating point off, and on again
+    /// when it is used, as kernels do.
     fn system_call(&mut self) -> bool {
         const NUMBER: u32 = 8;
         if !self.b.unconditional() || self.b.reserved & (1 << NUMBER | 1) != 0 {
@@ -302,6 +320,29 @@ impl<'a> Maker<'a> {
         }
         self.b.push("constant", 0xD280_0000 | NO_SYSCALL << 5 | NUMBER);
         self.b.push("svc", 0xD400_0001 | call::SEQUENCE << 5);
+        true
+    }
+
+    /// A load or store of data on a page with instructions.
+    fn data_access(&mut self) -> bool {
+        if !self.b.unconditional() {
+            return false;
+        }
+        let address = self.b.dest_no_zr();
+        let rt = self.b.dest();
+        self.fixups.push((self.b.words.len(), Fixup::Address, (self.data, 0)));
+        self.b.push("target", 0x1000_0000 | address);
+        let stp = 0xA900_0000 | rt << 10;
+        let ldr_q = 0x3DC0_0000;
+        let offset = self.b.rng.below(3) as u32;
+        let (name, word) = *self.b.rng.pick(&[
+            ("str data", 0xF900_0000 | offset << 10),
+            ("stp data", stp | offset << 15),
+            ("ldr data", 0xF940_0000 | offset << 10),
+            ("ldr q data", ldr_q),
+            ("strb data", 0x3900_0000 | offset << 10),
+        ]);
+        self.b.push(name, word | address << 5 | rt);
         true
     }
 
@@ -322,6 +363,10 @@ impl<'a> Maker<'a> {
         self.b.push("target", 0x1000_0000 | address);
         self.b.push("constant", 0xD280_0000 | difference);
         self.b.push("constant", 0xF2A0_0000 | difference);
+        if self.aliases && self.b.rng.one_in(3) {
+            const { assert!(ALIAS == 1 << 26) };
+            self.b.push("constant", 0xD266_0000 | address << 5 | address); // eor address, address, #ALIAS
+        }
         self.b.push("ldr code", 0xB940_0000 | address << 5 | word);
         self.b.push("constant", 0x4A00_0000 | difference << 16 | word << 5 | word);
         self.b.push("str code", 0xB900_0000 | address << 5 | word);
@@ -485,9 +530,19 @@ mod tests {
             assert_eq!(one.words.len(), one.names.len());
             seen.extend(&one.names);
         }
-        for name in
-            ["changing", "str code", "bl", "blr", "return", "b.pl back", "svc", "udf", "stxr", "ldp/stp pre"]
-        {
+        for name in [
+            "changing",
+            "str code",
+            "str data",
+            "bl",
+            "blr",
+            "return",
+            "b.pl back",
+            "svc",
+            "udf",
+            "stxr",
+            "ldp/stp pre",
+        ] {
             assert!(seen.contains(name), "{name}");
         }
     }

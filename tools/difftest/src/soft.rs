@@ -1,10 +1,11 @@
 //! Our sides: the driver on a bare machine with one vCPU of the software engine.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use tearless_engine::{Exit, Region, Vcpu, VcpuSeed, VcpuState, Vm};
-use tearless_engine_soft::SoftVm;
+use tearless_engine_soft::{Options, SoftVm, Tier};
 use tearless_memory::{Gpa, GuestMemory};
 use zerocopy::IntoBytes as _;
 
@@ -19,24 +20,28 @@ use crate::side::Side;
 use crate::tables;
 
 /// How long a batch may take: far more than it needs on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the engine may take to notice that it has been kicked because of [`PATIENCE`].
+const GRACE: Duration = Duration::from_secs(10);
 
-type SoftVcpu = <<SoftVm as Vm>::Seed as VcpuSeed>::Vcpu;
+type Clock = Arc<Mutex<Option<Instant>>>;
 
-/// Which part of the engine runs guest code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tier {
-    /// The interpreter alone.
-    Interpreter,
-    /// The translator, as users have it.
-    Jit,
+fn set(clock: &Clock, since: Option<Instant>) {
+    *clock.lock().unwrap_or_else(PoisonError::into_inner) = since;
 }
 
-impl Tier {
-    fn vm(self) -> Result<SoftVm> {
-        Ok(SoftVm::new()?)
+/// Ends the process if the engine does not come back although it has been kicked: nothing else can.
+fn give_up_on(clock: &Clock) {
+    let since = *clock.lock().unwrap_or_else(PoisonError::into_inner);
+    if since.is_some_and(|since| since.elapsed() > PATIENCE + GRACE) {
+        eprintln!(
+            "difftest: the engine hangs: a kick does not get it out of guest code; --isolate finds the sequence"
+        );
+        std::process::abort();
     }
 }
+
+type SoftVcpu = <<SoftVm as Vm>::Seed as VcpuSeed>::Vcpu;
 
 /// What the machine is like.
 #[derive(Clone, Copy, Debug)]
@@ -47,23 +52,29 @@ pub struct Setting {
     pub spaces: bool,
     /// The machine takes an interrupt each time that so long has passed.
     pub interrupts: Option<Duration>,
+    /// Translated code need not know flags at a fault that nothing reads.
+    pub lazy_flags: bool,
 }
 
-/// A page of a device: what is written can be read again, after a fashion.
+/// A page of a device: what is written can be read again, after a fashion. With the MMU off, sequences reach other places
+/// too, where there is nothing.
 struct Device([u8; 0x1000]);
 
 impl Device {
-    fn read(&self, gpa: Gpa, size: u8) -> Option<u64> {
-        let at = gpa.0.checked_sub(DEVICE)? as usize;
-        let bytes = self.0.get(at..at + usize::from(size))?;
-        Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(byte ^ size)))
+    fn register(&mut self, gpa: Gpa, size: u8) -> Option<&mut [u8]> {
+        let at = usize::try_from(gpa.0.checked_sub(DEVICE)?).ok()?;
+        self.0.get_mut(at..at.checked_add(usize::from(size))?)
     }
 
-    fn write(&mut self, gpa: Gpa, size: u8, value: u64) -> Option<()> {
-        let at = gpa.0.checked_sub(DEVICE)? as usize;
-        let bytes = self.0.get_mut(at..at + usize::from(size))?;
-        bytes.copy_from_slice(&value.to_le_bytes()[..usize::from(size)]);
-        Some(())
+    fn read(&mut self, gpa: Gpa, size: u8) -> u64 {
+        let bytes = self.register(gpa, size).unwrap_or_default();
+        bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(byte ^ size))
+    }
+
+    fn write(&mut self, gpa: Gpa, size: u8, value: u64) {
+        if let Some(bytes) = self.register(gpa, size) {
+            bytes.copy_from_slice(&value.to_le_bytes()[..usize::from(size)]);
+        }
     }
 }
 
@@ -74,6 +85,8 @@ pub struct Soft {
     device: Device,
     driver: Driver,
     features: Features,
+    /// Since when the engine has been in guest code.
+    clock: Clock,
     setting: Setting,
     /// Interrupts that the guest took.
     taken: u64,
@@ -87,21 +100,24 @@ impl Soft {
     /// # Errors
     /// If the engine cannot build it, or the guest does not come up.
     pub fn start(setting: Setting, tier: Tier) -> Result<Self> {
-        let Setting { el1, spaces, interrupts } = setting;
+        let Setting { el1, spaces, interrupts, lazy_flags } = setting;
         let driver = driver::assemble(Host::Bare { spaces });
         let range = Gpa(RAM_BASE)..Gpa(RAM_BASE + RAM_SIZE);
         let memory = GuestMemory::new(std::slice::from_ref(&range))?;
         memory.write(Gpa(KERNEL), &kernel::assemble(&driver, el1))?;
         memory.write(Gpa(TABLES), &tables::tables(el1))?;
         memory.write(Gpa(DRIVER), &driver.bytes)?;
-        let vm = tier.vm()?;
+        let vm = SoftVm::with(Options { tier, exact_flags: !lazy_flags })?;
         vm.map(&Region { range, memory: memory.clone(), writable: true })?;
         let seed = vm.vcpu(0)?;
         let kicker = seed.kicker();
+        let clock = Arc::new(Mutex::new(None));
+        let watched = clock.clone();
         std::thread::spawn(move || {
             loop {
                 std::thread::sleep(interrupts.unwrap_or(Duration::from_secs(1)));
                 kicker.kick();
+                give_up_on(&watched);
             }
         });
         let mut vcpu = seed.bind()?;
@@ -112,6 +128,7 @@ impl Soft {
             device: Device([0; 0x1000]),
             driver,
             features: Features::default(),
+            clock,
             setting,
             taken: 0,
             _vm: vm,
@@ -129,10 +146,14 @@ impl Soft {
     fn run_until_batch(&mut self) -> Result<()> {
         let started = Instant::now();
         loop {
-            ensure!(
-                started.elapsed() < PATIENCE,
-                "the guest does not come to the end of a batch: is it in a loop?"
-            );
+            if started.elapsed() > PATIENCE {
+                let state = self.vcpu.state()?;
+                bail!(
+                    "the guest does not come to the end of a batch: is it in a loop? PC {:#x}, PSTATE {:#x}",
+                    state.pc,
+                    state.pstate
+                );
+            }
             match self.vcpu.run()? {
                 Exit::Smccc(call) if call.x[0] == kernel::WANT_BATCH => return Ok(()),
                 Exit::Smccc(call) if call.x[0] == kernel::FEATURES => {
@@ -152,10 +173,10 @@ impl Soft {
                 }
                 Exit::Kicked => self.vcpu.set_irq(self.setting.interrupts.is_some()),
                 Exit::MmioRead { gpa, size, value } => {
-                    *value = self.device.read(gpa, size).with_context(|| format!("a read at {gpa:?}"))?;
+                    *value = self.device.read(gpa, size);
                 }
                 Exit::MmioWrite { gpa, size, value } => {
-                    self.device.write(gpa, size, value).with_context(|| format!("a write at {gpa:?}"))?;
+                    self.device.write(gpa, size, value);
                 }
                 Exit::SysReg(access) => *access.handled = false,
                 Exit::Timer(_) | Exit::Wfi { .. } => {}
@@ -187,7 +208,10 @@ impl Side for Soft {
     }
 
     fn collect(&mut self, batch: &Batch, records: &mut Vec<Record>) -> Result<()> {
-        self.run_until_batch()?;
+        set(&self.clock, Some(Instant::now()));
+        let result = self.run_until_batch();
+        set(&self.clock, None);
+        result?;
         records.resize(batch.records.len(), Record::zero());
         self.memory.read(Gpa(RECORDS), records.as_mut_bytes())?;
         Ok(())
