@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use super::{
     asm::Asm,
-    buffer::CodeBuffer,
+    buffer::{CodeBuffer, Part},
     thunks::{self, JUMP_ENTRIES, JUMP_MASK, JumpEntry, Thunks},
     translate::{self, Source},
 };
@@ -94,6 +94,7 @@ const OP_SLOTS: usize = 2048;
 pub(crate) struct Cache {
     code: CodeBuffer,
     asm: Asm,
+    cold: Asm,
     pub thunks: Thunks,
     /// Bytes of `code` that the thunks take.
     base: usize,
@@ -149,14 +150,15 @@ impl Cache {
     pub fn new(size: usize, options: translate::Options) -> std::io::Result<Self> {
         let mut code = CodeBuffer::new(size)?;
         let mut asm = Asm::new();
-        asm.restart(code.next_address());
+        asm.restart(code.next_address(Part::Hot));
         let thunks = thunks::emit(&mut asm);
-        code.append(asm.bytes());
+        code.append(Part::Hot, asm.bytes());
         let none = OpSlot { key: u64::MAX, ops: [Op { run: halt as Handler, o: Operands::default() }; 2] };
         Ok(Self {
-            base: code.used(),
+            base: code.hot_bytes(),
             code,
             asm,
+            cold: Asm::new(),
             thunks,
             pages: Vec::new(),
             by_address: HashMap::default(),
@@ -173,14 +175,9 @@ impl Cache {
         self.jumps.as_mut_ptr()
     }
 
-    /// Bytes of code.
-    pub fn used(&self) -> usize {
-        self.code.used()
-    }
-
     /// Drops everything.
     pub fn clear(&mut self) {
-        self.code.truncate(self.base);
+        self.code.clear(self.base);
         self.pages.clear();
         self.by_address.clear();
         self.exits.clear();
@@ -243,22 +240,25 @@ impl Cache {
             return Err(Missing::Emptied);
         }
         let p = &mut self.pages[page as usize];
-        let start = self.code.next_address();
+        let start = self.code.next_address(Part::Hot);
         self.asm.restart(start);
-        let source = Source { host: p.host, word, mode, page };
-        let first_exit = self.exits.len();
+        self.cold.restart(self.code.next_address(Part::Cold));
+        let source = Source { host: p.host, word, mode, page, code: self.code.address(0) };
+        let buffers = (&mut self.asm, &mut self.cold);
         let (count, seen) =
-            translate::translate(&mut self.asm, &source, &self.thunks, &mut self.exits, self.options);
+            translate::translate(buffers, &source, &self.thunks, &mut self.exits, self.options);
         let code_offset = self.code.offset(start);
-        for exit in &mut self.exits[first_exit..] {
-            exit.jump += code_offset;
-            if exit.cell != 0 {
-                exit.cell += code_offset;
-            }
-        }
-        self.code.append(self.asm.bytes());
+        self.code.append(Part::Hot, self.asm.bytes());
+        self.code.append(Part::Cold, self.cold.bytes());
         let entry = code_offset + HEAD;
-        for i in (word..word + count).chain(seen.into_iter().map(usize::from)) {
+        let used = || (word..word + count).chain(seen.iter().copied().map(usize::from));
+        // What changed since it was noted, for other blocks, must not be noted anew before they are stale: when the guest
+        // says that code changed, there would be no difference any more.
+        if used().any(|i| p.is_changed(i)) {
+            self.validate(page);
+        }
+        let p = &mut self.pages[page as usize];
+        for i in used() {
             p.source[i] = p.word(i);
             p.translated[i / 64] |= 1 << (i % 64);
         }
@@ -319,8 +319,7 @@ impl Cache {
     fn validate(&mut self, index: u32) {
         let p = &mut self.pages[index as usize];
         p.epoch = self.epoch;
-        let is_changed = |i: usize| p.translated[i / 64] >> (i % 64) & 1 != 0 && p.word(i) != p.source[i];
-        if !(0..WORDS).any(is_changed) {
+        if !(0..WORDS).any(|i| p.is_changed(i)) {
             return;
         }
         // All blocks of the page go: a block depends on words beyond it too.
@@ -351,6 +350,11 @@ impl Cache {
 }
 
 impl Page {
+    /// Whether instruction `index` was translated and is another one now.
+    fn is_changed(&self, index: usize) -> bool {
+        self.translated[index / 64] >> (index % 64) & 1 != 0 && self.word(index) != self.source[index]
+    }
+
     /// Instruction `index` in memory.
     fn word(&self, index: usize) -> u32 {
         translate::fetch(self.host, index)

@@ -145,7 +145,9 @@ impl Translator<'_> {
     /// Before an instruction that destroys the host's flags: saves NZCV if it is needed later. Uses RAX, so it comes
     /// first.
     pub(super) fn clobber_flags(&mut self) {
-        if self.flags.host.is_some() && !self.flags.saved && self.flags_live_after() {
+        // Exact flags are live where the instruction itself may fault, too.
+        let live = self.flags_live_after() || self.options.exact_flags && self.live >> self.index & 1 != 0;
+        if self.flags.host.is_some() && !self.flags.saved && live {
             self.save_image();
         }
         self.flags.host = None;

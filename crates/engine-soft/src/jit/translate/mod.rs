@@ -49,6 +49,8 @@ pub(super) struct Source {
     pub mode: u8,
     /// Number of the page.
     pub page: u32,
+    /// Address of the code buffer.
+    pub code: u64,
 }
 
 impl Source {
@@ -79,8 +81,17 @@ enum Aside {
     Leave { from: Patch, target: i32, flags: Flags, save: bool, vectors: Vectors },
     /// Exit number `exit`, the jump to which is here, is not linked yet.
     Link { from: Patch, exit: u32 },
+    /// As `Link`, to another page: `target` bytes from the start of this one.
+    LinkFar { from: Patch, exit: u32, target: i32 },
     /// Somebody wants attention before the first instruction.
     Attend { from: Patch },
+}
+
+/// The cell of exit number `exit`, which the instruction at `from` in the main path, or in a side path, names.
+struct Cell {
+    from: Patch,
+    is_aside: bool,
+    exit: u32,
 }
 
 /// Jumps to the interpreter of the current instruction.
@@ -91,7 +102,12 @@ struct Deopt {
 
 /// A block being translated.
 struct Translator<'a> {
+    /// The main path; while side paths are emitted, these.
     asm: &'a mut Asm,
+    /// The other one of the two.
+    other: &'a mut Asm,
+    /// Whether side paths are emitted.
+    is_aside: bool,
     thunks: &'a Thunks,
     exits: &'a mut Vec<Exit>,
     source: &'a Source,
@@ -114,7 +130,7 @@ struct Translator<'a> {
     /// A register that is not written yet, and the value that it has.
     pending: Option<(u8, u64)>,
     /// Cells of exits to other pages, to be placed behind the code.
-    cells: Vec<(Patch, u32)>,
+    cells: Vec<Cell>,
     /// Whether the main path was left for good.
     over: bool,
     /// The vector registers to carry from one iteration of this loop to the next.
@@ -125,10 +141,10 @@ struct Translator<'a> {
     ladders: Vec<Ladder>,
 }
 
-/// Translates the block at `source` into `asm`, with its exits; returns how many instructions it has, and the indices of
+/// Translates the block at `source` into two buffers, of its main path and its side paths, with its exits; returns how many instructions it has, and the indices of
 /// other words of the page that the translation depends on.
 pub(super) fn translate(
-    asm: &mut Asm,
+    (asm, other): (&mut Asm, &mut Asm),
     source: &Source,
     thunks: &Thunks,
     exits: &mut Vec<Exit>,
@@ -144,6 +160,8 @@ pub(super) fn translate(
     }
     let mut t = Translator {
         asm,
+        other,
+        is_aside: false,
         thunks,
         exits,
         source,
@@ -276,13 +294,15 @@ impl Translator<'_> {
 
     fn asides(&mut self) {
         let mut asides = std::mem::take(&mut self.asides);
+        std::mem::swap(self.asm, self.other);
+        self.is_aside = true;
         // The last ones hold the most vector registers.
         for aside in asides.drain(..).rev() {
             match aside {
                 Aside::Interpret { from, index, back, before, after } => {
                     self.make_ladder(&after);
                     self.make_ladder(&before);
-                    self.asm.bind(from);
+                    self.bind_aside(from);
                     self.call_store(&before);
                     self.asm.mov_imm(RAX, u64::from(self.words[index]));
                     let offset = self.offset_of(index);
@@ -294,7 +314,7 @@ impl Translator<'_> {
                 Aside::Leave { from, target, flags, save, vectors } => {
                     self.flags = flags;
                     self.vectors = vectors;
-                    self.asm.bind(from);
+                    self.bind_aside(from);
                     if save {
                         self.save_flags_now();
                     }
@@ -302,25 +322,37 @@ impl Translator<'_> {
                     self.leave_for(target);
                 }
                 Aside::Link { from, exit } => {
-                    self.asm.bind(from);
+                    self.bind_aside(from);
                     self.asm.mov_imm(RAX, u64::from(exit));
                     self.asm.jmp(self.thunks.link);
                 }
+                Aside::LinkFar { from, exit, target } => {
+                    self.bind_aside(from);
+                    self.link_far(exit, target);
+                }
                 Aside::Attend { from } => {
-                    self.asm.bind(from);
+                    self.bind_aside(from);
                     self.asm.mov_imm(RCX, (self.source.word * 4) as u64);
                     self.asm.jmp(self.thunks.attend);
                 }
             }
         }
         self.cells();
+        std::mem::swap(self.asm, self.other);
+    }
+
+    /// Has a jump of the main path arrive here, in a side path.
+    fn bind_aside(&mut self, from: Patch) {
+        let here = self.asm.here();
+        self.other.bind_to(from, here);
     }
 
     /// Before an instruction with vector registers: emits, once per block, the check that they are accessible. If not,
     /// the interpreter takes the exception.
     fn fp_guard(&mut self) {
         if !self.fp_ready {
-            self.clobber_flags();
+            // The instruction may read them.
+            self.branch_clobbers_flags();
             self.asm.cmp8_imm(field(offset::FP_ENABLED), 0);
             self.interpret_if(Cc::E);
             self.fp_ready = true;
