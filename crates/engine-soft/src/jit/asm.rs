@@ -170,6 +170,8 @@ pub(crate) struct Patch8(usize);
 pub(crate) struct Asm {
     bytes: Vec<u8>,
     base: u64,
+    /// Where the latest vector instruction that only writes its first operand starts, and where it ends.
+    pub(super) latest: (usize, usize),
 }
 
 /// An instruction under construction: at most 15 bytes.
@@ -244,18 +246,24 @@ fn high_bits(rm: Rm) -> (u8, u8) {
 impl Asm {
     /// An empty buffer for code that goes to address `base`.
     pub fn new() -> Self {
-        Self { bytes: Vec::with_capacity(1 << 16), base: 0 }
+        Self { bytes: Vec::with_capacity(1 << 16), base: 0, latest: (0, 0) }
     }
 
     /// Starts over, for code that goes to address `base`.
     pub fn restart(&mut self, base: u64) {
-        self.bytes.clear();
+        self.rewind();
         self.base = base;
+    }
+
+    /// Bytes emitted, from `at` on.
+    pub(super) fn bytes_from(&mut self, at: usize) -> &mut [u8] {
+        &mut self.bytes[at..]
     }
 
     /// Starts over, for code that goes to the same address.
     pub fn rewind(&mut self) {
         self.bytes.clear();
+        self.latest = (0, 0);
     }
 
     /// What was emitted.
@@ -701,6 +709,13 @@ impl Asm {
         self.bytes[at..at + 4].copy_from_slice(&d.to_le_bytes());
     }
 
+    /// Has a jump of this buffer arrive at address `target`.
+    pub fn bind_to(&mut self, Patch(at): Patch, target: u64) {
+        let from = self.base.wrapping_add(at as u64 + 4);
+        let d = target.wrapping_sub(from) as u32;
+        self.bytes[at..at + 4].copy_from_slice(&d.to_le_bytes());
+    }
+
     /// Has a short jump of this buffer arrive here.
     pub fn bind_short(&mut self, Patch8(at): Patch8) {
         let d = self.len() - at - 1;
@@ -708,9 +723,9 @@ impl Asm {
         self.bytes[at] = d as u8;
     }
 
-    /// Where the displacement of the latest JMP or Jcc is, as an offset in the buffer.
-    pub fn latest_displacement(&self) -> usize {
-        self.len() - 4
+    /// The address of the displacement of the latest JMP or Jcc.
+    pub fn latest_displacement(&self) -> u64 {
+        self.here().wrapping_sub(4)
     }
 
     /// Compares `reg` with the 64-bit datum at a RIP-relative place that is to be filled in.

@@ -1,6 +1,8 @@
 //! Memory for generated code: one file in memory, mapped twice.
 //!
-//! One mapping can be written, the other executed, and none both (W^X). Code is appended; all of it is dropped at once.
+//! One mapping can be written, the other executed, and none both (W^X). Code is appended to one of two parts, what is
+//! executed often and what is not, so that the host's instruction cache holds the former only; all of it is dropped at
+//! once.
 
 use std::{io, ptr::NonNull};
 
@@ -9,12 +11,22 @@ use rustix::{
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };
 
+/// A part of the buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The main paths of blocks.
+    Hot,
+    /// Their side paths.
+    Cold,
+}
+
 /// The two mappings.
 pub(crate) struct CodeBuffer {
     write: NonNull<u8>,
     execute: NonNull<u8>,
     size: usize,
-    used: usize,
+    /// Where the next code of each part goes.
+    next: [usize; 2],
 }
 
 // SAFETY: the mappings belong to this object alone.
@@ -42,12 +54,14 @@ impl CodeBuffer {
                 return Err(e);
             }
         };
-        Ok(Self { write, execute, size, used: 0 })
+        let mut buffer = Self { write, execute, size, next: [0; 2] };
+        buffer.clear(0);
+        Ok(buffer)
     }
 
-    /// The address at which what is appended next will run.
-    pub fn next_address(&self) -> u64 {
-        self.address(self.used as u32)
+    /// The address at which what is appended next to `part` will run.
+    pub fn next_address(&self, part: Part) -> u64 {
+        self.address(self.next[part as usize] as u32)
     }
 
     /// The address at which the byte at offset `at` runs.
@@ -60,33 +74,37 @@ impl CodeBuffer {
         address.wrapping_sub(self.execute.as_ptr() as u64) as u32
     }
 
-    /// Bytes appended so far.
-    pub fn used(&self) -> usize {
-        self.used
+    /// Where the cold part begins.
+    fn middle(&self) -> usize {
+        self.size / 2
     }
 
-    /// Bytes that still fit.
+    /// Bytes of the hot part in use.
+    pub fn hot_bytes(&self) -> usize {
+        self.next[Part::Hot as usize]
+    }
+
+    /// Bytes that still fit into either part.
     pub fn room(&self) -> usize {
-        self.size - self.used
+        let [hot, cold] = self.next;
+        (self.middle() - hot).min(self.size - cold)
     }
 
-    /// Appends `code`; false, and nothing, when it does not fit. The next append is 16-byte aligned.
-    pub fn append(&mut self, code: &[u8]) -> bool {
-        if code.len() + 16 > self.room() {
-            return false;
-        }
+    /// Appends `code` to `part`, which the caller knows to have [`CodeBuffer::room`] for it.
+    pub fn append(&mut self, part: Part, code: &[u8]) {
+        assert!(code.len() + 16 <= self.room(), "more code than there is room for");
+        let next = &mut self.next[part as usize];
         // SAFETY: the range is within the mapping, by the check above, and the source is not.
         unsafe {
-            std::ptr::copy_nonoverlapping(code.as_ptr(), self.write.as_ptr().add(self.used), code.len())
+            std::ptr::copy_nonoverlapping(code.as_ptr(), self.write.as_ptr().add(*next), code.len())
         };
-        self.used = (self.used + code.len()).next_multiple_of(16);
-        true
+        *next = (*next + code.len()).next_multiple_of(8);
     }
 
     /// Overwrites `bytes.len()` bytes at offset `at`.
     pub fn patch(&mut self, at: u32, bytes: &[u8]) {
         let at = at as usize;
-        assert!(at + bytes.len() <= self.used, "a patch outside of the code");
+        assert!(at + bytes.len() <= self.size, "a patch outside of the code");
         // SAFETY: the range is within the mapping, by the check above, and the source is not.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.write.as_ptr().add(at), bytes.len()) };
     }
@@ -97,9 +115,9 @@ impl CodeBuffer {
         self.patch(at, &d.to_le_bytes());
     }
 
-    /// Drops everything behind the first `used` bytes.
-    pub fn truncate(&mut self, used: usize) {
-        self.used = used;
+    /// Drops everything but the first `keep` bytes of the hot part.
+    pub fn clear(&mut self, keep: usize) {
+        self.next = [keep, self.middle()];
     }
 }
 

@@ -105,6 +105,32 @@ pub(crate) struct Cache {
     ops: Box<[OpSlot]>,
     epoch: u64,
     options: translate::Options,
+    statistics: Statistics,
+}
+
+/// What was translated, since the vCPU began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Statistics {
+    blocks: u64,
+    instructions: u64,
+    hot_bytes: u64,
+    cold_bytes: u64,
+    emptied: u64,
+}
+
+impl Statistics {
+    fn add(&mut self, instructions: usize, hot: usize, cold: usize) {
+        self.blocks += 1;
+        self.instructions += instructions as u64;
+        self.hot_bytes += hot as u64;
+        self.cold_bytes += cold as u64;
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        tracing::debug!("translated by the end: {:?}", self.statistics);
+    }
 }
 
 // SAFETY: the pointers are to guest memory and to code, which move with the vCPU.
@@ -167,6 +193,7 @@ impl Cache {
             ops: (0..OP_SLOTS).map(|_| OpSlot { ..none }).collect(),
             epoch: 0,
             options,
+            statistics: Statistics::default(),
         })
     }
 
@@ -177,6 +204,7 @@ impl Cache {
 
     /// Drops everything.
     pub fn clear(&mut self) {
+        self.statistics.emptied += 1;
         self.code.clear(self.base);
         self.pages.clear();
         self.by_address.clear();
@@ -250,6 +278,7 @@ impl Cache {
         let code_offset = self.code.offset(start);
         self.code.append(Part::Hot, self.asm.bytes());
         self.code.append(Part::Cold, self.cold.bytes());
+        self.statistics.add(count, self.asm.len(), self.cold.len());
         let entry = code_offset + HEAD;
         let used = || (word..word + count).chain(seen.iter().copied().map(usize::from));
         // What changed since it was noted, for other blocks, must not be noted anew before they are stale: when the guest

@@ -1,6 +1,6 @@
 //! Branches, and the ways out of a block.
 
-use super::{Aside, Translator};
+use super::{Aside, Cell, Translator};
 use crate::{
     decode::{BranchReg, Insn},
     jit::{
@@ -151,7 +151,7 @@ impl Translator<'_> {
 
     /// Notes `exit`, the displacement of whose jump was emitted just now.
     fn note_exit(&mut self, exit: Exit) -> u32 {
-        self.exits.push(Exit { jump: self.asm.latest_displacement() as u32, ..exit });
+        self.exits.push(Exit { jump: self.code_offset(self.asm.latest_displacement()), ..exit });
         self.exits.len() as u32 - 1
     }
 
@@ -159,37 +159,58 @@ impl Translator<'_> {
     pub(super) fn leave_for(&mut self, target: i32) {
         if !self.is_far(target) {
             let exit = self.exit_to(target, 0);
-            // Not linked, it jumps to the next instruction.
-            self.asm.raw(&[0xe9, 0, 0, 0, 0]);
-            let index = self.note_exit(exit);
-            self.asm.mov_imm(RAX, u64::from(index));
-            self.asm.jmp(self.thunks.link);
+            let from = self.asm.jmp_forward();
+            let exit = self.note_exit(exit);
+            if self.is_aside {
+                self.asm.bind(from);
+                self.asm.mov_imm(RAX, u64::from(exit));
+                self.asm.jmp(self.thunks.link);
+            } else {
+                self.asides.push(Aside::Link { from, exit });
+            }
             return;
         }
         self.asm.mov(true, RAX, x(slot::HERE));
         let cell = self.asm.cmp_rip(RAX);
-        let miss = self.asm.jcc_short(Cc::Ne);
+        let miss = self.asm.jcc_forward(Cc::Ne);
         self.asm.alu_imm(Alu::Add, true, RAX, target & !0xfff);
         self.asm.store(3, x(slot::HERE), RAX);
         self.asm.raw(&[0xe9, 0, 0, 0, 0]);
         let exit = self.exit_to(target, u32::MAX);
         let index = self.note_exit(exit);
-        self.asm.bind_short(miss);
-        self.cells.push((cell, index));
+        self.cells.push(Cell { from: cell, is_aside: self.is_aside, exit: index });
+        if self.is_aside {
+            self.asm.bind(miss);
+            self.link_far(index, target);
+        } else {
+            self.asides.push(Aside::LinkFar { from: miss, exit: index, target });
+        }
+    }
+
+    /// Goes to find the block at `target`, in bytes from the start of the page.
+    pub(super) fn link_far(&mut self, exit: u32, target: i32) {
         self.asm.mov_imm(RCX, i64::from(target) as u64);
-        self.asm.mov_imm(RAX, u64::from(index));
+        self.asm.mov_imm(RAX, u64::from(exit));
         self.asm.jmp(self.thunks.link_far);
     }
 
-    /// Emits the cells of exits to other pages.
+    fn code_offset(&self, address: u64) -> u32 {
+        address.wrapping_sub(self.source.code) as u32
+    }
+
+    /// Emits the cells of exits to other pages, behind the side paths.
     pub(super) fn cells(&mut self) {
         if self.cells.is_empty() {
             return;
         }
         self.asm.align(8);
-        for (patch, index) in std::mem::take(&mut self.cells) {
-            self.asm.bind(patch);
-            self.exits[index as usize].cell = self.asm.len() as u32;
+        for Cell { from, is_aside, exit } in std::mem::take(&mut self.cells) {
+            if is_aside {
+                self.asm.bind(from);
+            } else {
+                self.bind_aside(from);
+            }
+            self.exits[exit as usize].cell = self.code_offset(self.asm.here());
             // No page equals zero under a key.
             self.asm.raw(&[0; 8]);
         }
