@@ -163,6 +163,11 @@ pub(crate) mod op {
     pub const PSRAVW: V = V(Pp::P66, Map::M0f38, 0x11, true);
     pub const PSRAVQ: V = V(Pp::P66, Map::M0f38, 0x46, true);
     pub const PLZCNTD: V = p38(0x44);
+    /// Between doubles and integers of 64 bits, signed and unsigned.
+    pub const CVTTPD2QQ: V = V(Pp::P66, Map::M0f, 0x7a, true);
+    pub const CVTTPD2UQQ: V = V(Pp::P66, Map::M0f, 0x78, true);
+    pub const CVTQQ2PD: V = V(Pp::Pf3, Map::M0f, 0xe6, true);
+    pub const CVTUQQ2PD: V = V(Pp::Pf3, Map::M0f, 0x7a, true);
     pub const PABSQ: V = V(Pp::P66, Map::M0f38, 0x1f, true);
 
     // SHA-NI.
@@ -231,12 +236,19 @@ impl Asm {
 
     /// `d = a op b`.
     pub fn v3(&mut self, op: V, d: Xmm, a: Xmm, b: impl Into<XmmM>) {
+        let start = self.len();
         self.vector(op, d.0, a.0, b.into(), None);
+        // A fused multiply-add reads its destination.
+        if op.1 != Map::M0f38 || op.2 < 0x96 || op.2 > 0xbf {
+            self.latest = (start, self.len());
+        }
     }
 
     /// `d = a op b`, with an immediate.
     pub fn v3i(&mut self, op: V, d: Xmm, a: Xmm, b: impl Into<XmmM>, imm: u8) {
+        let start = self.len();
         self.vector(op, d.0, a.0, b.into(), Some(imm));
+        self.latest = (start, self.len());
     }
 
     /// `d = op a`.
@@ -251,7 +263,9 @@ impl Asm {
 
     /// `d = b where the top bits of mask's elements are set, else a`.
     pub fn v_blend(&mut self, op: V, d: Xmm, a: Xmm, b: Xmm, mask: Xmm) {
+        let start = self.len();
         self.vector(op, d.0, a.0, b.into(), Some(mask.0 << 4));
+        self.latest = (start, self.len());
     }
 
     /// `d = a shifted by amount`.
@@ -265,6 +279,24 @@ impl Asm {
         if d != a {
             self.v2(op::MOVDQA, d, a);
         }
+    }
+
+    /// As [`Asm::v_move`] of an `a` that is not needed any more: when the latest instruction has made it, that is
+    /// changed to make `d`.
+    pub fn v_take(&mut self, d: Xmm, a: Xmm) {
+        let (start, end) = self.latest;
+        if d == a || end != self.len() || start == end {
+            return self.v_move(d, a);
+        }
+        let code = self.bytes_from(start);
+        // The register is in ModRM behind the opcode and, inverted, in the top bit of the first byte behind C4 or C5.
+        let modrm = if code[0] == 0xc5 { 3 } else { 4 };
+        let made = (code[1] >> 7 ^ 1) << 3 | code[modrm] >> 3 & 7;
+        if made != a.0 {
+            return self.v_move(d, a);
+        }
+        code[1] = code[1] & 0x7f | (d.0 >> 3 ^ 1) << 7;
+        code[modrm] = code[modrm] & 0xc7 | (d.0 & 7) << 3;
     }
 
     /// `d = 0`.
@@ -427,6 +459,29 @@ mod tests {
         asm.restart(0x1000);
         f(&mut asm);
         asm.bytes().to_vec()
+    }
+
+    #[test]
+    fn results_are_taken_where_they_are_made() {
+        let taken = assembled(|a| {
+            a.v3(PADD[0], Xmm(13), Xmm(2), Xmm(3));
+            a.v_take(Xmm(1), Xmm(13));
+            a.v3i(PALIGNR, Xmm(13), Xmm(12), Xmm(13), 5);
+            a.v_take(Xmm(9), Xmm(13));
+            a.v3(PADD[0], Xmm(14), Xmm(2), Xmm(3));
+            a.v_take(Xmm(1), Xmm(13));
+            a.v3(D.fused(0xb8), Xmm(13), Xmm(2), Xmm(3));
+            a.v_take(Xmm(1), Xmm(13));
+        });
+        let made = assembled(|a| {
+            a.v3(PADD[0], Xmm(1), Xmm(2), Xmm(3));
+            a.v3i(PALIGNR, Xmm(9), Xmm(12), Xmm(13), 5);
+            a.v3(PADD[0], Xmm(14), Xmm(2), Xmm(3));
+            a.v_move(Xmm(1), Xmm(13));
+            a.v3(D.fused(0xb8), Xmm(13), Xmm(2), Xmm(3));
+            a.v_move(Xmm(1), Xmm(13));
+        });
+        assert_eq!(taken, made);
     }
 
     /// Checked against the GNU assembler.

@@ -1,7 +1,7 @@
 //! Conversions between formats, and to and from integers.
 
 use super::{
-    K, T0, T1, T2, Translator,
+    FEATURES, K, T0, T1, T2, Translator,
     float::{QUIETLY, format, rounding},
 };
 use crate::{
@@ -102,6 +102,11 @@ impl Translator<'_> {
             self.v_is_narrow(rd, shape.size);
             return true;
         }
+        if fp.double && FEATURES.avx512 && mode == Rounding::Zero {
+            self.truncate_doubles(to.signed, n);
+            self.finish(4, rd, T0);
+            return true;
+        }
         if fp.double {
             self.convert_lane(true, integer, code, RAX, n);
             self.asm.v_from_gpr(3, T2, RAX);
@@ -113,6 +118,23 @@ impl Translator<'_> {
         }
         self.convert_singles(to.signed, code, shape, [rd, rn]);
         true
+    }
+
+    /// T0 = two doubles as integers.
+    fn truncate_doubles(&mut self, signed: bool, n: Xmm) {
+        // What comes out for all that cannot be converted.
+        if signed {
+            let invalid = self.k(K::SignD);
+            self.asm.e3(op::CVTTPD2QQ, T0, Xmm(0), n);
+            self.asm.v3(op::PCMPEQ[3], T1, T0, invalid);
+        } else {
+            self.asm.e3(op::CVTTPD2UQQ, T0, Xmm(0), n);
+            self.asm.v_ones(T1);
+            self.asm.v3(op::PCMPEQ[3], T1, T0, T1);
+        }
+        self.asm.v_mask(op::MOVMSKPD, RAX, T1);
+        self.asm.test(false, RAX, RAX);
+        self.interpret_if(Cc::Ne);
     }
 
     /// Four singles, or two.
@@ -205,7 +227,10 @@ impl Translator<'_> {
             self.finish_narrow(shape.size, rd, T2);
             return true;
         }
-        if fp.double {
+        if fp.double && FEATURES.avx512 {
+            let convert = if from.signed { op::CVTQQ2PD } else { op::CVTUQQ2PD };
+            self.asm.e3(convert, T2, Xmm(0), n);
+        } else if fp.double {
             self.asm.v_to_gpr(3, RAX, n);
             self.convert_integer(true, integer, 0, T2, RAX);
             self.asm.v_extract(3, RAX, n, 1);

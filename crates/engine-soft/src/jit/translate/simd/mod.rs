@@ -45,6 +45,11 @@ const T0: Xmm = Xmm(13);
 const T1: Xmm = Xmm(14);
 const T2: Xmm = Xmm(15);
 
+/// Whether a register is one of these, so that nobody needs its value beyond an instruction.
+const fn is_temporary(x: Xmm) -> bool {
+    x.0 >= T0.0
+}
+
 /// What the host has beyond AVX2, FMA and F16C, without which there is no JIT.
 #[derive(Clone, Copy, Debug)]
 struct Features {
@@ -191,6 +196,7 @@ impl Translator<'_> {
     /// `d` = the low 1 << `width` bytes of `s`, the rest zero.
     fn cut(&mut self, width: u8, d: Xmm, s: Xmm) {
         match width {
+            4 if is_temporary(s) => self.asm.v_take(d, s),
             4 => self.asm.v_move(d, s),
             3 => self.asm.v2(op::MOVQ, d, s),
             2 => self.asm.v3i(op::INSERTPS, d, s, s, 0x0e),
@@ -211,7 +217,7 @@ impl Translator<'_> {
     /// The result of an instruction for `rd` is `s`, in which all beyond 1 << `width` bytes is zero already.
     fn finish_narrow(&mut self, width: u8, rd: Reg, s: Xmm) {
         let d = self.v_write(rd);
-        self.asm.v_move(d, s);
+        self.cut(4, d, s);
         self.v_is_narrow(rd, width);
     }
 

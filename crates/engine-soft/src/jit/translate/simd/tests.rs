@@ -436,13 +436,14 @@ fn many_random_sequences() {
 
 /// Whether there is a translation of `word`: whether the interpreter is not called before WFI needs it.
 fn is_translated(word: u32) -> bool {
-    let (mut asm, mut exits) = (Asm::new(), Vec::new());
+    let (mut asm, mut cold, mut exits) = (Asm::new(), Asm::new(), Vec::new());
     let thunks = thunks::emit(&mut asm);
     let mut page = [WFI; 1024];
     page[0] = word;
-    let source = Source { host: page.as_ptr().cast(), word: 0, mode: 0, page: 0 };
+    let source = Source { host: page.as_ptr().cast(), word: 0, mode: 0, page: 0, code: 0 };
     asm.restart(0);
-    translate(&mut asm, &source, &thunks, &mut exits, Options { exact_flags: true });
+    cold.restart(1 << 20);
+    translate((&mut asm, &mut cold), &source, &thunks, &mut exits, Options { exact_flags: true });
     // MOV EAX, instruction.
     let place = |word: u32| {
         let [a, b, c, d] = word.to_le_bytes();
