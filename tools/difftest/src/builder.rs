@@ -428,7 +428,7 @@ impl Builder {
         };
         let address = value.wrapping_add(if post { 0 } else { offset });
         let aligned = address.is_multiple_of(align) || (self.misaligned && self.rng.one_in(10));
-        if !self.reachable(address, bytes) || (reg == 31 && value % 16 != 0) || !aligned {
+        if !self.reachable(address, bytes) || !aligned {
             return None;
         }
         if let Some(at) = known.filter(|_| writes_back) {

@@ -17,6 +17,8 @@ pub enum Host {
     Linux,
     /// `SVC` to the EL1 kernel, also for changes of the address space.
     Bare {
+        /// Whether it runs at EL1.
+        el1: bool,
         /// Whether records choose address spaces.
         spaces: bool,
     },
@@ -79,7 +81,7 @@ pub fn assemble(host: Host) -> Driver {
     a.bind(next_batch);
     get_batch(&mut a, host);
     synchronise_code(&mut a, CODE_AREA);
-    if host == (Host::Bare { spaces: true }) {
+    if matches!(host, Host::Bare { spaces: true, .. }) {
         synchronise_code(&mut a, CODE_COPY);
     }
     a.mov_imm(28, VARS);
@@ -115,7 +117,10 @@ pub fn assemble(host: Host) -> Driver {
     a.bind(finish);
     a.clrex();
     a.msr(FPCR, 31);
-    if host == (Host::Bare { spaces: true }) {
+    if matches!(host, Host::Bare { el1: true, .. }) {
+        a.word(0xD503_4FFF); // msr daifclr, #15
+    }
+    if matches!(host, Host::Bare { spaces: true, .. }) {
         a.svc(call::LEAVE);
     }
     copy_window(&mut a, false);
@@ -163,7 +168,7 @@ pub fn save_common(a: &mut Asm) {
 /// Runs the record at X30: loads everything and jumps to its slot, which loads X29 and X30 itself.
 fn enter(a: &mut Asm, host: Host) {
     copy_window(a, true);
-    if host == (Host::Bare { spaces: true }) {
+    if matches!(host, Host::Bare { spaces: true, .. }) {
         a.svc(call::ENTER);
     }
     a.msr(TPIDR_EL0, 31);
@@ -420,7 +425,9 @@ mod tests {
 
     #[test]
     fn both_hosts_have_an_exit_inside_the_driver() {
-        for host in [Host::Linux, Host::Bare { spaces: false }, Host::Bare { spaces: true }] {
+        for host in
+            [Host::Linux, Host::Bare { el1: false, spaces: false }, Host::Bare { el1: true, spaces: true }]
+        {
             let driver = assemble(host);
             let end = DRIVER + driver.bytes.len() as u64;
             assert!((DRIVER..end).contains(&driver.exit) && (DRIVER..end).contains(&driver.finish));

@@ -2,7 +2,7 @@
 
 use crate::builder::Builder;
 use crate::compose;
-use crate::encodings::{Class, Encoding, table};
+use crate::encodings::{self, Class, Encoding, table};
 use crate::features::Features;
 use crate::layout::{ALIAS, LINES, PROGRAMS, Record, Slots, space};
 use crate::optional;
@@ -72,6 +72,15 @@ pub struct Generator {
     pool: Pool,
 }
 
+/// Where sequences run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct World {
+    /// At EL1.
+    pub el1: bool,
+    /// In several address spaces.
+    pub spaces: Option<Spaces>,
+}
+
 /// Which address spaces inputs may choose.
 #[derive(Clone, Copy, Debug)]
 pub struct Spaces {
@@ -80,12 +89,18 @@ pub struct Spaces {
 }
 
 impl Generator {
-    /// A generator of the given classes, as far as `features` has them.
-    pub fn new(seed: u64, classes: &[Class], features: &Features, spaces: Option<Spaces>) -> Self {
-        let tables = classes
-            .iter()
-            .map(|class| (*class, table(*class).into_iter().filter(|e| features.has(e.name)).collect()))
-            .collect();
+    /// A generator of the given classes, as far as `features` and the `world` have them.
+    pub fn new(seed: u64, classes: &[Class], features: &Features, world: World) -> Self {
+        let World { el1, spaces } = world;
+        let encodings = |class| {
+            let mut all = table(class);
+            if class == Class::System && el1 {
+                all.extend(encodings::system::table_el1());
+            }
+            all.retain(|e| features.has(e.name));
+            all
+        };
+        let tables = classes.iter().map(|class| (*class, encodings(*class))).collect();
         Self { seed, features: *features, tables, spaces, pool: Pool::new(seed) }
     }
 
@@ -176,13 +191,14 @@ impl Generator {
 /// Some bits of [`mod@space`] that go together.
 fn address_space(rng: &mut Rng, spaces: Spaces) -> u64 {
     if spaces.off && rng.one_in(10) {
-        return space::OFF | rng.next_u64() & space::SECOND;
+        return space::OFF | rng.next_u64() & (space::SECOND | space::STRICT);
     }
     // Mostly each ASID has one copy of the code, so that nothing is invalidated between.
     let usual = if rng.one_in(2) { 0 } else { space::SECOND | space::COPY };
     let hostile = if rng.one_in(4) { space::HOSTILE } else { 0 };
     let moved = if rng.one_in(8) { space::COPY } else { 0 };
-    usual ^ moved | hostile | rng.next_u64() & space::ALL
+    let strict = if rng.one_in(6) { space::STRICT } else { 0 };
+    usual ^ moved | hostile | strict | rng.next_u64() & space::ALL
 }
 
 /// An address that neither side maps: in the lower half, or not canonical.

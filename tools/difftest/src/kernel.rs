@@ -58,6 +58,9 @@ const SCTLR: u64 = 1 << 33
     | 1 << 2
     | 1;
 
+/// The same with A, SA and SA0.
+const SCTLR_STRICT: u64 = SCTLR | 1 << 1 | 1 << 3 | 1 << 4;
+
 /// Assembles the kernel for [`KERNEL`]; with `el1` the driver runs there and not at EL0.
 pub fn assemble(driver: &Driver, el1: bool) -> Vec<u8> {
     let mut a = Asm::at(KERNEL);
@@ -279,10 +282,11 @@ fn enter_space(a: &mut Asm) {
     a.bind(same);
     a.orr(2, 2, 5);
     a.msr(TTBR0_EL1, 2);
+    choose(a, 3, space::STRICT, [SCTLR, SCTLR_STRICT]);
     a.tbz(1, space::OFF.trailing_zeros(), translated);
-    a.mov_imm(1, SCTLR & !1);
-    a.msr(SCTLR_EL1, 1);
+    a.sub_imm(3, 3, 1);
     a.bind(translated);
+    a.msr(SCTLR_EL1, 3);
     a.isb();
     a.eret();
 }
@@ -334,7 +338,7 @@ mod tests {
     #[test]
     fn the_kernel_fits_below_its_tables() {
         for (el1, spaces) in [(false, false), (true, true)] {
-            let driver = driver::assemble(driver::Host::Bare { spaces });
+            let driver = driver::assemble(driver::Host::Bare { el1, spaces });
             assert!(assemble(&driver, el1).len() as u64 <= TABLES - KERNEL);
         }
     }

@@ -99,6 +99,8 @@ pub mod space {
     pub const ALL: u64 = 8;
     /// The MMU is off (EL1 only).
     pub const OFF: u64 = 16;
+    /// Unaligned accesses fault, and accesses by way of an SP that is not aligned.
+    pub const STRICT: u64 = 32;
 }
 
 /// Equal slots for code, one after the other. The first lies half a slot into its page, so that some cross pages.

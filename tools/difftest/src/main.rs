@@ -45,7 +45,7 @@ use tearless_engine_soft::Tier;
 use crate::compare::Rules;
 use crate::encodings::Class;
 use crate::features::Features;
-use crate::generate::{Generator, Spaces};
+use crate::generate::{Generator, Spaces, World};
 use crate::layout::{LINES, MAX_RECORDS, PROGRAMS, Slots};
 use crate::qemu::Qemu;
 use crate::session::{Reporting, Session, Sides, Stretch, Tally};
@@ -240,8 +240,8 @@ fn run(args: &Args) -> Result<u64> {
     if args.directed {
         session.directed(&classes, &features)?;
     } else {
-        let spaces = args.spaces.then_some(Spaces { off: args.el1 });
-        let generator = Generator::new(args.seed, &classes, &features, spaces);
+        let world = World { el1: args.el1, spaces: args.spaces.then_some(Spaces { off: args.el1 }) };
+        let generator = Generator::new(args.seed, &classes, &features, world);
         let shapes = args.shapes();
         let share = args.seconds.map(|s| Duration::from_secs(s) / shapes.len() as u32);
         for shape in shapes {

@@ -136,7 +136,8 @@ impl<'a> Maker<'a> {
         b.fix(edge.0, edge.1);
         let counters: Vec<u32> = (0..COUNTERS).map(|_| take(&mut b)).collect();
         let link = take(&mut b);
-        let sp = (window + b.rng.below(WINDOW as u64)) & !15;
+        let misaligned = if b.rng.one_in(12) { 8 } else { 0 };
+        let sp = (window + b.rng.below(WINDOW as u64)) & !15 | misaligned;
         b.fix(SP, sp);
         b.reserved |= 1 << link;
         let (faults, resume) = match b.rng.below(10) {
@@ -225,7 +226,9 @@ impl<'a> Maker<'a> {
             let (base, value) = *b.rng.pick(&b.bases.clone());
             let step = b.rng.below(64) as u32;
             let reg = if value % 16 == 0 && b.rng.one_in(2) { SP } else { b.dest_no_zr() };
-            let step = if reg == SP { step & !15 } else { step };
+            // The alignment of SP is checked in some address spaces only.
+            let misaligned = if b.rng.one_in(12) { 8 } else { 0 };
+            let step = if reg == SP { step & !15 | misaligned } else { step };
             b.push("base", 0x9100_0000 | step << 10 | base << 5 | reg);
             b.reserved |= 1 << reg;
             b.bases.push((reg, value.wrapping_add(u64::from(step))));
@@ -517,12 +520,12 @@ impl<'a> Maker<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::Generator;
+    use crate::generate::{Generator, World};
 
     #[test]
     fn programs_fit_and_repeat() {
         let classes = [Class::Integer, Class::Memory, Class::Simd, Class::System];
-        let generator = Generator::new(5, &classes, &Features::everything(), None);
+        let generator = Generator::new(5, &classes, &Features::everything(), World::default());
         let mut seen: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
         for index in 0..300 {
             let one = generator.sequence(index, PROGRAMS);

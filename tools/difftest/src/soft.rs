@@ -101,7 +101,7 @@ impl Soft {
     /// If the engine cannot build it, or the guest does not come up.
     pub fn start(setting: Setting, tier: Tier) -> Result<Self> {
         let Setting { el1, spaces, interrupts, lazy_flags } = setting;
-        let driver = driver::assemble(Host::Bare { spaces });
+        let driver = driver::assemble(Host::Bare { el1, spaces });
         let range = Gpa(RAM_BASE)..Gpa(RAM_BASE + RAM_SIZE);
         let memory = GuestMemory::new(std::slice::from_ref(&range))?;
         memory.write(Gpa(KERNEL), &kernel::assemble(&driver, el1))?;

@@ -34,3 +34,22 @@ pub fn table() -> Vec<Encoding> {
         e("sb", "1101 0101 0000 0011 0011 0000 111 11111", any),
     ]
 }
+
+/// What EL1 may do besides, without losing hold of the machine. ELR and SPSR are not read: interrupts change them.
+pub fn table_el1() -> Vec<Encoding> {
+    let e = Encoding::new;
+    vec![
+        e("msr daifset/daifclr", "1101 0101 0000 0011 0100 iiii 11i 11111", any),
+        e("mrs daif", "1101 0101 0011 1011 0100 0010 001 ddddd", any),
+        e("mrs currentel", "1101 0101 0011 1000 0100 0010 010 ddddd", any),
+        e("mrs spsel", "1101 0101 0011 1000 0100 0010 000 ddddd", any),
+        e("mrs esr_el1", "1101 0101 0011 1000 0101 0010 000 ddddd", any),
+        e("msr far_el1", "1101 0101 0001 1000 0110 0000 000 ddddd", any),
+        e("mrs far_el1", "1101 0101 0011 1000 0110 0000 000 ddddd", any),
+        e("msr tpidr_el1", "1101 0101 0001 1000 1101 0000 100 ddddd", any),
+        e("mrs tpidr_el1", "1101 0101 0011 1000 1101 0000 100 ddddd", any),
+        e("msr contextidr_el1", "1101 0101 0001 1000 1101 0000 001 ddddd", any),
+        e("mrs contextidr_el1", "1101 0101 0011 1000 1101 0000 001 ddddd", any),
+        e("mrs mpidr_el1", "1101 0101 0011 1000 0000 0000 101 ddddd", any),
+    ]
+}
