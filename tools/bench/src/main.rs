@@ -45,6 +45,9 @@ struct Args {
     /// Only these classes; several separated by commas.
     #[arg(long, value_name = "CLASS", value_delimiter = ',')]
     class: Vec<String>,
+    /// A line of shell of your own, instead of the workloads. Its output is shown too.
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["only", "class"])]
+    script: Option<String>,
     /// Runs of each side per workload; the best counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -85,7 +88,8 @@ struct Args {
 
 fn main() -> Result<ExitCode> {
     let mut args = Args::parse();
-    let workloads = select(&args)?;
+    let own = args.script.clone().map(Workload::own);
+    let workloads = own.as_ref().map_or_else(|| select(&args), |own| Ok(vec![own]))?;
     if args.list {
         for workload in workloads {
             println!("{:<13} {:<12} {}", workload.name, workload.class.name(), workload.script);
@@ -103,6 +107,9 @@ fn main() -> Result<ExitCode> {
     for workload in workloads {
         let row = bench.measure(workload);
         report::print_row(&row);
+        if args.script.is_some() {
+            println!("              {}", row.tearless.output);
+        }
         rows.push(row);
         if let Some(path) = &args.json {
             // After each, so that an interrupted run is not lost.
@@ -115,7 +122,7 @@ fn main() -> Result<ExitCode> {
 }
 
 /// The workloads that were asked for.
-fn select(args: &Args) -> Result<Vec<&'static Workload>> {
+fn select<'a>(args: &Args) -> Result<Vec<&'a Workload>> {
     for name in &args.only {
         ensure!(WORKLOADS.iter().any(|w| w.name == name), "there is no workload {name}; see --list");
     }
@@ -199,7 +206,7 @@ impl Bench {
                 single.add(self.run(side, 1, workload));
             }
             if let Some(native) = native.as_mut().filter(|s| s.failure.is_none()) {
-                native.add(self.system.native.measure(workload.script));
+                native.add(self.system.native.measure(&workload.script));
             }
         }
         let mut series = series.into_iter();
@@ -233,7 +240,7 @@ impl Bench {
             }
         };
         let (_, _, guest) = self.guests.get_mut(at).context("the guest is gone")?;
-        let run = guest.run(workload.script, self.patience);
+        let run = guest.run(&workload.script, self.patience);
         if run.is_err() {
             self.guests.swap_remove(at);
         }

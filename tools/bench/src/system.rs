@@ -291,15 +291,26 @@ impl Maker<'_> {
             bail!("cannot build the programs\n  because: {}", run.output.trim());
         }
         let mut tree = Tree::new(&self.folder, ext4::now())?;
-        for entry in fs::read_dir(root.join("work-arm64"))? {
-            let entry = entry?;
-            let mode = (entry.metadata()?.permissions().mode() & 0o777) as u16;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            tree.write(&name, &fs::read(entry.path())?, Meta::root(mode, ext4::now()))?;
-        }
+        add_folder(&mut tree, "", &root.join("work-arm64"))?;
         self.format(&mut tree, "work.img", WORK_SIZE, "bench-work")?;
         Ok(fs::write(stamp, fingerprint)?)
     }
+}
+
+/// Puts the content of a folder of the host into the tree, below `prefix`.
+fn add_folder(tree: &mut Tree, prefix: &str, from: &Path) -> Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let kind = entry.metadata()?;
+        if kind.is_dir() {
+            add_folder(tree, &format!("{path}/"), &entry.path())?;
+        } else {
+            let mode = (kind.permissions().mode() & 0o777) as u16;
+            tree.write(&path, &fs::read(entry.path())?, Meta::root(mode, ext4::now()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a folder of the tree to the host. Owners and devices are left out: what runs there needs neither.

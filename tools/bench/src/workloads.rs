@@ -1,5 +1,7 @@
 //! What is run, and what is asked of it.
 
+use std::borrow::Cow;
+
 use Class::{Atomics, Boot, Compression, Crypto, Floating, Integer, Kernel, Memory, Parallel, Scripts, Simd};
 
 /// Kinds of work, each with a target of its own.
@@ -77,25 +79,30 @@ pub const NATIVE_TARGET: f64 = 3.0;
 pub const SCALING_TARGET: f64 = 1.7;
 
 /// A piece of work. Its amount is fixed; QEMU takes about a second for it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Workload {
     pub name: &'static str,
     pub class: Class,
     /// A line for the shell.
-    pub script: &'static str,
+    pub script: Cow<'static, str>,
     /// Whether the native result must be the same. Not for floating point: only ARM fuses multiplications with
     /// additions here.
     pub same_natively: bool,
 }
 
 impl Workload {
+    /// A user's own.
+    pub fn own(script: String) -> Self {
+        Self { script: Cow::Owned(script), ..work("script", Scripts, "") }
+    }
+
     pub fn vcpus(&self) -> u32 {
         if self.class == Parallel { 2 } else { 1 }
     }
 }
 
 const fn work(name: &'static str, class: Class, script: &'static str) -> Workload {
-    Workload { name, class, script, same_natively: !matches!(class, Floating) }
+    Workload { name, class, script: Cow::Borrowed(script), same_natively: !matches!(class, Floating) }
 }
 
 pub const WORKLOADS: &[Workload] = &[
@@ -148,7 +155,7 @@ pub const WORKLOADS: &[Workload] = &[
     work("dash", Scripts, "dash /work/loop.sh 15000"),
     work("bash", Scripts, "bash /work/loop.sh 3000"),
     work("tools", Scripts, "sh /work/tools.sh 15"),
-    work("python", Scripts, "python3 /work/script.py 3"),
+    work("python", Scripts, "python3 -X pycache_prefix=/work/cache /work/script.py 3"),
     work("perl", Scripts, "perl /work/script.pl 8"),
     work("sqlite", Scripts, "sqlite3 :memory: </work/script.sql"),
     work("cc1", Scripts, "cc1 -quiet -O2 -fpreprocessed /work/compile.i -o - | md5sum"),
