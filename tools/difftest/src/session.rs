@@ -217,6 +217,12 @@ impl Session {
         for (name, count) in &tally.culprits {
             println!("  differs: {name}: {count} sequences");
         }
+        if self.rules.underflows() > 0 {
+            println!(
+                "  {} runs of the translator missed an underflow that rounding undid",
+                self.rules.underflows()
+            );
+        }
         for remark in self.sides.iter().filter_map(|(_, side)| side.remark()) {
             println!("  {remark}");
         }
