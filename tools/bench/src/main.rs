@@ -66,6 +66,9 @@ struct Args {
     /// Writes all figures to FILE.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Prints the table of an earlier run's results and exits.
+    #[arg(long, value_name = "FILE")]
+    show: Option<PathBuf>,
     /// Seconds that one run may take.
     #[arg(long, default_value_t = 120)]
     timeout: u64,
@@ -94,6 +97,14 @@ fn main() -> Result<ExitCode> {
         for workload in workloads {
             println!("{:<13} {:<12} {}", workload.name, workload.class.name(), workload.script);
         }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(path) = &args.show {
+        let results = Results::read(path)?;
+        println!("{}\n{}\n", results.versions.describe(), results.qemu);
+        report::print_head();
+        results.rows.iter().for_each(report::print_row);
+        report::print_verdicts(&report::verdicts(&results.rows), &results.rows);
         return Ok(ExitCode::SUCCESS);
     }
     if args.quick {
