@@ -101,7 +101,7 @@ impl Translator<'_> {
                 let d = self.v_write(rd);
                 self.asm.v3(op::PXOR, d, n, T0);
             }
-            _ => return false,
+            _ => return self.sha512(op, [rd, rn, rm]),
         }
         true
     }

@@ -18,6 +18,7 @@ mod integer;
 mod long;
 mod memory;
 mod permute;
+mod sha512;
 mod shift;
 #[cfg(test)]
 mod tests;
