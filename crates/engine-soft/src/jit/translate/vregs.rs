@@ -6,7 +6,11 @@
 use super::Translator;
 use crate::{
     decode::Reg,
-    jit::{asm::Asm, asm_simd::Xmm, state},
+    jit::{
+        asm::Asm,
+        asm_simd::{Xmm, XmmM},
+        state,
+    },
 };
 
 /// Registers of the cache.
@@ -207,6 +211,16 @@ impl Translator<'_> {
             self.asm.vmovups_load(Xmm(i as u8), state::v(v));
         }
         Xmm(i as u8)
+    }
+
+    /// `v` as an operand for reading during this instruction: where it is in memory, if another one would have to make
+    /// room for it.
+    pub(super) fn v_operand(&mut self, v: Reg) -> XmmM {
+        let is_full = self.vectors.held.iter().all(Option::is_some);
+        if is_full && self.vectors.find(v).is_none() {
+            return XmmM::M(state::v(v));
+        }
+        XmmM::R(self.v_read(v))
     }
 
     /// A host register that will be overwritten with the new value of `v`, all 128 bits.

@@ -23,9 +23,9 @@ impl Translator<'_> {
         if !FEATURES.aes {
             return false;
         }
-        let n = self.v_read(rn);
         match op {
             Aes::Aese | Aes::Aesd => {
+                let n = self.v_operand(rn);
                 let d = self.v_modify(rd);
                 self.asm.v_zero(T0);
                 self.asm.v3(op::PXOR, d, d, n);
@@ -41,6 +41,7 @@ impl Translator<'_> {
                 }
             }
             Aes::Aesmc => {
+                let n = self.v_read(rn);
                 let d = self.v_write(rd);
                 // The first undoes what the second does before it mixes columns.
                 self.asm.v_zero(T0);
@@ -48,6 +49,7 @@ impl Translator<'_> {
                 self.asm.v3(op::AESENC, d, T1, T0);
             }
             Aes::Aesimc => {
+                let n = self.v_read(rn);
                 let d = self.v_write(rd);
                 self.asm.v2(op::AESIMC, d, n);
             }
@@ -187,7 +189,7 @@ impl Translator<'_> {
     }
 
     pub(super) fn eor3(&mut self, rd: Reg, [rn, rm, ra]: [Reg; 3]) -> bool {
-        let (n, m, a) = (self.v_read(rn), self.v_read(rm), self.v_read(ra));
+        let (n, m, a) = (self.v_read(rn), self.v_operand(rm), self.v_operand(ra));
         self.asm.v3(op::PXOR, T0, n, m);
         let d = self.v_write(rd);
         self.asm.v3(op::PXOR, d, T0, a);

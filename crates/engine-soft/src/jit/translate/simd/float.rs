@@ -373,7 +373,7 @@ impl Translator<'_> {
             (true, true) => 0xbe,
         };
         self.clobber_flags();
-        let (n, m, a) = (self.v_read(rn), self.v_read(rm), self.v_read(ra));
+        let (n, m, a) = (self.v_read(rn), self.v_operand(rm), self.v_read(ra));
         let narrow = self.v_has_width(ra, size);
         let t = self.target(rd, &[rn, rm, ra]);
         self.asm.v_move(t, a);

@@ -128,16 +128,26 @@ impl Translator<'_> {
 
     pub(super) fn bitwise(&mut self, op: Bitwise, full: bool, [rd, rn, rm]: [Reg; 3]) -> bool {
         use Bitwise::*;
+        let once = match op {
+            And => Some(op::PAND),
+            Eor => Some(op::PXOR),
+            Orr if rn != rm => Some(op::POR),
+            _ => None,
+        };
+        if let Some(instruction) = once {
+            let (n, m) = (self.v_read(rn), self.v_operand(rm));
+            let d = self.v_write(rd);
+            self.asm.v3(instruction, d, n, m);
+            return self.bitwise_end(full, d, d);
+        }
         let (n, m) = (self.v_read(rn), self.v_read(rm));
         let d = match op {
             Bsl | Bit | Bif => self.v_modify(rd),
             _ => self.v_write(rd),
         };
         match op {
-            Orr if rn == rm => return self.bitwise_end(full, d, n),
-            And => self.asm.v3(op::PAND, d, n, m),
-            Orr => self.asm.v3(op::POR, d, n, m),
-            Eor => self.asm.v3(op::PXOR, d, n, m),
+            // A move.
+            And | Orr | Eor => return self.bitwise_end(full, d, n),
             Bic => self.asm.v3(op::PANDN, d, m, n),
             Orn => {
                 self.asm.v_ones(T0);
@@ -169,7 +179,7 @@ impl Translator<'_> {
         use Binary::*;
         let size = usize::from(shape.size);
         if let Some(instruction) = direct(op, size) {
-            let (n, m) = (self.v_read(rn), self.second(shape.size, rm, T2));
+            let (n, m) = (self.v_read(rn), self.second_operand(shape.size, rm, T2));
             let d = self.v_write(rd);
             self.asm.v3(instruction, d, n, m);
             self.cut(shape.width, d, d);

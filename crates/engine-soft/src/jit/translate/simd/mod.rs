@@ -258,6 +258,14 @@ impl Translator<'_> {
         }
     }
 
+    /// As [`Translator::second`], where it is needed once.
+    fn second_operand(&mut self, size: u8, rm: Source, tmp: Xmm) -> XmmM {
+        match rm.index {
+            None => self.v_operand(rm.reg),
+            Some(_) => XmmM::R(self.second(size, rm, tmp)),
+        }
+    }
+
     /// Has the interpreter execute the instruction if any bit of `x` is set among the lowest `lanes` bytes' top bits.
     /// Destroys the host's flags, which are saved already.
     fn interpret_if_any(&mut self, x: Xmm, bytes: u8) {
