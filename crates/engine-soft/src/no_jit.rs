@@ -15,7 +15,7 @@ pub(crate) mod slot {
 
 impl Jit {
     /// None.
-    pub fn for_vcpu(_: crate::Options) -> Option<Self> {
+    pub fn for_vcpu(_: crate::Options, _: usize) -> Option<Self> {
         None
     }
 

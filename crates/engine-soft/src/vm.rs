@@ -123,8 +123,9 @@ impl VcpuSeed for SoftVcpuSeed {
     }
 
     fn bind(self) -> Result<SoftVcpu> {
+        let vcpus = self.shared.vcpus();
         let mut cpu = Cpu::new(self.shared, self.mailbox, self.index);
-        if let Some(jit) = Jit::for_vcpu(self.options) {
+        if let Some(jit) = Jit::for_vcpu(self.options, vcpus) {
             cpu.use_jit(jit);
         }
         Ok(SoftVcpu { cpu, pending: Pending::Nothing, value: 0, handled: false })

@@ -175,6 +175,11 @@ impl Shared {
         Some(mailbox)
     }
 
+    /// How many vCPUs there are.
+    pub fn vcpus(&self) -> usize {
+        self.used.load(Ordering::SeqCst)
+    }
+
     fn others(&self, but: Option<u32>) -> impl Iterator<Item = (usize, &Mailbox)> {
         let used = self.used.load(Ordering::SeqCst);
         self.mailboxes[..used]

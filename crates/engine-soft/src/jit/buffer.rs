@@ -76,7 +76,7 @@ impl CodeBuffer {
 
     /// Where the cold part begins.
     fn middle(&self) -> usize {
-        self.size / 2
+        self.size / 3 * 2 & !15
     }
 
     /// Bytes of the hot part in use.

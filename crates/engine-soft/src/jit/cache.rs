@@ -14,19 +14,16 @@ use std::collections::HashMap;
 use super::{
     asm::Asm,
     buffer::{CodeBuffer, Part},
+    page::{self, Block, Page, WORDS},
     thunks::{self, JUMP_ENTRIES, JUMP_MASK, JumpEntry, Thunks},
     translate::{self, Source},
 };
 use crate::{
-    cpu::PAGE,
     interp::{
         cache::PageHash,
         op::{Handler, Op, Operands},
     },
 };
-
-/// Instructions per page.
-pub(crate) const WORDS: usize = PAGE as usize / 4;
 
 /// Bytes of code before a block's main entry: where jumps that may close a loop arrive, which look for attention.
 pub(crate) const HEAD: u32 = 16;
@@ -34,31 +31,19 @@ pub(crate) const HEAD: u32 = 16;
 /// Most bytes that one block takes, exits and all.
 const MOST_BLOCK: usize = 96 << 10;
 
-/// Most translated pages, about 9 KiB each.
-const MOST_PAGES: usize = 3072;
+/// Most exits, of 20 bytes each.
+const MOST_EXITS: usize = 1 << 20;
 
-/// A translated block.
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    first: u16,
-    mode: u8,
-    /// Offset of its main entry.
-    entry: u32,
-    stale: bool,
+/// How many modes there are.
+const MODES: u8 = 4;
+
+/// What a page is found by.
+fn page_key(pa: u64, mode: u8) -> u64 {
+    pa | u64::from(mode % MODES)
 }
 
-/// A page of guest memory with translated code.
-struct Page {
-    host: *const u8,
-    /// The words that were translated.
-    source: Box<[u32; WORDS]>,
-    translated: [u64; WORDS / 64],
-    /// Main entries by mode and word; 0 for none.
-    entries: [Option<Box<[u32; WORDS]>>; 4],
-    blocks: Vec<Block>,
-    /// [`Cache::epoch`] when the words were last known to be those in memory.
-    epoch: u64,
-}
+/// Most bytes of what is kept of translated pages.
+const MOST_PAGES: usize = 24 << 20;
 
 /// An exit of a block to a known place.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +55,6 @@ pub(crate) struct Exit {
     pub page: u32,
     /// Target in bytes from the start of the page.
     pub target: i32,
-    pub mode: u8,
     /// Whether the target has to look for attention.
     pub polls: bool,
 }
@@ -100,6 +84,8 @@ pub(crate) struct Cache {
     base: usize,
     pages: Vec<Page>,
     by_address: HashMap<u64, u32, PageHash>,
+    /// How many chunks the pages have.
+    chunks: usize,
     exits: Vec<Exit>,
     jumps: Box<[JumpEntry]>,
     ops: Box<[OpSlot]>,
@@ -144,12 +130,13 @@ unsafe fn halt(_: &mut crate::cpu::Cpu, op: *const Op) -> *const Op {
     op
 }
 
-/// Bytes of code of a vCPU.
-const CODE_SIZE: usize = 32 << 20;
+/// Bytes of code of all vCPUs together, and least bytes of one.
+const CODE_SIZE: usize = 64 << 20;
+const LEAST_CODE_SIZE: usize = 8 << 20;
 
 impl Cache {
-    /// A translator for one vCPU, if `options` want one and this host can run what it makes.
-    pub fn for_vcpu(options: crate::Options) -> Option<Self> {
+    /// A translator for one of `vcpus` vCPUs, if `options` want one and this host can run what it makes.
+    pub fn for_vcpu(options: crate::Options, vcpus: usize) -> Option<Self> {
         let has_all = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
@@ -160,7 +147,8 @@ impl Cache {
             return None;
         }
         let options = translate::Options { exact_flags: options.exact_flags };
-        match Self::new(CODE_SIZE, options) {
+        let size = (CODE_SIZE / vcpus.max(1)).max(LEAST_CODE_SIZE).next_multiple_of(1 << 20);
+        match Self::new(size, options) {
             Ok(cache) => Some(cache),
             Err(e) => {
                 tracing::warn!("no translation, since this host gives no executable memory: {e}");
@@ -188,7 +176,8 @@ impl Cache {
             thunks,
             pages: Vec::new(),
             by_address: HashMap::default(),
-            exits: vec![],
+            chunks: 0,
+            exits: Vec::new(),
             jumps: vec![JumpEntry::default(); JUMP_ENTRIES].into_boxed_slice(),
             ops: (0..OP_SLOTS).map(|_| OpSlot { ..none }).collect(),
             epoch: 0,
@@ -207,6 +196,7 @@ impl Cache {
         self.statistics.emptied += 1;
         self.code.clear(self.base);
         self.pages.clear();
+        self.chunks = 0;
         self.by_address.clear();
         self.exits.clear();
         self.jumps.fill(JumpEntry::default());
@@ -219,91 +209,78 @@ impl Cache {
         self.jumps[index as usize % JUMP_ENTRIES] = JumpEntry { va, key, code };
     }
 
-    /// The number of the page at physical address `pa`, whose memory is at `host`.
+    /// The number of the page at physical address `pa`, whose memory is at `host`, in `mode`.
     ///
     /// # Errors
     /// When the cache had to be emptied.
-    pub fn page(&mut self, pa: u64, host: *const u8) -> Result<u32, Missing> {
-        if let Some(&index) = self.by_address.get(&pa) {
+    pub fn page(&mut self, pa: u64, host: *const u8, mode: u8) -> Result<u32, Missing> {
+        let key = page_key(pa, mode);
+        if let Some(&index) = self.by_address.get(&key) {
             if self.pages[index as usize].epoch != self.epoch {
                 self.validate(index);
             }
             return Ok(index);
         }
-        if self.pages.len() >= MOST_PAGES {
+        if self.pages.len() * size_of::<Page>() + self.chunks * page::CHUNK_SIZE > MOST_PAGES {
             self.clear();
             return Err(Missing::Emptied);
         }
         let index = self.pages.len() as u32;
-        self.pages.push(Page {
-            host,
-            source: Box::new([0; WORDS]),
-            translated: [0; WORDS / 64],
-            entries: [None, None, None, None],
-            blocks: Vec::new(),
-            epoch: self.epoch,
-        });
-        self.by_address.insert(pa, index);
+        self.pages.push(Page::new(host, mode, self.epoch));
+        self.by_address.insert(key, index);
         Ok(index)
     }
 
-    /// The main entry of the block at `offset` of page `page` for `mode`: an offset in the code.
+    /// The main entry of the block at `offset` of page `page`: an offset in the code.
     ///
     /// # Errors
     /// When the cache had to be emptied.
-    pub fn block(&mut self, page: u32, offset: u32, mode: u8) -> Result<u32, Missing> {
+    pub fn block(&mut self, page: u32, offset: u32) -> Result<u32, Missing> {
         let word = offset as usize / 4 % WORDS;
-        if let Some(entries) = &self.pages[page as usize].entries[usize::from(mode & 3)] {
-            let entry = entries[word];
-            if entry != 0 {
-                return Ok(entry);
-            }
+        match self.pages[page as usize].entry(word) {
+            0 => self.translate(page, word),
+            entry => Ok(entry),
         }
-        self.translate(page, word, mode)
     }
 
-    fn translate(&mut self, page: u32, word: usize, mode: u8) -> Result<u32, Missing> {
-        if self.code.room() < MOST_BLOCK || self.exits.len() > 1 << 22 {
+    fn translate(&mut self, page: u32, word: usize) -> Result<u32, Missing> {
+        if self.code.room() < MOST_BLOCK || self.exits.len() > MOST_EXITS {
             self.clear();
             return Err(Missing::Emptied);
         }
-        let p = &mut self.pages[page as usize];
+        let p = &self.pages[page as usize];
         let start = self.code.next_address(Part::Hot);
         self.asm.restart(start);
         self.cold.restart(self.code.next_address(Part::Cold));
-        let source = Source { host: p.host, word, mode, page, code: self.code.address(0) };
+        // Where a block begins already, this one ends: what is behind would be there twice.
+        let end = p.next_block(word).unwrap_or(WORDS);
+        let source = Source { host: p.host, word, end, mode: p.mode, page, code: self.code.address(0) };
         let buffers = (&mut self.asm, &mut self.cold);
-        let (count, seen) =
-            translate::translate(buffers, &source, &self.thunks, &mut self.exits, self.options);
-        let code_offset = self.code.offset(start);
+        let seen = translate::translate(buffers, &source, &self.thunks, &mut self.exits, self.options);
         self.code.append(Part::Hot, self.asm.bytes());
         self.code.append(Part::Cold, self.cold.bytes());
-        self.statistics.add(count, self.asm.len(), self.cold.len());
-        let entry = code_offset + HEAD;
-        let used = || (word..word + count).chain(seen.iter().copied().map(usize::from));
+        self.statistics.add(seen.block, self.asm.len(), self.cold.len());
         // What changed since it was noted, for other blocks, must not be noted anew before they are stale: when the guest
         // says that code changed, there would be no difference any more.
-        if used().any(|i| p.is_changed(i)) {
-            self.validate(page);
+        if seen.words.iter().any(|&(index, word)| p.contradicts(usize::from(index), word)) {
+            self.make_stale(page);
         }
+        let entry = self.code.offset(start) + HEAD;
         let p = &mut self.pages[page as usize];
-        for i in used() {
-            p.source[i] = p.word(i);
-            p.translated[i / 64] |= 1 << (i % 64);
+        for (index, word) in seen.words {
+            self.chunks += p.note(usize::from(index), word);
         }
-        let none = || Box::new([0; WORDS]);
-        p.entries[usize::from(mode & 3)].get_or_insert_with(none)[word] = entry;
         // Whoever still jumps to what was here before is sent on.
         let code = &mut self.code;
         p.blocks.retain(|b| {
-            let succeeded = b.stale && usize::from(b.first) == word && b.mode == mode;
+            let succeeded = b.stale && usize::from(b.first) == word;
             if succeeded {
                 code.patch(b.entry - HEAD, &[0xe9]);
                 code.patch_displacement(b.entry - HEAD + 1, start);
             }
             !succeeded
         });
-        p.blocks.push(Block { first: word as u16, mode, entry, stale: false });
+        self.chunks += p.enter(Block { first: word as u16, entry, stale: false });
         Ok(entry)
     }
 
@@ -335,8 +312,10 @@ impl Cache {
 
     /// Makes sure that no code of the page at `pa` is run that is not in memory any more.
     pub fn invalidate(&mut self, pa: u64) {
-        if let Some(&index) = self.by_address.get(&pa) {
-            self.validate(index);
+        for mode in 0..MODES {
+            if let Some(&index) = self.by_address.get(&page_key(pa, mode)) {
+                self.validate(index);
+            }
         }
     }
 
@@ -348,12 +327,15 @@ impl Cache {
     fn validate(&mut self, index: u32) {
         let p = &mut self.pages[index as usize];
         p.epoch = self.epoch;
-        if !(0..WORDS).any(|i| p.is_changed(i)) {
-            return;
+        if !p.is_current() {
+            self.make_stale(index);
         }
-        // All blocks of the page go: a block depends on words beyond it too.
-        p.translated = [0; WORDS / 64];
-        p.entries = [None, None, None, None];
+    }
+
+    /// Has all blocks of a page (since a block depends on words beyond it too) looked up anew.
+    fn make_stale(&mut self, index: u32) {
+        let p = &mut self.pages[index as usize];
+        p.forget();
         for b in p.blocks.iter_mut().filter(|b| !b.stale) {
             b.stale = true;
             // mov ecx, offset; jmp again -- and at the main entry a short jump back to it.
@@ -375,17 +357,5 @@ impl Cache {
             slot.ops[0] = crate::interp::lower::lower(&crate::decode::decode(word), offset as usize / 4);
         }
         slot.ops.as_ptr()
-    }
-}
-
-impl Page {
-    /// Whether instruction `index` was translated and is another one now.
-    fn is_changed(&self, index: usize) -> bool {
-        self.translated[index / 64] >> (index % 64) & 1 != 0 && self.word(index) != self.source[index]
-    }
-
-    /// Instruction `index` in memory.
-    fn word(&self, index: usize) -> u32 {
-        translate::fetch(self.host, index)
     }
 }

@@ -14,6 +14,8 @@ mod buffer;
 #[allow(unsafe_code)]
 mod cache;
 #[allow(unsafe_code)]
+mod page;
+#[allow(unsafe_code)]
 mod runtime;
 mod state;
 mod thunks;

@@ -124,7 +124,7 @@ impl Cpu {
         let offset = (va & (PAGE - 1)) as u32;
         let mode = self.code_mode();
         let entry = loop {
-            let found = jit.page(place.pa, place.host).and_then(|page| jit.block(page, offset, mode));
+            let found = jit.page(place.pa, place.host, mode).and_then(|page| jit.block(page, offset));
             match found {
                 Ok(entry) => break entry,
                 Err(Missing::Emptied) => {}
@@ -155,7 +155,7 @@ impl Cpu {
             }
             return code;
         }
-        match jit.block(exit.page, target as u32 & (PAGE as u32 - 1), exit.mode) {
+        match jit.block(exit.page, target as u32 & (PAGE as u32 - 1)) {
             Ok(entry) => jit.link(&exit, entry, here),
             Err(Missing::Emptied) => self.find_code(jit, target),
         }

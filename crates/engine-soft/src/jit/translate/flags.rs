@@ -9,7 +9,7 @@ use crate::{
     decode::Cond,
     jit::{
         asm::{Cc, RAX},
-        cache::WORDS,
+        page::WORDS,
         state::{slot, x},
     },
 };
@@ -96,7 +96,7 @@ impl Translator<'_> {
                 return true;
             }
             let word = fetch(self.source.host, index);
-            self.seen.push(index as u16);
+            self.seen.push((index as u16, word));
             match effect(word) {
                 Effect::Kills => return false,
                 Effect::Reads => return true,

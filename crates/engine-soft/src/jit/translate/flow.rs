@@ -143,10 +143,10 @@ impl Translator<'_> {
     }
 
     fn exit_to(&self, target: i32, cell: u32) -> Exit {
-        let (mode, page) = (self.source.mode, self.source.page);
+        let page = self.source.page;
         // Whatever goes forward in the page comes to its end or goes back at some time.
         let polls = cell != 0 || self.is_far(target) || target <= self.offset();
-        Exit { jump: 0, cell, page, target, mode, polls }
+        Exit { jump: 0, cell, page, target, polls }
     }
 
     /// Notes `exit`, the displacement of whose jump was emitted just now.

@@ -18,7 +18,8 @@ mod vregs;
 
 use super::{
     asm::{Alu, Asm, Cc, Mem, Patch, RAX, RCX},
-    cache::{Exit, HEAD, WORDS},
+    cache::{Exit, HEAD},
+    page::WORDS,
     state::{field, slot, x},
     thunks::Thunks,
 };
@@ -45,6 +46,8 @@ pub(super) struct Source {
     pub host: *const u8,
     /// Index of the first instruction.
     pub word: usize,
+    /// Index of the first one that does not belong to the block any more.
+    pub end: usize,
     /// See [`Source::el`] and [`Source::is_fp_default`].
     pub mode: u8,
     /// Number of the page.
@@ -113,8 +116,8 @@ struct Translator<'a> {
     source: &'a Source,
     options: Options,
     words: Vec<u32>,
-    /// Indices in the page of words beyond the block that the translation depends on.
-    seen: Vec<u16>,
+    /// Words beyond the block that the translation depends on: index in the page, and word.
+    seen: Vec<(u16, u32)>,
     /// Bit n: NZCV is needed when instruction n begins.
     live: u128,
     /// The current instruction, an index in `words`.
@@ -141,17 +144,24 @@ struct Translator<'a> {
     ladders: Vec<Ladder>,
 }
 
-/// Translates the block at `source` into two buffers, of its main path and its side paths, with its exits; returns how many instructions it has, and the indices of
-/// other words of the page that the translation depends on.
+/// What a translation depends on.
+pub(super) struct Seen {
+    /// How many instructions the block has.
+    pub block: usize,
+    /// Indices in the page, and words there.
+    pub words: Vec<(u16, u32)>,
+}
+
+/// Translates the block at `source` into two buffers, of its main path and its side paths, with its exits.
 pub(super) fn translate(
     (asm, other): (&mut Asm, &mut Asm),
     source: &Source,
     thunks: &Thunks,
     exits: &mut Vec<Exit>,
     options: Options,
-) -> (usize, Vec<u16>) {
+) -> Seen {
     let mut words = Vec::with_capacity(MOST);
-    for index in source.word..(source.word + MOST).min(WORDS) {
+    for index in source.word..(source.word + MOST).min(source.end) {
         let word = fetch(source.host, index);
         words.push(word);
         if flow::ends_block(word) {
@@ -191,7 +201,9 @@ pub(super) fn translate(
         t.body_as_loop(vectors, first_exit);
     }
     t.asides();
-    (t.words.len(), t.seen)
+    let mut words = t.seen;
+    words.extend(t.words.iter().enumerate().map(|(i, &word)| ((source.word + i) as u16, word)));
+    Seen { block: t.words.len(), words }
 }
 
 impl Translator<'_> {

@@ -270,7 +270,7 @@ impl State {
 fn translating() -> Option<TestCpu> {
     let mut cpu = TestCpu::new(&[]);
     let options = crate::Options { tier: Tier::Jit, exact_flags: true };
-    cpu.cpu.use_jit(Jit::for_vcpu(options)?);
+    cpu.cpu.use_jit(Jit::for_vcpu(options, 1)?);
     Some(cpu)
 }
 
@@ -440,7 +440,7 @@ fn is_translated(word: u32) -> bool {
     let thunks = thunks::emit(&mut asm);
     let mut page = [WFI; 1024];
     page[0] = word;
-    let source = Source { host: page.as_ptr().cast(), word: 0, mode: 0, page: 0, code: 0 };
+    let source = Source { host: page.as_ptr().cast(), word: 0, end: 1024, mode: 0, page: 0, code: 0 };
     asm.restart(0);
     cold.restart(1 << 20);
     translate((&mut asm, &mut cold), &source, &thunks, &mut exits, Options { exact_flags: true });
