@@ -8,6 +8,9 @@ pub(crate) enum Jit {}
 /// What the jump cache would consist of.
 pub(crate) enum JumpEntry {}
 
+/// Of code that does not exist.
+pub(crate) const WINDOW_SLOTS: usize = 0;
+
 /// See the module of this name in the real translator.
 pub(crate) mod slot {
     pub const ATTENTION: u8 = 36;

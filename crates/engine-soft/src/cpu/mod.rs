@@ -50,7 +50,7 @@ pub(crate) use tlb::{DATA_ENTRIES, Entry as TlbEntry, View};
 
 use crate::{
     interp::{cache::CodeCache, op::Op},
-    jit::{Jit, JumpEntry, slot},
+    jit::{Jit, JumpEntry, WINDOW_SLOTS, slot},
 };
 use atomic::Monitor;
 use mmio::Replay;
@@ -74,6 +74,7 @@ pub(crate) mod offset {
     pub const USER_BANK: usize = offset_of!(Cpu, user_bank);
     pub const PSTATE: usize = offset_of!(Cpu, pstate);
     pub const SP_EL0: usize = offset_of!(Cpu, sp);
+    pub const WINDOWS: usize = offset_of!(Cpu, windows);
     pub const EXIT: usize = offset_of!(Cpu, exit);
     pub const JUMP_CACHE: usize = offset_of!(Cpu, jump_cache);
     pub const SYS: usize = offset_of!(Cpu, sys);
@@ -192,6 +193,8 @@ pub(crate) struct Cpu {
     pub index: u32,
     /// The translator, unless this host has none or it is off. Not here while it works.
     pub jit: Option<Box<Jit>>,
+    /// Host addresses of bases whose accesses generated code has checked.
+    pub windows: [u64; WINDOW_SLOTS],
     /// The exit that generated code is about to follow.
     pub exit: u64,
     /// Its jump cache.
@@ -239,6 +242,7 @@ impl Cpu {
             shared,
             index,
             jit: None,
+            windows: [0; WINDOW_SLOTS],
             exit: 0,
             jump_cache: std::ptr::null_mut(),
             in_jit: false,

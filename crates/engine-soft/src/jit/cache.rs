@@ -35,7 +35,7 @@ const MOST_BLOCK: usize = 96 << 10;
 const MOST_EXITS: usize = 1 << 20;
 
 /// How many modes there are.
-const MODES: u8 = 4;
+const MODES: u8 = 8;
 
 /// What a page is found by.
 fn page_key(pa: u64, mode: u8) -> u64 {
@@ -57,6 +57,8 @@ pub(crate) struct Exit {
     pub target: i32,
     /// Whether the target has to look for attention.
     pub polls: bool,
+    /// Whether the target is careful code.
+    pub careful: bool,
 }
 
 /// Something that the caller has to find out first.
@@ -226,9 +228,20 @@ impl Cache {
             return Err(Missing::Emptied);
         }
         let index = self.pages.len() as u32;
-        self.pages.push(Page::new(host, mode, self.epoch));
+        self.pages.push(Page::new((pa, host), mode, self.epoch));
         self.by_address.insert(key, index);
         Ok(index)
+    }
+
+    /// The number of the page of careful code that belongs to `page`.
+    ///
+    /// # Errors
+    /// When the cache had to be emptied.
+    pub fn careful(&mut self, page: u32) -> Result<u32, Missing> {
+        let p = &self.pages[page as usize];
+        let careful = self.page(p.pa, p.host, p.mode | translate::CAREFUL)?;
+        self.pages[careful as usize].ordinary = Some(page);
+        Ok(careful)
     }
 
     /// The main entry of the block at `offset` of page `page`: an offset in the code.
@@ -254,7 +267,9 @@ impl Cache {
         self.cold.restart(self.code.next_address(Part::Cold));
         // Where a block begins already, this one ends: what is behind would be there twice.
         let end = p.next_block(word).unwrap_or(WORDS);
-        let source = Source { host: p.host, word, end, mode: p.mode, page, code: self.code.address(0) };
+        // From careful code it goes on in ordinary one.
+        let exits_to = p.ordinary.unwrap_or(page);
+        let source = Source { host: p.host, word, end, mode: p.mode, page: exits_to, code: self.code.address(0) };
         let buffers = (&mut self.asm, &mut self.cold);
         let seen = translate::translate(buffers, &source, &self.thunks, &mut self.exits, self.options);
         self.code.append(Part::Hot, self.asm.bytes());
@@ -342,7 +357,9 @@ impl Cache {
             let mut head = [0xb9, 0, 0, 0, 0, 0xe9];
             head[1..5].copy_from_slice(&(u32::from(b.first) * 4).to_le_bytes());
             self.code.patch(b.entry - HEAD, &head);
-            self.code.patch_displacement(b.entry - HEAD + 6, self.thunks.again);
+            let careful = p.mode & translate::CAREFUL != 0;
+            let again = if careful { self.thunks.again_carefully } else { self.thunks.again };
+            self.code.patch_displacement(b.entry - HEAD + 6, again);
             self.code.patch(b.entry, &[0xeb, (HEAD as u8 + 2).wrapping_neg()]);
         }
     }

@@ -24,3 +24,4 @@ mod translate;
 pub(crate) use cache::{Cache as Jit, HEAD};
 pub(crate) use state::slot;
 pub(crate) use thunks::JumpEntry;
+pub(crate) use translate::WINDOW_SLOTS;

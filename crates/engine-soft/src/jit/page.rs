@@ -32,8 +32,11 @@ struct Chunk {
 
 /// A page in one mode (see [`translate::Source`]).
 pub(super) struct Page {
+    pub pa: u64,
     pub host: *const u8,
     pub mode: u8,
+    /// Of a page of careful code: the number of the ordinary one.
+    pub ordinary: Option<u32>,
     chunks: [Option<Box<Chunk>>; WORDS / CHUNK],
     pub blocks: Vec<Block>,
     /// The cache's epoch when the words were last known to be those in memory.
@@ -41,8 +44,8 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub fn new(host: *const u8, mode: u8, epoch: u64) -> Self {
-        Self { host, mode, chunks: Default::default(), blocks: Vec::new(), epoch }
+    pub fn new((pa, host): (u64, *const u8), mode: u8, epoch: u64) -> Self {
+        Self { pa, host, mode, ordinary: None, chunks: Default::default(), blocks: Vec::new(), epoch }
     }
 
     /// The main entry of the block at instruction `word`; 0 for none.

@@ -53,6 +53,19 @@ pub(super) unsafe extern "sysv64" fn link(cpu: *mut Cpu, index: u32) -> u64 {
     code
 }
 
+/// Careful code for the guest address `va`.
+///
+/// # Safety
+/// As [`lookup`].
+pub(super) unsafe extern "sysv64" fn lookup_careful(cpu: *mut Cpu, va: u64) -> u64 {
+    // SAFETY: as in `lookup`.
+    let cpu = unsafe { &mut *cpu };
+    let Some(mut jit) = cpu.jit.take() else { return 0 };
+    let code = cpu.find_code_in(&mut jit, va, true);
+    cpu.jit = Some(jit);
+    code
+}
+
 /// Executes instruction `word` at `offset` of the current page; 0 when execution falls through, else where it goes on.
 ///
 /// # Safety
@@ -103,10 +116,14 @@ impl Cpu {
 
     /// Code for the guest address `va`, which becomes the current one; the way out if that takes an exception.
     pub(super) fn find_code(&mut self, jit: &mut super::Jit, va: u64) -> u64 {
-        self.try_find_code(jit, va).unwrap_or(jit.thunks.leave)
+        self.find_code_in(jit, va, false)
     }
 
-    fn try_find_code(&mut self, jit: &mut super::Jit, va: u64) -> Option<u64> {
+    fn find_code_in(&mut self, jit: &mut super::Jit, va: u64, careful: bool) -> u64 {
+        self.try_find_code(jit, va, careful).unwrap_or(jit.thunks.leave)
+    }
+
+    fn try_find_code(&mut self, jit: &mut super::Jit, va: u64, careful: bool) -> Option<u64> {
         self.pc = va;
         let (key, void) = self.code_key();
         if void {
@@ -124,14 +141,18 @@ impl Cpu {
         let offset = (va & (PAGE - 1)) as u32;
         let mode = self.code_mode();
         let entry = loop {
-            let found = jit.page(place.pa, place.host, mode).and_then(|page| jit.block(page, offset));
+            let page = jit.page(place.pa, place.host, mode);
+            let page = if careful { page.and_then(|page| jit.careful(page)) } else { page };
+            let found = page.and_then(|page| jit.block(page, offset));
             match found {
                 Ok(entry) => break entry,
                 Err(Missing::Emptied) => {}
             }
         };
         let code = jit.address(entry - HEAD);
-        jit.note_jump(va, key, code);
+        if !careful {
+            jit.note_jump(va, key, code);
+        }
         self.x[usize::from(slot::KEY)] = key;
         self.x[usize::from(slot::HERE)] = (va & !(PAGE - 1)) ^ key;
         Some(code)
@@ -155,7 +176,8 @@ impl Cpu {
             }
             return code;
         }
-        match jit.block(exit.page, target as u32 & (PAGE as u32 - 1)) {
+        let page = if exit.careful { jit.careful(exit.page) } else { Ok(exit.page) };
+        match page.and_then(|page| jit.block(page, target as u32 & (PAGE as u32 - 1))) {
             Ok(entry) => jit.link(&exit, entry, here),
             Err(Missing::Emptied) => self.find_code(jit, target),
         }

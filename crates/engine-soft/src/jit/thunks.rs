@@ -23,6 +23,8 @@ pub(crate) struct Thunks {
     pub branch_miss: u64,
     /// Jump: goes on at the instruction at offset ECX of the current page.
     pub again: u64,
+    /// Jump: as `again`, in careful code.
+    pub again_carefully: u64,
     /// Jump: follows the unlinked exit number EAX.
     pub link: u64,
     /// Jump: as `link`, for an exit to another page, RCX bytes from the start of this one.
@@ -69,6 +71,11 @@ pub(crate) fn emit(asm: &mut Asm) -> Thunks {
     page(asm);
     asm.alu(Alu::Add, true, RAX, RCX);
     call_and_go(asm, runtime::lookup as *const () as u64, |asm| asm.mov(true, RSI, RAX));
+    asm.align(16);
+    t.again_carefully = asm.here();
+    page(asm);
+    asm.alu(Alu::Add, true, RAX, RCX);
+    call_and_go(asm, runtime::lookup_careful as *const () as u64, |asm| asm.mov(true, RSI, RAX));
     asm.align(16);
     t.branch_miss = asm.here();
     call_and_go(asm, runtime::lookup as *const () as u64, |asm| asm.mov(true, RSI, RAX));

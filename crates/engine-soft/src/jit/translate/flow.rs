@@ -146,7 +146,7 @@ impl Translator<'_> {
         let page = self.source.page;
         // Whatever goes forward in the page comes to its end or goes back at some time.
         let polls = cell != 0 || self.is_far(target) || target <= self.offset();
-        Exit { jump: 0, cell, page, target, polls }
+        Exit { jump: 0, cell, page, target, polls, careful: false }
     }
 
     /// Notes `exit`, the displacement of whose jump was emitted just now.
@@ -185,6 +185,16 @@ impl Translator<'_> {
         } else {
             self.asides.push(Aside::LinkFar { from: miss, exit: index, target });
         }
+    }
+
+    /// Leaves a side path for the careful block at `target`, in bytes from the start of the page.
+    pub(super) fn go_on_carefully(&mut self, target: i32) {
+        let exit = Exit { polls: false, careful: true, ..self.exit_to(target, 0) };
+        let from = self.asm.jmp_forward();
+        let exit = self.note_exit(exit);
+        self.asm.bind(from);
+        self.asm.mov_imm(RAX, u64::from(exit));
+        self.asm.jmp(self.thunks.link);
     }
 
     /// Goes to find the block at `target`, in bytes from the start of the page.

@@ -1,6 +1,6 @@
 //! Integer arithmetic, logic, multiplication and selection.
 
-use super::{Translator, flags::Polarity};
+use super::{Translator, flags::Polarity, operands::or_sp};
 use crate::{
     decode::{
         CondSelect, Extend, Insn, Logic, MoveWide, OneSource, Reg, RegOrImm, Shift, TwoSource, bitmask,
@@ -122,8 +122,13 @@ impl Translator<'_> {
         let n = self.xsp_read(rn, RAX);
         let d = self.xsp_dest(rd, RAX);
         let aligned = self.sp_aligned && rn == 31 && imm % 16 == 0 && sf;
-        self.asm.lea(sf, d, Mem::at(n, if sub { -imm } else { imm }));
+        let moved = if sub { -imm } else { imm };
+        let windows = (rd == rn && sf).then(|| self.windows.moved(or_sp(rn), moved));
+        self.asm.lea(sf, d, Mem::at(n, moved));
         self.xsp_finish(rd, d);
+        if let Some(windows) = windows {
+            self.windows = windows;
+        }
         if rd == 31 {
             self.sp_aligned = aligned;
         }
@@ -131,7 +136,7 @@ impl Translator<'_> {
 
     fn compare_imm(&mut self, sf: bool, sub: bool, [rd, rn]: [Reg; 2], imm: i32) {
         self.begin(true);
-        let n = crate::jit::state::register(super::operands::or_sp(rn));
+        let n = crate::jit::state::register(or_sp(rn));
         if sub && rd == 31 {
             self.asm.alu_imm(Alu::Cmp, sf, n, imm);
         } else {

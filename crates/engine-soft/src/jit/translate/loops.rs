@@ -4,7 +4,7 @@
 //! second time, with these loaded before the loop: the way back then goes to the first instruction with all of them
 //! where they are, instead of by way of memory.
 
-use super::{Aside, Translator, flags::Flags, vregs::Vectors};
+use super::{Aside, Translator, flags::Flags, vregs::Vectors, windows::Windows};
 use crate::jit::{
     asm::{Alu, Cc, Mem, RAX},
     state::{slot, x},
@@ -60,6 +60,7 @@ impl Translator<'_> {
         self.flags = Flags::in_memory();
         (self.sp_aligned, self.fp_ready, self.over) = (false, false, false);
         self.pending = None;
+        self.windows = Windows::default();
         self.head();
         vectors.load_all(self.asm);
         self.loop_start = Some(Start { at: self.asm.here(), vectors: vectors.clone() });

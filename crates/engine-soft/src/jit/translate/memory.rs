@@ -3,13 +3,13 @@
 //! The fast path is inline: a tag of the current bank is compared, and the access made through its addend. Whatever
 //! else there is (a miss, a page crossing, MMIO, a fault) the interpreter does from the start of the instruction.
 
-use super::{Translator, operands::or_sp};
+use super::{Translator, operands::or_sp, windows::Place};
 use crate::{
     cpu::{PAGE, offset},
     decode::{Access, AccessKind, Extend, Index, Insn, Order, Reg},
     jit::{
         asm::{Alu, Cc, Gpr, Mem, R14, R15, RAX, RCX, RDX, Rot},
-        state::{field, pinned},
+        state::{field, pinned, x},
     },
 };
 
@@ -25,7 +25,7 @@ impl Tag {
         if kind == AccessKind::Store { Self::Write } else { Self::Read }
     }
 
-    fn offset(self) -> i32 {
+    pub(super) fn offset(self) -> i32 {
         (if self == Self::Read { offset::READ } else { offset::WRITE }) as i32
     }
 }
@@ -39,10 +39,7 @@ impl Translator<'_> {
     pub(super) fn memory(&mut self, insn: &Insn) -> bool {
         match *insn {
             Insn::LoadStoreImm { access, rt, rn, index, offset } => {
-                self.start_access(access);
-                let base = self.base(rn);
-                let va = self.address_of(base, index, offset);
-                let at = self.check(va, 1 << access.size, Tag::of(access.kind));
+                let (at, _) = self.based(insn, access);
                 self.with_writeback(rn, index, offset, |t| t.transfer(access, rt, at));
             }
             Insn::LoadStoreReg { access, rt, rn, rm, extend, shift } => {
@@ -59,10 +56,7 @@ impl Translator<'_> {
                 self.transfer(access, rt, at);
             }
             Insn::LoadStorePair { access, rt, rt2, rn, index, offset } => {
-                self.start_access(access);
-                let base = self.base(rn);
-                let va = self.address_of(base, index, offset);
-                let at = self.check(va, 2 << access.size, Tag::of(access.kind));
+                let (at, va) = self.based(insn, access);
                 self.with_writeback(rn, index, offset, |t| {
                     t.transfer_pair(access, [rt, rt2], at, va);
                 });
@@ -81,6 +75,21 @@ impl Translator<'_> {
             _ => return false,
         }
         true
+    }
+
+    /// The operand of an access by a base register and an immediate offset, and the register that its address is in.
+    fn based(&mut self, insn: &Insn, access: Access) -> (Mem, Gpr) {
+        if access.simd {
+            self.fp_guard();
+        }
+        let place = Place::of(insn).unwrap_or(Place::NONE);
+        if let Some(at) = self.window(place) {
+            return (at, RCX);
+        }
+        self.clobber_flags();
+        let base = self.base(place.rn);
+        let va = self.address_of(base, place.index, place.offset);
+        (self.check(va, place.size, Tag::of(access.kind)), va)
     }
 
     /// Before an access.
@@ -146,10 +155,14 @@ impl Translator<'_> {
         self.compare_tag(va, tag)
     }
 
-    fn compare_tag(&mut self, va: Gpr, tag: Tag) -> Mem {
-        let shift = PAGE.ilog2() - ENTRY;
-        self.asm.rorx(false, RCX, va, shift as u8);
+    /// RCX = where in a bank the entry for `va` is.
+    pub(super) fn entry_offset(&mut self, va: Gpr) {
+        self.asm.rorx(false, RCX, va, (PAGE.ilog2() - ENTRY) as u8);
         self.asm.alu_imm(Alu::And, false, RCX, ((1 << ENTRIES) - 1) << ENTRY);
+    }
+
+    fn compare_tag(&mut self, va: Gpr, tag: Tag) -> Mem {
+        self.entry_offset(va);
         self.asm.alu(Alu::Cmp, true, RDX, Mem::indexed(R14, RCX, 0, tag.offset()));
         self.interpret_if(Cc::Ne);
         self.asm.mov(true, RCX, Mem::indexed(R14, RCX, 0, offset::ADDEND as i32));
@@ -158,27 +171,25 @@ impl Translator<'_> {
 
     /// Emits the `access`, which must not change RAX before it is made, and the write-back of the base around it.
     fn with_writeback(&mut self, rn: Reg, index: Index, offset: i32, access: impl FnOnce(&mut Self)) {
-        let own = pinned(or_sp(rn));
+        if index == Index::Offset {
+            access(self);
+            return;
+        }
+        let base = or_sp(rn);
         // SP stays aligned if it moves by whole units.
         let aligned = self.sp_aligned && (rn != 31 || offset % 16 == 0);
-        match (index, own) {
-            (Index::Offset, _) => access(self),
+        if let Some(own) = pinned(base) {
             // The address may be the base, so this comes first.
-            (_, Some(own)) => {
-                access(self);
-                self.asm.lea(true, own, Mem::at(own, offset));
-            }
-            (Index::Pre, None) => {
-                self.asm.store(3, crate::jit::state::x(or_sp(rn)), RAX);
-                access(self);
-            }
-            (Index::Post, None) => {
-                self.asm.lea(true, RDX, Mem::at(RAX, offset));
-                self.asm.store(3, crate::jit::state::x(or_sp(rn)), RDX);
-                access(self);
-            }
+            access(self);
+            self.asm.lea(true, own, Mem::at(own, offset));
+        } else {
+            self.asm.mov(true, RDX, x(base));
+            self.asm.lea(true, RDX, Mem::at(RDX, offset));
+            self.asm.store(3, x(base), RDX);
+            access(self);
         }
         self.sp_aligned = aligned;
+        self.windows = self.windows.moved(base, offset);
     }
 
     /// Moves `rt` to or from `at`.

@@ -15,6 +15,7 @@ mod shifts;
 pub(super) mod simd;
 mod system;
 mod vregs;
+mod windows;
 
 use super::{
     asm::{Alu, Asm, Cc, Mem, Patch, RAX, RCX},
@@ -28,6 +29,8 @@ use crate::{
     decode::{Insn, decode},
 };
 use flags::Flags;
+pub(crate) use windows::SLOTS as WINDOW_SLOTS;
+use windows::Windows;
 use vregs::{Ladder, Vectors};
 
 /// Most instructions of a block; a set of them is a word.
@@ -39,6 +42,9 @@ pub(crate) struct Options {
     /// NZCV is exact wherever an exception may be taken, not only where it is read before it is written again.
     pub exact_flags: bool,
 }
+
+/// In a mode: code that checks each access on its own.
+pub(super) const CAREFUL: u8 = 4;
 
 /// What to translate.
 pub(super) struct Source {
@@ -60,6 +66,11 @@ impl Source {
     /// The exception level.
     fn el(&self) -> u8 {
         self.mode & 1
+    }
+
+    /// Whether each access is checked on its own.
+    fn is_careful(&self) -> bool {
+        self.mode & CAREFUL != 0
     }
 
     /// Whether FPCR is zero.
@@ -86,6 +97,8 @@ enum Aside {
     Link { from: Patch, exit: u32 },
     /// As `Link`, to another page: `target` bytes from the start of this one.
     LinkFar { from: Patch, exit: u32, target: i32 },
+    /// Careful code goes on with the instruction at `index`.
+    Careful { from: Patch, index: usize, vectors: Vectors },
     /// Somebody wants attention before the first instruction.
     Attend { from: Patch },
 }
@@ -116,6 +129,8 @@ struct Translator<'a> {
     source: &'a Source,
     options: Options,
     words: Vec<u32>,
+    /// What they mean.
+    insns: Vec<Insn>,
     /// Words beyond the block that the translation depends on: index in the page, and word.
     seen: Vec<(u16, u32)>,
     /// Bit n: NZCV is needed when instruction n begins.
@@ -126,6 +141,7 @@ struct Translator<'a> {
     vectors: Vectors,
     deopts: Vec<Deopt>,
     asides: Vec<Aside>,
+    windows: Windows,
     /// Whether SP is known to be a multiple of 16.
     sp_aligned: bool,
     /// Whether floating point is known to be accessible.
@@ -176,6 +192,7 @@ pub(super) fn translate(
         exits,
         source,
         options,
+        insns: words.iter().map(|&word| decode(word)).collect(),
         words,
         seen: Vec::new(),
         live: 0,
@@ -184,6 +201,7 @@ pub(super) fn translate(
         vectors: Vectors::default(),
         deopts: Vec::new(),
         asides: Vec::new(),
+        windows: Windows::default(),
         sp_aligned: false,
         fp_ready: false,
         pending: None,
@@ -220,7 +238,7 @@ impl Translator<'_> {
 
     fn body(&mut self) {
         while self.index < self.words.len() && !self.over {
-            let insn = decode(self.words[self.index]);
+            let insn = self.insns[self.index];
             self.unlock_vectors();
             self.instruction(&insn);
             self.finish_deopts();
@@ -279,6 +297,7 @@ impl Translator<'_> {
         self.settle();
         self.flags = Flags::in_memory();
         self.vectors = Vectors::default();
+        self.windows = Windows::default();
         self.sp_aligned = false;
         self.asm.mov_imm(RAX, u64::from(self.words[self.index]));
         self.asm.mov_imm(RCX, self.offset() as u64);
@@ -332,6 +351,13 @@ impl Translator<'_> {
                     }
                     self.store_vectors();
                     self.leave_for(target);
+                }
+                Aside::Careful { from, index, vectors } => {
+                    self.bind_aside(from);
+                    self.vectors = vectors;
+                    self.store_vectors();
+                    let target = self.offset_of(index) as i32;
+                    self.go_on_carefully(target);
                 }
                 Aside::Link { from, exit } => {
                     self.bind_aside(from);

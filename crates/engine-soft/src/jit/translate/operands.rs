@@ -76,6 +76,7 @@ impl Translator<'_> {
     }
 
     fn index_finish(&mut self, index: u8, host: Gpr) {
+        self.windows.forget(index);
         match pinned(index) {
             Some(own) if own == host => {}
             Some(own) => self.asm.mov(true, own, host),
@@ -89,7 +90,10 @@ impl Translator<'_> {
             return;
         }
         match (pinned(r), i32::try_from(value as i64)) {
-            (None, Ok(small)) => self.asm.store_imm(true, x(r), small),
+            (None, Ok(small)) => {
+                self.windows.forget(r);
+                self.asm.store_imm(true, x(r), small);
+            }
             (host, _) => {
                 let host = host.unwrap_or(RAX);
                 self.asm.mov_imm(host, value);

@@ -1,0 +1,244 @@
+//! One check for several accesses by the same base register.
+//!
+//! Code accesses the fields of a structure, or a stack frame, one after the other. When a look ahead finds several
+//! accesses by a base register and immediate offsets, their whole range is checked at once, and the host address of the
+//! base is kept in a slot. A range that is not all in one page of the TLB bank makes the block go on in *careful* code:
+//! blocks of their own that check each access, see [`super::Source::is_careful`].
+//!
+//! A translation that was checked may be used until the block ends: TLB maintenance of other vCPUs is carried out
+//! between blocks only, and they wait for that.
+
+use super::{Aside, Translator, memory::Tag, operands::or_sp};
+use crate::{
+    cpu::{PAGE, offset},
+    decode::{Access, AccessKind, Index, Insn, Reg},
+    jit::{
+        asm::{Alu, Cc, Mem, R14, R15, RCX, RDX},
+        state::field,
+    },
+};
+
+/// How many there can be at a time.
+pub(crate) const SLOTS: usize = 4;
+
+/// Most bytes of a range: the longer, the more often it crosses a page boundary.
+const LONGEST: i32 = 256;
+
+/// Accesses that are known to be fine.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    /// Index of the base register in `Cpu::x`.
+    base: u8,
+    /// What was added to it since the check.
+    moved: i32,
+    /// Range of bytes, from what the base was at the check.
+    from: i32,
+    to: i32,
+    writable: bool,
+}
+
+/// The current ones, by slot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Windows {
+    held: [Option<Window>; SLOTS],
+    next: usize,
+}
+
+impl Windows {
+    /// Register `index` changed.
+    pub fn forget(&mut self, index: u8) {
+        for held in &mut self.held {
+            if held.is_some_and(|w| w.base == index) {
+                *held = None;
+            }
+        }
+    }
+
+    /// Register `index` was changed by `bytes`, from what `self` is for.
+    pub fn moved(mut self, index: u8, bytes: i32) -> Self {
+        for w in self.held.iter_mut().flatten() {
+            if w.base == index {
+                w.moved = w.moved.wrapping_add(bytes);
+            }
+        }
+        self
+    }
+}
+
+/// An access by a base register and an immediate offset.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub rn: Reg,
+    pub index: Index,
+    pub offset: i32,
+    pub size: i32,
+    pub writes: bool,
+}
+
+impl Place {
+    /// Of an instruction that is none.
+    pub const NONE: Self = Self { rn: 0, index: Index::Offset, offset: 0, size: 1, writes: false };
+
+    pub fn of(insn: &Insn) -> Option<Self> {
+        let (access, count, rn, index, offset) = match *insn {
+            Insn::LoadStoreImm { access, rn, index, offset, .. } => (access, 0, rn, index, offset),
+            Insn::LoadStorePair { access, rn, index, offset, .. } => (access, 1, rn, index, offset),
+            _ => return None,
+        };
+        let Access { kind, size, .. } = access;
+        Some(Self { rn, index, offset, size: 1 << (size + count), writes: kind == AccessKind::Store })
+    }
+
+    /// Distance of the access from the base as it is before.
+    fn distance(&self) -> i32 {
+        if self.index == Index::Post { 0 } else { self.offset }
+    }
+
+    /// What the base changes by.
+    fn moves(&self) -> i32 {
+        if self.index == Index::Offset { 0 } else { self.offset }
+    }
+}
+
+impl Translator<'_> {
+    /// The operand for the access `place`, if it is or can be part of a window: relative to RCX. Changes the host's
+    /// flags only when it makes one.
+    pub(super) fn window(&mut self, place: Place) -> Option<Mem> {
+        if self.source.is_careful() {
+            return None;
+        }
+        if (place.rn != 31 || self.sp_aligned)
+            && let Some(at) = self.find_window(place)
+        {
+            return Some(at);
+        }
+        let window = self.look_ahead(place)?;
+        self.open_window(place.rn, window);
+        Some(Mem::at(RCX, place.distance()))
+    }
+
+    fn find_window(&mut self, place: Place) -> Option<Mem> {
+        let base = or_sp(place.rn);
+        let covers = |w: &Window| {
+            let from = place.distance() + w.moved;
+            w.base == base && w.from <= from && from + place.size <= w.to && (w.writable || !place.writes)
+        };
+        let slot = self.windows.held.iter().position(|w| w.as_ref().is_some_and(covers))?;
+        let moved = self.windows.held[slot]?.moved;
+        self.asm.mov(true, RCX, slot_place(slot));
+        Some(Mem::at(RCX, place.distance() + moved))
+    }
+
+    /// The range of this access and of those behind it by the same base, if there are any.
+    fn look_ahead(&self, first: Place) -> Option<Window> {
+        let base = or_sp(first.rn);
+        let from = first.distance();
+        let mut w = Window { base, moved: 0, from, to: from + first.size, writable: first.writes };
+        let (mut moved, mut count, mut behind_exit) = (first.moves(), 1, false);
+        for insn in self.insns.get(self.index + 1..)? {
+            if let Some(place) = Place::of(insn).filter(|p| or_sp(p.rn) == base) {
+                let from = place.distance() + moved;
+                let (low, high) = (w.from.min(from), w.to.max(from + place.size));
+                // What may not be executed shall not decide whether the page must be writable.
+                let fits = high - low <= LONGEST && (w.writable || !place.writes || !behind_exit);
+                if fits {
+                    (w.from, w.to, w.writable) = (low, high, w.writable || place.writes);
+                    count += 1;
+                }
+                moved += place.moves();
+            }
+            match *insn {
+                Insn::AddSubImm { set: false, sub, rd, rn, imm, .. } if or_sp(rd) == base && rd == rn => {
+                    moved += if sub { -(imm as i32) } else { imm as i32 };
+                }
+                Insn::BranchCond { .. } | Insn::CompareBranch { .. } | Insn::TestBranch { .. } => {
+                    behind_exit = true;
+                }
+                _ if may_write(insn, base) => break,
+                _ => {}
+            }
+            if moved.abs() > LONGEST {
+                break;
+            }
+        }
+        (count > 1).then_some(w)
+    }
+
+    /// Checks the range of `w`; RCX = the host address of base `rn`.
+    fn open_window(&mut self, rn: Reg, w: Window) {
+        self.clobber_flags();
+        if rn == 31 && !self.sp_aligned {
+            self.asm.test_imm(false, R15, 15);
+            self.careful_if(Cc::Ne);
+            self.sp_aligned = true;
+        }
+        let b = self.base(rn);
+        self.asm.lea(true, RDX, Mem::at(b, w.from));
+        self.entry_offset(RDX);
+        self.asm.lea(true, RDX, Mem::at(b, w.to - 1));
+        self.asm.alu_imm(Alu::And, true, RDX, -(PAGE as i32));
+        let tag = if w.writable { Tag::Write } else { Tag::Read };
+        self.asm.alu(Alu::Cmp, true, RDX, Mem::indexed(R14, RCX, 0, tag.offset()));
+        self.careful_if(Cc::Ne);
+        self.asm.mov(true, RCX, Mem::indexed(R14, RCX, 0, offset::ADDEND as i32));
+        self.asm.lea(true, RCX, Mem::indexed(RCX, b, 0, 0));
+        let slot = self.windows.next;
+        self.windows.next = (slot + 1) % SLOTS;
+        self.windows.forget(w.base);
+        self.windows.held[slot] = Some(w);
+        self.asm.store(3, slot_place(slot), RCX);
+    }
+}
+
+impl Translator<'_> {
+    /// Has careful code go on with the current instruction if `cc`. An instruction that opens a window cannot be left to
+    /// the interpreter alone, which would not open it.
+    fn careful_if(&mut self, cc: Cc) {
+        let from = self.asm.jcc_forward(cc);
+        self.asides.push(Aside::Careful { from, index: self.index, vectors: self.vectors.clone() });
+    }
+}
+
+fn slot_place(slot: usize) -> Mem {
+    field(offset::WINDOWS + slot * 8)
+}
+
+/// Whether `insn` may write register `base` (an index in `Cpu::x`). A guess: a window is dropped where its base is in fact
+/// written.
+fn may_write(insn: &Insn, base: u8) -> bool {
+    let is = |r: Reg| or_sp(r) == base;
+    match *insn {
+        Insn::LoadStoreImm { access, rt, .. } => access.kind != AccessKind::Store && !access.simd && is(rt),
+        Insn::LoadStorePair { access, rt, rt2, .. } => {
+            access.kind != AccessKind::Store && !access.simd && (is(rt) || is(rt2))
+        }
+        Insn::Adr { rd, .. }
+        | Insn::Adrp { rd, .. }
+        | Insn::AddSubImm { rd, .. }
+        | Insn::LogicImm { rd, .. }
+        | Insn::MoveWide { rd, .. }
+        | Insn::Bitfield { rd, .. }
+        | Insn::Extract { rd, .. }
+        | Insn::AddSubShift { rd, .. }
+        | Insn::AddSubExtend { rd, .. }
+        | Insn::AddSubCarry { rd, .. }
+        | Insn::LogicShift { rd, .. }
+        | Insn::CondSelect { rd, .. }
+        | Insn::OneSource { rd, .. }
+        | Insn::TwoSource { rd, .. }
+        | Insn::MultiplyAdd { rd, .. }
+        | Insn::MultiplyAddLong { rd, .. }
+        | Insn::MultiplyHigh { rd, .. } => is(rd),
+        Insn::LoadStoreReg { access, rt, .. } | Insn::LoadLiteral { access, rt, .. } => {
+            access.kind != AccessKind::Store && !access.simd && is(rt)
+        }
+        Insn::CondCompare { .. }
+        | Insn::BranchCond { .. }
+        | Insn::CompareBranch { .. }
+        | Insn::TestBranch { .. }
+        | Insn::Nop
+        | Insn::Prefetch
+        | Insn::Simd(_) => false,
+        _ => true,
+    }
+}
