@@ -5,7 +5,7 @@ use super::{
     mem::{hit_read, hit_write},
     mmu::{Intent, Place},
     phys::PAGE,
-    tlb::View,
+    tlb::{Bank, View},
 };
 
 /// One side of a block access: where it is, and whether it has the permissions of EL0.
@@ -30,6 +30,9 @@ impl Side {
         Self { va: self.va.wrapping_add(bytes), ..self }
     }
 }
+
+/// Most bytes that are copied or set without a look at what wants attention.
+const MOST_QUICK: u64 = 16 * PAGE;
 
 impl Cpu {
     /// Copies `len` bytes, at least one and on either side within a page, as memmove does. Returns how many it copied:
@@ -66,6 +69,61 @@ impl Cpu {
         }
         self.store_byte(to, value)?;
         Ok(1)
+    }
+
+    /// Copies `len` bytes, at most [`MOST_QUICK`], if all pages are known to be RAM that may be accessed so; else nothing is
+    /// done. A copy that has to descend is done if it stays within a page on either side.
+    pub fn copy_known(&mut self, to: u64, from: u64, len: u64) -> bool {
+        let side = |va| Side { va, user: false };
+        let within = |va| side(va).after() >= len;
+        let single = within(to) && within(from);
+        // The top byte of addresses does not count.
+        let (low_to, low_from) = (to << 8, from << 8);
+        let descends = low_from < low_to && (low_to - low_from) >> 8 < len;
+        if len > MOST_QUICK || !self.is_known(from, len, hit_read) || !self.is_known(to, len, hit_write) {
+            return false;
+        }
+        if descends && !single {
+            return false;
+        }
+        let mut done = 0;
+        while done < len {
+            let (to, from) = (side(to.wrapping_add(done)), side(from.wrapping_add(done)));
+            let part = (len - done).min(to.after()).min(from.after());
+            let places = (hit_write(self.bank, to.va, part), hit_read(self.bank, from.va, part));
+            // They are known, so there are places.
+            if let (Some(target), Some(source)) = places {
+                // SAFETY: as in `copy_block`.
+                unsafe { std::ptr::copy(source.cast_const(), target, part as usize) };
+            }
+            done += part;
+        }
+        true
+    }
+
+    /// Sets `len` bytes as [`Cpu::copy_known`] copies.
+    pub fn set_known(&mut self, to: u64, value: u8, len: u64) -> bool {
+        if len > MOST_QUICK || !self.is_known(to, len, hit_write) {
+            return false;
+        }
+        let mut done = 0;
+        while done < len {
+            let to = Side { va: to.wrapping_add(done), user: false };
+            let part = (len - done).min(to.after());
+            if let Some(target) = hit_write(self.bank, to.va, part) {
+                // SAFETY: as in `copy_block`.
+                unsafe { std::ptr::write_bytes(target, value, part as usize) };
+            }
+            done += part;
+        }
+        true
+    }
+
+    /// Whether the TLB has the pages of `len` bytes at `va`, as `hit` says.
+    fn is_known(&self, va: u64, len: u64, hit: impl Fn(*const Bank, u64, u64) -> Option<*mut u8>) -> bool {
+        let first = va & !(PAGE - 1);
+        let pages = (va - first + len).div_ceil(PAGE);
+        (0..pages).all(|i| hit(self.bank, first.wrapping_add(i * PAGE), 1).is_some())
     }
 
     fn store_byte(&mut self, to: Side, byte: u8) -> Result<(), Trap> {

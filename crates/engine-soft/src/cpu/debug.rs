@@ -23,6 +23,8 @@ const MDSCR_TDCC: u64 = 1 << 12;
 const MDSCR_KDE: u64 = 1 << 13;
 /// `MDSCR_EL1.MDE`: breakpoint and watchpoint exceptions.
 const MDSCR_MDE: u64 = 1 << 15;
+/// The bits of `MDSCR_EL1` without which there are no debug exceptions, whatever is masked.
+pub(crate) const MDSCR_ACTIVE: u64 = MDSCR_SS | MDSCR_KDE | MDSCR_MDE;
 /// What of `MDSCR_EL1` can be written: SS, ERR, TDCC, KDE, HDE, MDE and the bits that only hold values.
 const MDSCR_WRITABLE: u64 = 0x0_6c68_f041;
 

@@ -38,13 +38,14 @@ use tearless_arm64::{SysReg, pstate};
 use tearless_engine::Conduit;
 
 pub(crate) use bulk::Side;
+pub(crate) use debug::MDSCR_ACTIVE;
 pub(crate) use exception::Exception;
 pub(crate) use host::{Unit, supported};
-pub(crate) use id::id_registers;
+pub(crate) use id::{ZERO_BLOCK, id_register, id_registers};
 pub(crate) use keys::CodePlace;
 pub(crate) use mmu::{Intent, Kind};
 pub(crate) use phys::PAGE;
-pub(crate) use sysreg::{SCTLR_UMA, SysRegs, trap_iss};
+pub(crate) use sysreg::{SCTLR_DZE, SCTLR_UMA, SysRegs, trap_iss};
 pub(crate) use timer::Timers;
 pub(crate) use tlb::{DATA_ENTRIES, Entry as TlbEntry, View};
 
@@ -73,6 +74,7 @@ pub(crate) mod offset {
     pub const BANK: usize = offset_of!(Cpu, bank);
     pub const USER_BANK: usize = offset_of!(Cpu, user_bank);
     pub const PSTATE: usize = offset_of!(Cpu, pstate);
+    pub const IRQ: usize = offset_of!(Cpu, irq);
     pub const SP_EL0: usize = offset_of!(Cpu, sp);
     pub const WINDOWS: usize = offset_of!(Cpu, windows);
     pub const EXIT: usize = offset_of!(Cpu, exit);
@@ -85,6 +87,16 @@ pub(crate) mod offset {
     pub const SPSR: usize = SYS + offset_of!(SysRegs, spsr);
     pub const ESR: usize = SYS + offset_of!(SysRegs, esr);
     pub const FAR: usize = SYS + offset_of!(SysRegs, far);
+    pub const VBAR: usize = SYS + offset_of!(SysRegs, vbar);
+    pub const PAR: usize = SYS + offset_of!(SysRegs, par);
+    pub const CONTEXTIDR: usize = SYS + offset_of!(SysRegs, contextidr);
+    pub const CPACR: usize = SYS + offset_of!(SysRegs, cpacr);
+    pub const SCTLR: usize = SYS + offset_of!(SysRegs, mmu.sctlr);
+    pub const TCR: usize = SYS + offset_of!(SysRegs, mmu.tcr);
+    pub const MAIR: usize = SYS + offset_of!(SysRegs, mmu.mair);
+    pub const TTBR0: usize = SYS + offset_of!(SysRegs, mmu.ttbr);
+    pub const TTBR1: usize = TTBR0 + 8;
+    pub const MDSCR: usize = SYS + offset_of!(SysRegs, debug.mdscr);
     pub const MONITOR_ADDRESS: usize = offset_of!(Cpu, monitor) + offset_of!(Monitor, address);
     pub const MONITOR_SIZE: usize = offset_of!(Cpu, monitor) + offset_of!(Monitor, size);
     pub const MONITOR_VALUE: usize = offset_of!(Cpu, monitor) + offset_of!(Monitor, value);

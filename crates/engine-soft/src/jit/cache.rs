@@ -18,11 +18,9 @@ use super::{
     thunks::{self, JUMP_ENTRIES, JUMP_MASK, JumpEntry, Thunks},
     translate::{self, Source},
 };
-use crate::{
-    interp::{
-        cache::PageHash,
-        op::{Handler, Op, Operands},
-    },
+use crate::interp::{
+    cache::PageHash,
+    op::{Handler, Op, Operands},
 };
 
 /// Bytes of code before a block's main entry: where jumps that may close a loop arrive, which look for attention.
@@ -124,6 +122,13 @@ impl Drop for Cache {
 // SAFETY: the pointers are to guest memory and to code, which move with the vCPU.
 unsafe impl Send for Cache {}
 
+/// Where in the jump cache `va` is.
+fn jump_index(va: u64) -> usize {
+    let page = (va >> 12 & u64::from(JUMP_MASK >> 12)) << 9;
+    let index = page | va >> 2 & u64::from(JUMP_MASK >> 2 & 0x1ff);
+    index as usize % JUMP_ENTRIES
+}
+
 /// Stands behind an op that is run alone: hands itself back.
 ///
 /// # Safety
@@ -206,9 +211,13 @@ impl Cache {
 
     /// Enters that the block at `code` is at address `va` of the context with `key`.
     pub fn note_jump(&mut self, va: u64, key: u64, code: u64) {
-        let page = (va >> 12 & u64::from(JUMP_MASK >> 12)) << 9;
-        let index = page | va >> 2 & u64::from(JUMP_MASK >> 2 & 0x1ff);
-        self.jumps[index as usize % JUMP_ENTRIES] = JumpEntry { va, key, code };
+        self.jumps[jump_index(va)] = JumpEntry { va, key, code };
+    }
+
+    /// What was entered for address `va` of the context with `key`, if it still is.
+    pub fn known_jump(&self, va: u64, key: u64) -> Option<u64> {
+        let e = &self.jumps[jump_index(va)];
+        (e.va == va && e.key == key).then_some(e.code)
     }
 
     /// The number of the page at physical address `pa`, whose memory is at `host`, in `mode`.

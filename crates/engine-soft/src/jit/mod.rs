@@ -11,6 +11,7 @@ mod asm;
 mod asm_simd;
 #[allow(unsafe_code)]
 mod buffer;
+mod bulk;
 #[allow(unsafe_code)]
 mod cache;
 #[allow(unsafe_code)]

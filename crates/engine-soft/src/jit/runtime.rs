@@ -11,7 +11,7 @@ fn resume(cpu: &mut Cpu) -> u64 {
     // Two exceptions in a row can be had (the vector's page may be missing); beyond that, let others have a look.
     for _ in 0..4 {
         match cpu.stop {
-            Stop::Continue if !cpu.attention() => code = cpu.find_code(&mut jit, cpu.pc),
+            Stop::Continue if !cpu.attention() => code = cpu.find_code_again(&mut jit),
             Stop::Exception(exception) => {
                 cpu.stop = Stop::Continue;
                 cpu.take(exception);
@@ -93,6 +93,24 @@ pub(super) unsafe extern "sysv64" fn interpret(cpu: *mut Cpu, word: u32, offset:
     resume(cpu)
 }
 
+/// Copies `size` bytes if that is simple: whether it did.
+///
+/// # Safety
+/// As [`lookup`].
+pub(super) unsafe extern "sysv64" fn copy(cpu: *mut Cpu, to: u64, from: u64, size: u64) -> u64 {
+    // SAFETY: as in `lookup`.
+    u64::from(unsafe { &mut *cpu }.copy_known(to, from, size))
+}
+
+/// Sets `size` bytes as [`copy`] copies.
+///
+/// # Safety
+/// As [`lookup`].
+pub(super) unsafe extern "sysv64" fn set(cpu: *mut Cpu, to: u64, value: u64, size: u64) -> u64 {
+    // SAFETY: as in `lookup`.
+    u64::from(unsafe { &mut *cpu }.set_known(to, value as u8, size))
+}
+
 impl Cpu {
     /// Runs generated code until something else is to be done; [`Cpu::stop`] may say what.
     pub fn run_jit(&mut self) {
@@ -121,6 +139,20 @@ impl Cpu {
 
     fn find_code_in(&mut self, jit: &mut super::Jit, va: u64, careful: bool) -> u64 {
         self.try_find_code(jit, va, careful).unwrap_or(jit.thunks.leave)
+    }
+
+    /// As [`Cpu::find_code`] for `self.pc`, which is most often where code is known; what is not current any more finds that
+    /// out itself.
+    fn find_code_again(&mut self, jit: &mut super::Jit) -> u64 {
+        let (key, void) = self.code_key();
+        if void {
+            jit.clear();
+        }
+        if let Some(code) = jit.known_jump(self.pc, key) {
+            self.enter_page(self.pc, key);
+            return code;
+        }
+        self.find_code(jit, self.pc)
     }
 
     fn try_find_code(&mut self, jit: &mut super::Jit, va: u64, careful: bool) -> Option<u64> {
@@ -153,9 +185,14 @@ impl Cpu {
         if !careful {
             jit.note_jump(va, key, code);
         }
+        self.enter_page(va, key);
+        Some(code)
+    }
+
+    /// The code at `va` of the context with `key` is what generated code executes next.
+    fn enter_page(&mut self, va: u64, key: u64) {
         self.x[usize::from(slot::KEY)] = key;
         self.x[usize::from(slot::HERE)] = (va & !(PAGE - 1)) ^ key;
-        Some(code)
     }
 
     fn follow(&mut self, jit: &mut super::Jit, index: u32) -> u64 {

@@ -4,7 +4,7 @@ use std::mem::offset_of;
 
 use super::{
     asm::{Alu, Asm, Cc, Gpr, Mem, Patch, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Rot},
-    runtime,
+    bulk, runtime,
     state::{BIAS, FLAGS_MASK, PINNED, VOLATILE, field, slot, x},
     translate::simd,
 };
@@ -31,6 +31,13 @@ pub(crate) struct Thunks {
     pub link_far: u64,
     /// Call: has the interpreter execute instruction EAX at offset ECX of the current page.
     pub interpret: u64,
+    /// Call: the same for an instruction that has nothing to do with floating point, which is less to save.
+    pub interpret_integer: u64,
+    /// Call: copies RCX bytes from guest address RDX to RAX if that is simple; EAX says whether it did. Destroys XMM
+    /// registers.
+    pub copy: u64,
+    /// Call: sets RCX bytes at guest address RAX to DL, in the same way.
+    pub set: u64,
     /// Not code: the vector constants.
     pub constants: u64,
 }
@@ -87,7 +94,16 @@ pub(crate) fn emit(asm: &mut Asm) -> Thunks {
     call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, RAX));
     asm.align(16);
     t.interpret = asm.here();
-    interpret(asm);
+    interpret(asm, true);
+    asm.align(16);
+    t.interpret_integer = asm.here();
+    interpret(asm, false);
+    asm.align(16);
+    t.copy = asm.here();
+    bulk::copy(asm);
+    asm.align(16);
+    t.set = asm.here();
+    bulk::set(asm);
     asm.align(16);
     t.constants = asm.here();
     for constant in simd::consts::TABLE {
@@ -199,6 +215,20 @@ fn call_and_go(asm: &mut Asm, function: u64, arguments: impl FnOnce(&mut Asm)) {
     asm.jmp_to(RAX);
 }
 
+/// Calls `function(cpu, RAX, RDX, RCX)` and returns what it does, from a thunk that was called. The function neither reads
+/// nor writes registers of the guest.
+pub(super) fn call_and_return(asm: &mut Asm, function: u64) {
+    save(asm, VOLATILE);
+    asm.mov(true, RSI, RAX);
+    asm.lea(true, RDI, Mem::at(RBP, -BIAS));
+    asm.alu_imm(Alu::Sub, true, RSP, 8);
+    asm.mov_imm(RAX, function);
+    asm.call_to(RAX);
+    asm.alu_imm(Alu::Add, true, RSP, 8);
+    load(asm, VOLATILE);
+    asm.ret();
+}
+
 /// Probes the jump cache for address RAX and goes there; returns the jumps of a miss, which leave RAX alone.
 pub(super) fn probe(asm: &mut Asm) -> [Patch; 2] {
     asm.mov_imm(RCX, u64::from(JUMP_MASK));
@@ -229,12 +259,15 @@ fn link_far(asm: &mut Asm) {
     call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, field(offset::EXIT)));
 }
 
-/// EAX: instruction; ECX: offset. Returns when execution falls through, else goes where the runtime says.
-fn interpret(asm: &mut Asm) {
+/// EAX: instruction; ECX: offset. Returns when execution falls through, else goes where the runtime says. With `float` the
+/// instruction may read FPSR or compute with the host's floating point.
+fn interpret(asm: &mut Asm, float: bool) {
     save(asm, PINNED.len());
     asm.mov(false, RSI, RAX);
     flags_to_guest(asm, RAX);
-    exceptions_to_guest(asm);
+    if float {
+        exceptions_to_guest(asm);
+    }
     asm.mov(false, RDX, RCX);
     asm.lea(true, RDI, Mem::at(RBP, -BIAS));
     // The call of this thunk misaligned the stack.
@@ -243,8 +276,9 @@ fn interpret(asm: &mut Asm) {
     asm.call_to(RAX);
     asm.alu_imm(Alu::Add, true, RSP, 8);
     flags_from_guest(asm);
-    // The interpreter computes with the host's floating point too.
-    forget_exceptions(asm);
+    if float {
+        forget_exceptions(asm);
+    }
     load(asm, PINNED.len());
     asm.mov(true, R14, field(offset::BANK));
     asm.test(true, RAX, RAX);

@@ -5,8 +5,8 @@ use crate::{
     cpu::offset,
     decode::{AtomicOp, Insn, Reg},
     jit::{
-        asm::{Alu, Cc, Gpr, Mem, RAX, RCX, RDX},
-        state::field,
+        asm::{Alu, Cc, Gpr, Mem, R14, RAX, RBX, RCX, RDX},
+        state::{field, pinned, x},
     },
 };
 
@@ -27,6 +27,10 @@ impl Translator<'_> {
                 let t = self.x_read(rt, RCX);
                 self.asm.lock_cmpxchg(size, at, t);
                 self.finish_old(size, rs, RAX);
+            }
+            Insn::CompareSwapPair { size: 3, rs, rt, rn } => {
+                self.clobber_flags();
+                self.compare_swap_pair([rs, rt, rn]);
             }
             Insn::LoadExclusive { size, pair: false, rt, rn, .. } => {
                 self.clobber_flags();
@@ -122,6 +126,28 @@ impl Translator<'_> {
         self.asm.alu(Alu::Cmp, w || size < 2, RAX, RCX);
         // Keeps the old value where it is the greater, or the smaller.
         self.asm.cmov(select.not(), true, RCX, RAX);
+    }
+
+    /// CASP of 16 bytes. CMPXCHG16B wants RBX, which holds X6 meanwhile in its place in memory, and R14 holds the address.
+    fn compare_swap_pair(&mut self, [rs, rt, rn]: [Reg; 3]) {
+        let base = self.base(rn);
+        let at = self.check_aligned(base, 4, Tag::Write);
+        self.asm.lea(true, R14, at);
+        let operands = [(RAX, rs), (RDX, rs + 1), (RCX, rt + 1)];
+        for (host, r) in operands {
+            let operand = self.x_operand(r);
+            self.asm.mov(true, host, operand);
+        }
+        const { assert!(matches!(pinned(6), Some(RBX))) };
+        self.asm.store(3, x(6), RBX);
+        let operand = self.x_operand(rt);
+        self.asm.mov(true, RBX, operand);
+        // lock cmpxchg16b [r14]
+        self.asm.raw(&[0xf0, 0x49, 0x0f, 0xc7, 0x0e]);
+        self.asm.mov(true, RBX, x(6));
+        self.asm.mov(true, R14, field(offset::BANK));
+        self.x_finish(rs, RAX);
+        self.x_finish(rs + 1, RDX);
     }
 
     fn store_exclusive(&mut self, size: u8, [rs, rt, rn]: [Reg; 3]) {

@@ -5,6 +5,7 @@
 //! behind it.
 
 mod atomics;
+mod bulk;
 mod flags;
 mod flow;
 mod integer;
@@ -14,6 +15,7 @@ mod operands;
 mod shifts;
 pub(super) mod simd;
 mod system;
+mod unprivileged;
 mod vregs;
 mod windows;
 
@@ -265,6 +267,8 @@ impl Translator<'_> {
             _ => {
                 self.integer(insn)
                     || self.memory(insn)
+                    || self.unprivileged(insn)
+                    || self.bulk(insn)
                     || self.atomic(insn)
                     || self.flow(insn)
                     || self.system(insn)
@@ -301,10 +305,16 @@ impl Translator<'_> {
         self.sp_aligned = false;
         self.asm.mov_imm(RAX, u64::from(self.words[self.index]));
         self.asm.mov_imm(RCX, self.offset() as u64);
-        self.asm.call(self.thunks.interpret);
+        self.asm.call(self.interpreter_of(insn));
         if system::never_falls_through(insn) {
             self.over = true;
         }
+    }
+
+    /// The thunk that has the interpreter execute `insn`.
+    fn interpreter_of(&self, insn: &Insn) -> u64 {
+        let is_float = system::is_float(insn);
+        if is_float { self.thunks.interpret } else { self.thunks.interpret_integer }
     }
 
     /// Has the interpreter execute the current instruction if `cc`, and then go on behind it. Nothing that the
@@ -338,7 +348,7 @@ impl Translator<'_> {
                     self.asm.mov_imm(RAX, u64::from(self.words[index]));
                     let offset = self.offset_of(index);
                     self.asm.mov_imm(RCX, u64::from(offset));
-                    self.asm.call(self.thunks.interpret);
+                    self.asm.call(self.interpreter_of(&decode(self.words[index])));
                     self.call_load(&after);
                     self.asm.jmp(back);
                 }
