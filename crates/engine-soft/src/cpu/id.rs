@@ -78,7 +78,6 @@ const MMFR1: &[Field] = &[
 
 const MMFR2: &[Field] = &[
     (0, 1),  // CnP
-    (32, 1), // AT: unaligned single-copy atomicity within 16 bytes (LSE2)
     (48, 1), // TTL
     (52, 2), // BBM: changes of block size need no break-before-make, since the TLB holds 4 KiB pieces only
     (60, 1), // E0PD: spares the guest KPTI even with KASLR

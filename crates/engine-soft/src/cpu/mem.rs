@@ -7,7 +7,7 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::{
-    Cpu, Trap,
+    Cpu, Stop, Trap,
     host::Unit,
     mmu::{Intent, Place},
     phys::PAGE,
@@ -41,6 +41,18 @@ pub(super) fn hit_write(bank: *const Bank, va: u64, size: u64) -> Option<*mut u8
 }
 
 impl Cpu {
+    /// Whether the page at `va` is in the current bank, for writing if `writes`, or can be had there without taking an
+    /// exception.
+    pub fn fill_bank(&mut self, va: u64, writes: bool) -> bool {
+        let intent = if writes { Intent::WRITE } else { Intent::READ };
+        if self.place(va, 1, intent).is_err() {
+            self.stop = Stop::Continue;
+            return false;
+        }
+        let at = if writes { hit_write(self.bank, va, 1) } else { hit_read(self.bank, va, 1) };
+        at.is_some()
+    }
+
     /// Loads a `T` from `va`, little-endian.
     ///
     /// # Errors

@@ -173,9 +173,9 @@ impl Drop for CodeCache {
 }
 
 impl CodeCache {
-    /// Whether the next new page needs [`CodeCache::clear`] first.
-    pub fn is_full(&self) -> bool {
-        self.pages.len() >= MAX_PAGES
+    /// Whether the next new page needs [`CodeCache::clear`] first. Beside the translator there is little to decode.
+    pub fn is_full(&self, beside_jit: bool) -> bool {
+        self.pages.len() >= if beside_jit { MAX_PAGES / 16 } else { MAX_PAGES }
     }
 
     /// Drops all pages. No op of them may be run or compared any more.
@@ -272,7 +272,7 @@ impl Cpu {
         }
         let Ok((place, origin)) = self.fetch() else { return std::ptr::null() };
         let target = self.pc;
-        if self.code.is_full() {
+        if self.code.is_full(self.jit.is_some()) {
             self.forget_code();
         }
         let ops = self.code.page(place.pa, place.host);

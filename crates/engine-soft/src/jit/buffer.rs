@@ -76,7 +76,7 @@ impl CodeBuffer {
 
     /// Where the cold part begins.
     fn middle(&self) -> usize {
-        self.size / 3 * 2 & !15
+        self.size / 8 * 5 & !15
     }
 
     /// Bytes of the hot part in use.

@@ -29,8 +29,11 @@ pub(crate) const HEAD: u32 = 16;
 /// Most bytes that one block takes, exits and all.
 const MOST_BLOCK: usize = 96 << 10;
 
-/// Most exits, of 20 bytes each.
-const MOST_EXITS: usize = 1 << 20;
+/// Most instructions of a careful block.
+const MOST_CAREFUL: usize = 12;
+
+/// Most exits of all vCPUs together, of 24 bytes each.
+const MOST_EXITS: usize = 1 << 19;
 
 /// How many modes there are.
 const MODES: u8 = 8;
@@ -40,8 +43,8 @@ fn page_key(pa: u64, mode: u8) -> u64 {
     pa | u64::from(mode % MODES)
 }
 
-/// Most bytes of what is kept of translated pages.
-const MOST_PAGES: usize = 24 << 20;
+/// Most bytes of what is kept of translated pages, of all vCPUs together.
+const MOST_PAGES: usize = 20 << 20;
 
 /// An exit of a block to a known place.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +87,8 @@ pub(crate) struct Cache {
     base: usize,
     pages: Vec<Page>,
     by_address: HashMap<u64, u32, PageHash>,
+    /// How many vCPUs share the bounds.
+    vcpus: usize,
     /// How many chunks the pages have.
     chunks: usize,
     exits: Vec<Exit>,
@@ -138,8 +143,8 @@ unsafe fn halt(_: &mut crate::cpu::Cpu, op: *const Op) -> *const Op {
 }
 
 /// Bytes of code of all vCPUs together, and least bytes of one.
-const CODE_SIZE: usize = 64 << 20;
-const LEAST_CODE_SIZE: usize = 8 << 20;
+const CODE_SIZE: usize = 72 << 20;
+const LEAST_CODE_SIZE: usize = 6 << 20;
 
 impl Cache {
     /// A translator for one of `vcpus` vCPUs, if `options` want one and this host can run what it makes.
@@ -154,8 +159,7 @@ impl Cache {
             return None;
         }
         let options = translate::Options { exact_flags: options.exact_flags };
-        let size = (CODE_SIZE / vcpus.max(1)).max(LEAST_CODE_SIZE).next_multiple_of(1 << 20);
-        match Self::new(size, options) {
+        match Self::new(vcpus.max(1), options) {
             Ok(cache) => Some(cache),
             Err(e) => {
                 tracing::warn!("no translation, since this host gives no executable memory: {e}");
@@ -164,11 +168,12 @@ impl Cache {
         }
     }
 
-    /// An empty cache with room for `size` bytes of code.
+    /// An empty cache with the share of one of `vcpus` vCPUs.
     ///
     /// # Errors
     /// When the host forbids executable memory.
-    pub fn new(size: usize, options: translate::Options) -> std::io::Result<Self> {
+    pub fn new(vcpus: usize, options: translate::Options) -> std::io::Result<Self> {
+        let size = (CODE_SIZE / vcpus).max(LEAST_CODE_SIZE).next_multiple_of(1 << 20);
         let mut code = CodeBuffer::new(size)?;
         let mut asm = Asm::new();
         asm.restart(code.next_address(Part::Hot));
@@ -183,6 +188,7 @@ impl Cache {
             thunks,
             pages: Vec::new(),
             by_address: HashMap::default(),
+            vcpus,
             chunks: 0,
             exits: Vec::new(),
             jumps: vec![JumpEntry::default(); JUMP_ENTRIES].into_boxed_slice(),
@@ -232,7 +238,7 @@ impl Cache {
             }
             return Ok(index);
         }
-        if self.pages.len() * size_of::<Page>() + self.chunks * page::CHUNK_SIZE > MOST_PAGES {
+        if self.pages.len() * size_of::<Page>() + self.chunks * page::CHUNK_SIZE > MOST_PAGES / self.vcpus {
             self.clear();
             return Err(Missing::Emptied);
         }
@@ -266,7 +272,7 @@ impl Cache {
     }
 
     fn translate(&mut self, page: u32, word: usize) -> Result<u32, Missing> {
-        if self.code.room() < MOST_BLOCK || self.exits.len() > MOST_EXITS {
+        if self.code.room() < MOST_BLOCK || self.exits.len() > MOST_EXITS / self.vcpus {
             self.clear();
             return Err(Missing::Emptied);
         }
@@ -274,8 +280,10 @@ impl Cache {
         let start = self.code.next_address(Part::Hot);
         self.asm.restart(start);
         self.cold.restart(self.code.next_address(Part::Cold));
+        // Careful code is rare, and left again soon.
+        let most = if p.mode & translate::CAREFUL != 0 { MOST_CAREFUL } else { translate::MOST };
         // Where a block begins already, this one ends: what is behind would be there twice.
-        let end = p.next_block(word).unwrap_or(WORDS);
+        let end = p.next_block(word, most).unwrap_or(word + most);
         // From careful code it goes on in ordinary one.
         let exits_to = p.ordinary.unwrap_or(page);
         let source = Source { host: p.host, word, end, mode: p.mode, page: exits_to, code: self.code.address(0) };

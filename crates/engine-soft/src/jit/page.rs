@@ -56,9 +56,9 @@ impl Page {
         }
     }
 
-    /// The first instruction behind `word` at which a block begins.
-    pub fn next_block(&self, word: usize) -> Option<usize> {
-        (word + 1..WORDS).find(|&i| self.entry(i) != 0)
+    /// The first of the `most` instructions behind `word` at which a block begins.
+    pub fn next_block(&self, word: usize, most: usize) -> Option<usize> {
+        (word + 1..(word + most).min(WORDS)).find(|&i| self.entry(i) != 0)
     }
 
     /// The chunk of `word`, and whether it is new.

@@ -66,6 +66,16 @@ pub(super) unsafe extern "sysv64" fn lookup_careful(cpu: *mut Cpu, va: u64) -> u
     code
 }
 
+/// Looks for the translation of the page at `va`, for writing if `writes`; whether the current bank has it then.
+///
+/// # Safety
+/// As [`lookup`].
+pub(super) unsafe extern "sysv64" fn fill(cpu: *mut Cpu, va: u64, writes: u32) -> u32 {
+    // SAFETY: as in `lookup`.
+    let cpu = unsafe { &mut *cpu };
+    u32::from(cpu.fill_bank(va, writes != 0))
+}
+
 /// Executes instruction `word` at `offset` of the current page; 0 when execution falls through, else where it goes on.
 ///
 /// # Safety

@@ -29,6 +29,9 @@ pub(crate) struct Thunks {
     pub link: u64,
     /// Jump: as `link`, for an exit to another page, RCX bytes from the start of this one.
     pub link_far: u64,
+    /// Call: looks for the translation of page RDX, if address RAX is there too, for reading or writing; EAX says whether
+    /// the bank has it now.
+    pub fill: [u64; 2],
     /// Call: has the interpreter execute instruction EAX at offset ECX of the current page.
     pub interpret: u64,
     /// Call: the same for an instruction that has nothing to do with floating point, which is less to save.
@@ -93,6 +96,11 @@ pub(crate) fn emit(asm: &mut Asm) -> Thunks {
     t.link = asm.here();
     call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, RAX));
     asm.align(16);
+    for writes in [0, 1] {
+        t.fill[writes] = asm.here();
+        fill(asm, writes as u64);
+        asm.align(16);
+    }
     t.interpret = asm.here();
     interpret(asm, true);
     asm.align(16);
@@ -257,6 +265,27 @@ fn link_far(asm: &mut Asm) {
         asm.bind(miss);
     }
     call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, field(offset::EXIT)));
+}
+
+/// Registers of the guest are neither read nor written.
+fn fill(asm: &mut Asm, writes: u64) {
+    asm.alu_imm(Alu::And, true, RAX, -4096);
+    asm.alu(Alu::Cmp, true, RAX, RDX);
+    let same = asm.jcc_short(Cc::E);
+    asm.mov_imm(RAX, 0);
+    asm.ret();
+    asm.bind_short(same);
+    save(asm, VOLATILE);
+    asm.mov(true, RSI, RDX);
+    asm.mov_imm(RDX, writes);
+    asm.lea(true, RDI, Mem::at(RBP, -BIAS));
+    // The call of this thunk misaligned the stack.
+    asm.alu_imm(Alu::Sub, true, RSP, 8);
+    asm.mov_imm(RAX, runtime::fill as *const () as u64);
+    asm.call_to(RAX);
+    asm.alu_imm(Alu::Add, true, RSP, 8);
+    load(asm, VOLATILE);
+    asm.ret();
 }
 
 /// EAX: instruction; ECX: offset. Returns when execution falls through, else goes where the runtime says. With `float` the

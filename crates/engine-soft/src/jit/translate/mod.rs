@@ -36,7 +36,7 @@ use windows::Windows;
 use vregs::{Ladder, Vectors};
 
 /// Most instructions of a block; a set of them is a word.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 
 /// How to translate.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,6 +101,8 @@ enum Aside {
     LinkFar { from: Patch, exit: u32, target: i32 },
     /// Careful code goes on with the instruction at `index`.
     Careful { from: Patch, index: usize, vectors: Vectors },
+    /// The translation that `check` wants is looked for; careful code goes on with the instruction at `index` if there is none.
+    Fill { from: Patch, index: usize, vectors: Vectors, check: windows::Check },
     /// Somebody wants attention before the first instruction.
     Attend { from: Patch },
 }
@@ -179,7 +181,7 @@ pub(super) fn translate(
     options: Options,
 ) -> Seen {
     let mut words = Vec::with_capacity(MOST);
-    for index in source.word..(source.word + MOST).min(source.end) {
+    for index in source.word..(source.word + MOST).min(source.end).min(WORDS) {
         let word = fetch(source.host, index);
         words.push(word);
         if flow::ends_block(word) {
@@ -368,6 +370,11 @@ impl Translator<'_> {
                     self.store_vectors();
                     let target = self.offset_of(index) as i32;
                     self.go_on_carefully(target);
+                }
+                Aside::Fill { from, index, vectors, check } => {
+                    self.make_ladder(&vectors);
+                    self.bind_aside(from);
+                    self.fill(index, vectors, check);
                 }
                 Aside::Link { from, exit } => {
                     self.bind_aside(from);

@@ -8,12 +8,12 @@
 //! A translation that was checked may be used until the block ends: TLB maintenance of other vCPUs is carried out
 //! between blocks only, and they wait for that.
 
-use super::{Aside, Translator, memory::Tag, operands::or_sp};
+use super::{Aside, Translator, memory::Tag, operands::or_sp, vregs::Vectors};
 use crate::{
     cpu::{PAGE, offset},
     decode::{Access, AccessKind, Index, Insn, Reg},
     jit::{
-        asm::{Alu, Cc, Mem, R14, R15, RCX, RDX},
+        asm::{Alu, Cc, Gpr, Mem, R14, R15, RAX, RCX, RDX},
         state::field,
     },
 };
@@ -35,6 +35,18 @@ struct Window {
     from: i32,
     to: i32,
     writable: bool,
+}
+
+/// A check that failed.
+#[derive(Clone, Copy)]
+pub(super) struct Check {
+    /// Where the base is.
+    base: Gpr,
+    /// Distance of the first byte from it.
+    from: i32,
+    writes: bool,
+    /// Address of the check.
+    retry: u64,
 }
 
 /// The current ones, by slot.
@@ -172,6 +184,7 @@ impl Translator<'_> {
             self.careful_if(Cc::Ne);
             self.sp_aligned = true;
         }
+        let retry = self.asm.here();
         let b = self.base(rn);
         self.asm.lea(true, RDX, Mem::at(b, w.from));
         self.entry_offset(RDX);
@@ -179,7 +192,9 @@ impl Translator<'_> {
         self.asm.alu_imm(Alu::And, true, RDX, -(PAGE as i32));
         let tag = if w.writable { Tag::Write } else { Tag::Read };
         self.asm.alu(Alu::Cmp, true, RDX, Mem::indexed(R14, RCX, 0, tag.offset()));
-        self.careful_if(Cc::Ne);
+        let from = self.asm.jcc_forward(Cc::Ne);
+        let check = Check { base: b, from: w.from, writes: w.writable, retry };
+        self.asides.push(Aside::Fill { from, index: self.index, vectors: self.vectors.clone(), check });
         self.asm.mov(true, RCX, Mem::indexed(R14, RCX, 0, offset::ADDEND as i32));
         self.asm.lea(true, RCX, Mem::indexed(RCX, b, 0, 0));
         let slot = self.windows.next;
@@ -191,6 +206,19 @@ impl Translator<'_> {
 }
 
 impl Translator<'_> {
+    /// The side path of a check of a window; the page of its last byte is in RDX.
+    pub(super) fn fill(&mut self, index: usize, vectors: Vectors, check: Check) {
+        self.call_store(&vectors);
+        self.asm.lea(true, RAX, Mem::at(check.base, check.from));
+        self.asm.call(self.thunks.fill[usize::from(check.writes)]);
+        self.call_load(&vectors);
+        self.asm.test(false, RAX, RAX);
+        self.asm.jcc(Cc::Ne, check.retry);
+        // What is in memory was stored before the call.
+        let target = self.offset_of(index) as i32;
+        self.go_on_carefully(target);
+    }
+
     /// Has careful code go on with the current instruction if `cc`. An instruction that opens a window cannot be left to
     /// the interpreter alone, which would not open it.
     fn careful_if(&mut self, cc: Cc) {
