@@ -68,6 +68,10 @@ pub struct RunArgs {
     pub shares: Vec<OsString>,
     #[command(flatten)]
     pub debian: DebianArgs,
+    /// Check the software CPU: every block of instructions is run by both its interpreter and its translator, and the first
+    /// difference ends the run with a report. Many times slower; for one vCPU, which is the default then.
+    #[arg(long)]
+    pub lockstep: bool,
     /// Print the machine's plan (addresses, interrupts, slots) and exit.
     #[arg(long)]
     pub print_plan: bool,

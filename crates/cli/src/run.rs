@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tearless_boot::{kernel, quick::Mode};
-use tearless_config::{BootConfig, ByteSize, ConsoleKind, DiskConfig, SyncMode, VmConfig};
+use tearless_config::{BootConfig, ByteSize, ConsoleKind, DiskConfig, EngineChoice, SyncMode, VmConfig};
 use tearless_image::QuickOptions;
 use tearless_vm::{DiskSpec, Hardware, Payload, Plan, debian, device_tree, host};
 
@@ -49,6 +49,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         std::fs::write(path, blob).with_context(|| format!("cannot write {}", path.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
+    prepared.hardware.lockstep = args.lockstep;
     // The bundle's lock is held until the VM has ended.
     let Prepared { hardware, session, events, bundle: _lock } = prepared;
     session::run(hardware, &events, session)
@@ -78,7 +79,7 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
         cmdline: String::new(),
     });
     config.memory = QUICK_MEMORY;
-    apply(&mut config, &args.hardware);
+    apply_run(&mut config, args)?;
     config.disks = parse_disks(&args.disks)?;
     config.validate(&host::limits()?)?;
 
@@ -111,7 +112,7 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
         cmdline: cmdline.clone(),
     });
     config.console = console_of(&cmdline);
-    apply(&mut config, &args.hardware);
+    apply_run(&mut config, args)?;
     config.disks = parse_disks(&args.disks)?;
     config.validate(&host::limits()?)?;
     let payload = Payload {
@@ -127,7 +128,7 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
 fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
     let bundle = store::open_for_run(name)?;
     let mut config = bundle.config.clone();
-    apply(&mut config, &args.hardware);
+    apply_run(&mut config, args)?;
     config.disks.extend(parse_disks(&args.disks)?);
     config.validate(&host::limits()?)?;
     let mut payload = bundle.payload()?;
@@ -165,6 +166,30 @@ pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
     config.allow_overcommit |= args.overcommit;
 }
 
+/// As [`apply`], for one run.
+fn apply_run(config: &mut VmConfig, args: &RunArgs) -> Result<()> {
+    apply(config, &args.hardware);
+    if args.lockstep {
+        config.cpus = args.hardware.cpus.unwrap_or(1);
+        if config.cpus > 1 {
+            bail!(
+                "cannot run {} vCPUs in lockstep\n  because: others would change memory while one is compared\n  try: \
+                 --cpus 1",
+                config.cpus
+            );
+        }
+        if !matches!(config.engine, EngineChoice::Auto | EngineChoice::Soft) {
+            bail!(
+                "cannot run engine {} in lockstep\n  because: only the software CPU has two ways to run an \
+                 instruction\n  try: --engine soft",
+                config.engine
+            );
+        }
+        config.engine = EngineChoice::Soft;
+    }
+    Ok(())
+}
+
 /// Where Debian comes from.
 pub fn quick_options(args: &DebianArgs) -> QuickOptions {
     QuickOptions {
@@ -191,6 +216,7 @@ fn hardware(config: &VmConfig, payload: Payload, bundle: Option<&std::path::Path
         vcpus: config.cpus,
         memory: config.memory.bytes(),
         disks: disks.collect(),
+        lockstep: false,
         payload,
     }
 }

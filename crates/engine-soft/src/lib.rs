@@ -6,11 +6,13 @@
 //!   decode   u32 -> Insn                        pure; one decoder for every tier
 //!   cpu      registers, MMU and TLBs, system registers, exceptions, timers   one semantics for every tier
 //!   interp   Insn -> Op (handler + operands), run from a cache of pre-decoded code pages
+//!   jit      Insn -> x86-64 code, with the interpreter for whatever is out of the ordinary; on x86-64 Linux
 //! ```
 //!
 //! The interpreter is direct-threaded: an [`op::Op`] holds a handler and its operands, a code page of 4 KiB becomes an
 //! array of 1024 of them, decoded at first execution and found by physical address, so that all address spaces share
-//! them. A just-in-time tier takes over `decode` and `cpu` unchanged and keeps the interpreter as its oracle.
+//! them. The translator takes over `decode` and `cpu` unchanged; with [`Options::lockstep`] every block is compared with what
+//! the interpreter makes of it.
 
 mod cpu;
 mod crypto;

@@ -36,7 +36,14 @@ pub struct Options {
     /// Has translated code keep NZCV exact wherever an exception may be taken, not only where an instruction reads it
     /// before another one overwrites it. Slower; for comparisons of tiers.
     pub exact_flags: bool,
+    /// Has every translated block run by the interpreter too, and compared: a difference ends the vCPU with an error. For
+    /// one vCPU, and many times slower.
+    pub lockstep: bool,
 }
+
+const LOCKSTEP_NEEDS_ONE: &str =
+    "lockstep compares one vCPU: others would change memory while it is compared\n  try: --cpus 1";
+const LOCKSTEP_NEEDS_JIT: &str = "lockstep compares the interpreter with the translator, which this host cannot run\n  because: it needs x86-64 Linux, a CPU with AVX2, and executable memory";
 
 /// A VM whose CPUs are software.
 pub struct SoftVm {
@@ -93,6 +100,9 @@ impl Vm for SoftVm {
     }
 
     fn vcpu(&self, index: u32) -> Result<SoftVcpuSeed> {
+        if self.options.lockstep && index > 0 {
+            return Err(Error::Unsupported(LOCKSTEP_NEEDS_ONE.to_owned()));
+        }
         let mailbox = self
             .shared
             .add_vcpu(index)
@@ -127,6 +137,9 @@ impl VcpuSeed for SoftVcpuSeed {
         let mut cpu = Cpu::new(self.shared, self.mailbox, self.index);
         if let Some(jit) = Jit::for_vcpu(self.options, vcpus) {
             cpu.use_jit(jit);
+            cpu.lockstep = self.options.lockstep.then(Box::default);
+        } else if self.options.lockstep {
+            return Err(Error::Unsupported(LOCKSTEP_NEEDS_JIT.to_owned()));
         }
         Ok(SoftVcpu { cpu, pending: Pending::Nothing, value: 0, handled: false })
     }
@@ -197,6 +210,7 @@ impl Vcpu for SoftVcpu {
             Leave::Stop(stop) => self.exit(stop),
             Leave::Timer(lines) => Exit::Timer(lines),
             Leave::Kicked => Exit::Kicked,
+            Leave::Difference(text) => return Err(Error::Difference(text)),
         })
     }
 

@@ -21,6 +21,9 @@ pub enum Error {
     /// The caller broke the contract.
     #[error("engine misuse: {0}")]
     Misuse(String),
+    /// Two ways to execute the same instructions had different results, in a mode that compares them.
+    #[error("{0}")]
+    Difference(String),
 }
 
 /// Results of an engine.

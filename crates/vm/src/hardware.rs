@@ -43,6 +43,8 @@ pub struct Hardware {
     pub memory: u64,
     /// The disks, in the order in which the guest finds them.
     pub disks: Vec<DiskSpec>,
+    /// Whether the software CPU compares its interpreter with its translator.
+    pub lockstep: bool,
     /// What it boots.
     pub payload: Payload,
 }

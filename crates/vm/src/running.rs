@@ -7,7 +7,7 @@ use std::{
 
 use tearless_bus::CharSink;
 use tearless_config::EngineChoice;
-use tearless_engine_soft::SoftVm;
+use tearless_engine_soft::{Options, SoftVm};
 use tearless_machine::{Handle, Machine, Outcome, Spec};
 use tearless_virtio::console::ConsolePort;
 
@@ -115,7 +115,8 @@ fn run(
         let spec = hardware.spec(frontend.connect())?;
         let outcome = match engine {
             EngineChoice::Soft => run_machine(
-                SoftVm::new().map_err(tearless_machine::Error::from)?,
+                SoftVm::with(Options { lockstep: hardware.lockstep, ..Options::default() })
+                    .map_err(tearless_machine::Error::from)?,
                 spec,
                 &mut *frontend,
                 plug,

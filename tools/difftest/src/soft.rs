@@ -107,7 +107,7 @@ impl Soft {
         memory.write(Gpa(KERNEL), &kernel::assemble(&driver, el1))?;
         memory.write(Gpa(TABLES), &tables::tables(el1))?;
         memory.write(Gpa(DRIVER), &driver.bytes)?;
-        let vm = SoftVm::with(Options { tier, exact_flags: !lazy_flags })?;
+        let vm = SoftVm::with(Options { tier, exact_flags: !lazy_flags, ..Options::default() })?;
         vm.map(&Region { range, memory: memory.clone(), writable: true })?;
         let seed = vm.vcpu(0)?;
         let kicker = seed.kicker();

@@ -143,6 +143,17 @@ impl Cpu {
         Ok(unsafe { T::compare_exchange(at, expected, value) } == expected)
     }
 
+    /// The state of the exclusive monitor: host address, or 0; bytes; what was there.
+    pub fn exclusive(&self) -> (u64, u64, u128) {
+        let Monitor { address, size, value } = self.monitor;
+        (address, size, value)
+    }
+
+    /// Makes it what [`Cpu::exclusive`] returned.
+    pub fn set_exclusive(&mut self, (address, size, value): (u64, u64, u128)) {
+        self.monitor = Monitor { address, size, value };
+    }
+
     /// CLREX, and what exception returns do.
     #[inline(always)]
     pub fn clear_exclusive(&mut self) {

@@ -51,7 +51,7 @@ pub(crate) use tlb::{DATA_ENTRIES, Entry as TlbEntry, View};
 
 use crate::{
     interp::{cache::CodeCache, op::Op},
-    jit::{Jit, JumpEntry, WINDOW_SLOTS, slot},
+    jit::{Jit, JumpEntry, Lockstep, WINDOW_SLOTS, slot},
 };
 use atomic::Monitor;
 use mmio::Replay;
@@ -213,6 +213,8 @@ pub(crate) struct Cpu {
     pub jump_cache: *mut JumpEntry,
     /// Whether generated code runs, which looks its successors up itself.
     pub in_jit: bool,
+    /// Whether, and how far, both tiers are compared.
+    pub lockstep: Option<Box<Lockstep>>,
 }
 
 impl Cpu {
@@ -258,6 +260,7 @@ impl Cpu {
             exit: 0,
             jump_cache: std::ptr::null_mut(),
             in_jit: false,
+            lockstep: None,
         });
         cpu.x[usize::from(slot::ATTENTION)] = &raw const cpu.mailbox.attention as u64;
         cpu.update_derived();

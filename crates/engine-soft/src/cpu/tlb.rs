@@ -305,6 +305,8 @@ pub(crate) struct Tlb {
     current: [*mut Bank; 3],
     generation: u64,
     clock: u64,
+    /// A bank that nothing is entered into; null until first used.
+    blank: *mut Bank,
 }
 
 // SAFETY: the banks belong to this object alone, and what they point to (guest memory, op arrays) moves with the vCPU.
@@ -312,8 +314,9 @@ unsafe impl Send for Tlb {}
 
 impl Drop for Tlb {
     fn drop(&mut self) {
-        for bank in self.banks.drain(..) {
-            // SAFETY: each came from Box::into_raw in `select` and is dropped once.
+        let blank = (!self.blank.is_null()).then_some(self.blank);
+        for bank in self.banks.drain(..).chain(blank) {
+            // SAFETY: each came from Box::into_raw in `select` or `blank` and is dropped once.
             drop(unsafe { Box::from_raw(bank) });
         }
         // SAFETY: it came from Box::into_raw in `new` and is dropped once.
@@ -330,6 +333,7 @@ impl Tlb {
             current: [std::ptr::null_mut(); 3],
             generation: 0,
             clock: 0,
+            blank: std::ptr::null_mut(),
         }
     }
 
@@ -346,6 +350,14 @@ impl Tlb {
             Some(code) => &raw mut **code,
             None => self.kernel_code,
         }
+    }
+
+    /// A bank without translations, which are not to be entered into it.
+    pub fn blank(&mut self) -> *mut Bank {
+        if self.blank.is_null() {
+            self.blank = Box::into_raw(Bank::new(Context { asid: 0, view: View::KernelPan }));
+        }
+        self.blank
     }
 
     fn each(&mut self, mut f: impl FnMut(&mut Bank)) {

@@ -9,7 +9,7 @@ use super::op::Op;
 use crate::cpu::{Cpu, Exception, Stop, shared::attention};
 
 /// Why the vCPU leaves guest code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
     /// An instruction needs the machine; never [`Stop::Continue`] or [`Stop::Exception`].
     Stop(Stop),
@@ -17,6 +17,8 @@ pub(crate) enum Leave {
     Timer(TimerLines),
     /// Somebody kicked.
     Kicked,
+    /// Interpreter and translator disagree, in lockstep.
+    Difference(String),
 }
 
 /// Runs `op` and those that follow until one returns null.
@@ -37,13 +39,20 @@ impl Cpu {
                 return leave;
             }
             let single = self.replay.is_active() || self.goes_singly();
-            if self.jit.is_some() && !single {
+            if self.lockstep.is_some() && !single {
+                self.run_lockstep();
+                if let Some(difference) = self.lockstep.as_mut().and_then(|l| l.take_difference()) {
+                    return Leave::Difference(difference);
+                }
+            } else if self.jit.is_some() && !single {
                 self.run_jit();
             } else {
                 let op = self.find_op(self.pc);
                 match op.is_null() {
                     true => {}
-                    false if single => self.run_one(op),
+                    false if single => {
+                        self.run_one(op);
+                    }
                     false => run_ops(self, op),
                 }
             }
@@ -63,8 +72,8 @@ impl Cpu {
         }
     }
 
-    /// Runs the instruction of `op` alone.
-    pub fn run_one(&mut self, op: *const Op) {
+    /// Runs the instruction of `op` alone; returns the op that follows, or null when that is not known.
+    pub fn run_one(&mut self, op: *const Op) -> *const Op {
         self.replay.rewind();
         let stepping = self.is_stepping();
         let next = self.run_op_alone(op);
@@ -81,6 +90,7 @@ impl Cpu {
                 }
             }
         }
+        next
     }
 
     /// Looks at what may have happened since the last instruction.

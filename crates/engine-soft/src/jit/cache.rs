@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use super::{
     asm::Asm,
     buffer::{CodeBuffer, Part},
+    lockstep,
     page::{self, Block, Page, WORDS},
     thunks::{self, JUMP_ENTRIES, JUMP_MASK, JumpEntry, Thunks},
     translate::{self, Source},
@@ -96,6 +97,8 @@ pub(crate) struct Cache {
     ops: Box<[OpSlot]>,
     epoch: u64,
     options: translate::Options,
+    /// For lockstep: how many instructions the block with this main entry has. Blocks are not found by others then.
+    lengths: Option<HashMap<u32, usize, PageHash>>,
     statistics: Statistics,
 }
 
@@ -158,9 +161,13 @@ impl Cache {
         if options.tier != crate::Tier::Jit || !has_all {
             return None;
         }
+        let lengths = options.lockstep.then(HashMap::default);
         let options = translate::Options { exact_flags: options.exact_flags };
         match Self::new(vcpus.max(1), options) {
-            Ok(cache) => Some(cache),
+            Ok(mut cache) => {
+                cache.lengths = lengths;
+                Some(cache)
+            }
             Err(e) => {
                 tracing::warn!("no translation, since this host gives no executable memory: {e}");
                 None
@@ -195,6 +202,7 @@ impl Cache {
             ops: (0..OP_SLOTS).map(|_| OpSlot { ..none }).collect(),
             epoch: 0,
             options,
+            lengths: None,
             statistics: Statistics::default(),
         })
     }
@@ -202,6 +210,16 @@ impl Cache {
     /// The jump cache, for generated code.
     pub fn jump_cache(&mut self) -> *mut JumpEntry {
         self.jumps.as_mut_ptr()
+    }
+
+    /// Whether every block is run alone.
+    pub fn is_lockstep(&self) -> bool {
+        self.lengths.is_some()
+    }
+
+    /// In lockstep, the number of instructions of the block with main entry `entry`.
+    pub fn length_of(&self, entry: u32) -> Option<usize> {
+        self.lengths.as_ref()?.get(&entry).copied()
     }
 
     /// Drops everything.
@@ -213,10 +231,16 @@ impl Cache {
         self.by_address.clear();
         self.exits.clear();
         self.jumps.fill(JumpEntry::default());
+        if let Some(lengths) = &mut self.lengths {
+            lengths.clear();
+        }
     }
 
     /// Enters that the block at `code` is at address `va` of the context with `key`.
     pub fn note_jump(&mut self, va: u64, key: u64, code: u64) {
+        if self.is_lockstep() {
+            return;
+        }
         self.jumps[jump_index(va)] = JumpEntry { va, key, code };
     }
 
@@ -283,7 +307,10 @@ impl Cache {
         // Careful code is rare, and left again soon.
         let most = if p.mode & translate::CAREFUL != 0 { MOST_CAREFUL } else { translate::MOST };
         // Where a block begins already, this one ends: what is behind would be there twice.
-        let end = p.next_block(word, most).unwrap_or(word + most);
+        let mut end = p.next_block(word, most).unwrap_or(word + most);
+        if self.is_lockstep() {
+            end = lockstep::plain_end(p.host, word, end.min(WORDS));
+        }
         // From careful code it goes on in ordinary one.
         let exits_to = p.ordinary.unwrap_or(page);
         let source = Source { host: p.host, word, end, mode: p.mode, page: exits_to, code: self.code.address(0) };
@@ -298,6 +325,9 @@ impl Cache {
             self.make_stale(page);
         }
         let entry = self.code.offset(start) + HEAD;
+        if let Some(lengths) = &mut self.lengths {
+            lengths.insert(entry, seen.block);
+        }
         let p = &mut self.pages[page as usize];
         for (index, word) in seen.words {
             self.chunks += p.note(usize::from(index), word);

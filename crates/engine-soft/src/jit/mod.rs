@@ -3,7 +3,7 @@
 //! - [`asm`], [`asm_simd`]: the assembler. [`buffer`]: memory for code, written here and executed there.
 //! - [`state`]: what lives in which host register. [`thunks`]: code that all blocks share.
 //! - [`translate`]: from instructions to code. [`cache`]: what has been translated, and how blocks find each other.
-//! - [`runtime`]: the Rust functions that generated code calls.
+//! - [`runtime`]: the Rust functions that generated code calls. [`lockstep`]: a comparison with the interpreter.
 //!
 //! Whatever has no translation is executed by the interpreter's op for it, called from generated code.
 
@@ -15,6 +15,8 @@ mod bulk;
 #[allow(unsafe_code)]
 mod cache;
 #[allow(unsafe_code)]
+mod lockstep;
+#[allow(unsafe_code)]
 mod page;
 #[allow(unsafe_code)]
 mod runtime;
@@ -23,6 +25,7 @@ mod thunks;
 mod translate;
 
 pub(crate) use cache::{Cache as Jit, HEAD};
+pub(crate) use lockstep::Lockstep;
 pub(crate) use state::slot;
 pub(crate) use thunks::JumpEntry;
 pub(crate) use translate::WINDOW_SLOTS;

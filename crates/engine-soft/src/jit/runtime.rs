@@ -11,6 +11,7 @@ fn resume(cpu: &mut Cpu) -> u64 {
     // Two exceptions in a row can be had (the vector's page may be missing); beyond that, let others have a look.
     for _ in 0..4 {
         match cpu.stop {
+            _ if jit.is_lockstep() => break,
             Stop::Continue if !cpu.attention() => code = cpu.find_code_again(&mut jit),
             Stop::Exception(exception) => {
                 cpu.stop = Stop::Continue;
@@ -35,7 +36,7 @@ pub(super) unsafe extern "sysv64" fn lookup(cpu: *mut Cpu, va: u64) -> u64 {
     // SAFETY: by the contract; generated code holds no reference.
     let cpu = unsafe { &mut *cpu };
     let Some(mut jit) = cpu.jit.take() else { return 0 };
-    let code = cpu.find_code(&mut jit, va);
+    let code = cpu.go_on(&mut jit, va);
     cpu.jit = Some(jit);
     code
 }
@@ -129,12 +130,17 @@ impl Cpu {
         self.in_jit = true;
         let code = resume(self);
         if code != leave {
-            // SAFETY: this is the address of the thunk of that signature.
-            let enter: unsafe extern "sysv64" fn(*mut Self, u64) = unsafe { std::mem::transmute(enter) };
-            // SAFETY: `code` is what the cache says stands for the instruction at `self.pc`.
-            unsafe { enter(self, code) };
+            self.enter_code_at(enter, code);
         }
         self.in_jit = false;
+    }
+
+    /// Runs the generated `code` that stands for the instruction at `self.pc`, by way of the thunk `enter`.
+    pub(super) fn enter_code_at(&mut self, enter: u64, code: u64) {
+        // SAFETY: this is the address of the thunk of that signature.
+        let enter: unsafe extern "sysv64" fn(*mut Self, u64) = unsafe { std::mem::transmute(enter) };
+        // SAFETY: `code` is what the cache says stands for the instruction at `self.pc`.
+        unsafe { enter(self, code) };
     }
 
     /// The virtual address of the page that generated code executes.
@@ -145,6 +151,15 @@ impl Cpu {
     /// Code for the guest address `va`, which becomes the current one; the way out if that takes an exception.
     pub(super) fn find_code(&mut self, jit: &mut super::Jit, va: u64) -> u64 {
         self.find_code_in(jit, va, false)
+    }
+
+    /// As [`Cpu::find_code`] for the end of a block, where lockstep gets to see what it has done.
+    fn go_on(&mut self, jit: &mut super::Jit, va: u64) -> u64 {
+        if jit.is_lockstep() {
+            self.pc = va;
+            return jit.thunks.leave;
+        }
+        self.find_code(jit, va)
     }
 
     fn find_code_in(&mut self, jit: &mut super::Jit, va: u64, careful: bool) -> u64 {
@@ -210,6 +225,14 @@ impl Cpu {
         let here = self.x[usize::from(slot::HERE)];
         let page = self.code_page();
         let target = page.wrapping_add(exit.target as i64 as u64);
+        if jit.is_lockstep() {
+            if !exit.careful {
+                return self.go_on(jit, target);
+            }
+            // Behind the head, which would look for attention.
+            let code = self.find_code_in(jit, target, true);
+            return if code == jit.thunks.leave { code } else { code + u64::from(HEAD) };
+        }
         if exit.cell != 0 {
             let code = self.find_code(jit, target);
             // Only what was found as it was looked for is linked: no exception taken, nothing emptied, and the

@@ -85,6 +85,12 @@ impl Cpu {
         self.user_bank = self.tlb.select(asid, View::User);
     }
 
+    /// Has every access take the slow path until the next [`Cpu::select_banks`].
+    pub fn miss_always(&mut self) {
+        self.bank = self.tlb.blank();
+        self.user_bank = self.bank;
+    }
+
     /// The current ASID changed: the banks are looked up anew at the next [`Cpu::select_banks`].
     pub fn switch_banks(&mut self) {
         self.tlb.switch();
@@ -131,7 +137,11 @@ impl Cpu {
                     };
                     self.tlb.fill(bank, &fill);
                 }
-                Ok(Place::Ram(page.host.wrapping_add((leaf.pa & (PAGE - 1)) as usize)))
+                let at = page.host.wrapping_add((leaf.pa & (PAGE - 1)) as usize);
+                if let Some(lockstep) = self.lockstep.as_mut().filter(|_| intent.write) {
+                    lockstep.note_write(at, size);
+                }
+                Ok(Place::Ram(at))
             }
             _ => Ok(Place::Mmio(leaf.pa)),
         }

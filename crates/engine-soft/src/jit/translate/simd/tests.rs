@@ -269,7 +269,7 @@ impl State {
 /// A CPU that translates; none where the host cannot.
 fn translating() -> Option<TestCpu> {
     let mut cpu = TestCpu::new(&[]);
-    let options = crate::Options { tier: Tier::Jit, exact_flags: true };
+    let options = crate::Options { tier: Tier::Jit, exact_flags: true, ..Default::default() };
     cpu.cpu.use_jit(Jit::for_vcpu(options, 1)?);
     Some(cpu)
 }
