@@ -67,7 +67,6 @@ pub(crate) mod offset {
 
     pub const V: usize = offset_of!(Cpu, v);
     pub const NZCV: usize = offset_of!(Cpu, nzcv);
-    pub const FPCR: usize = offset_of!(Cpu, fpcr);
     pub const FPSR: usize = offset_of!(Cpu, fpsr);
     pub const FP_ENABLED: usize = offset_of!(Cpu, fp_enabled);
     pub const PC: usize = offset_of!(Cpu, pc);

@@ -10,13 +10,18 @@
 use super::{keys::CodeKeys, phys::PAGE};
 use crate::interp::op::Op;
 
-/// Entries per bank for data.
-pub(crate) const DATA_ENTRIES: usize = 1024;
+/// Entries per bank for data: 32 MiB of pages.
+pub(crate) const DATA_ENTRIES: usize = 8192;
+/// Entries that are noted together as used, so that a flush need not touch the others.
+const GROUP: usize = 64;
 /// Entries per bank for instruction fetches.
 pub(crate) const CODE_ENTRIES: usize = 1024;
-/// Most banks of a vCPU, 32 or 56 KiB each; the least recently selected one is reused. 24 banks are eight processes with
+/// Most banks of a vCPU, a quarter of a MiB each; the least recently selected one is reused. 24 banks are eight processes with
 /// their user, kernel, and kernel-without-PAN views.
 const MAX_BANKS: usize = 24;
+
+/// More pages than this are not dropped one by one.
+const MOST_PAGES: u64 = 512;
 
 /// A tag that matches no address.
 pub(crate) const INVALID: u64 = 1;
@@ -215,6 +220,8 @@ impl CodeMap {
 #[repr(C, align(64))]
 pub(crate) struct Bank {
     pub data: [Entry; DATA_ENTRIES],
+    /// One bit per group of entries that may be valid.
+    used: [u64; DATA_ENTRIES / GROUP / 64],
     /// For EL0 only: EL1 has one map for all address spaces.
     code: Option<Box<CodeMap>>,
     context: Context,
@@ -229,6 +236,7 @@ impl Bank {
         let data = Entry { read: INVALID, write: INVALID, addend: 0, origin: Origin::NONE };
         Box::new(Self {
             data: [data; DATA_ENTRIES],
+            used: [0; DATA_ENTRIES / GROUP / 64],
             code: (context.view == View::User).then(CodeMap::new),
             context,
             generation: 0,
@@ -237,10 +245,21 @@ impl Bank {
         })
     }
 
-    fn flush(&mut self) {
-        for e in &mut self.data {
-            (e.read, e.write) = (INVALID, INVALID);
+    /// Has `f` look at all entries that may be valid.
+    fn each_used(&mut self, mut f: impl FnMut(&mut Entry)) {
+        for (word, &bits) in self.used.iter().enumerate() {
+            let mut bits = bits;
+            while bits != 0 {
+                let group = word * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                self.data[group * GROUP..][..GROUP].iter_mut().for_each(&mut f);
+            }
         }
+    }
+
+    fn flush(&mut self) {
+        self.each_used(|e| (e.read, e.write) = (INVALID, INVALID));
+        self.used = [0; DATA_ENTRIES / GROUP / 64];
         self.blocks = Blocks::default();
         self.flush_code();
     }
@@ -268,12 +287,12 @@ impl Bank {
     /// Drops every piece of the blocks that contain `va`.
     #[cold]
     fn drop_block(&mut self, va: u64, all: bool) {
-        for e in &mut self.data {
+        self.each_used(|e| {
             let same = same_block(e.read, e.origin, va) || same_block(e.write, e.origin, va);
             if same && (all || e.origin.is_global()) {
                 (e.read, e.write) = (INVALID, INVALID);
             }
-        }
+        });
     }
 }
 
@@ -462,7 +481,7 @@ impl Tlb {
 
     /// Drops `pages` pages from `va` on: of `asid` and global ones, or of all ASIDs.
     pub fn flush_pages(&mut self, va: u64, pages: u64, asid: Option<u16>) {
-        if pages > DATA_ENTRIES as u64 / 2 {
+        if pages > MOST_PAGES {
             self.flush_all();
             return;
         }
@@ -484,6 +503,8 @@ impl Tlb {
         // SAFETY: as in `each`.
         let b = unsafe { &mut *bank };
         b.blocks.note(page, fill.log2_size);
+        let group = data_index(page) / GROUP;
+        b.used[group / 64] |= 1 << (group % 64);
         b.data[data_index(page)] = Entry {
             read: if fill.readable { page } else { INVALID },
             write: if fill.writable { page } else { INVALID },

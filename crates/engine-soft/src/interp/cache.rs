@@ -259,8 +259,7 @@ impl Cpu {
         self.pc_page = page;
         self.page_ops = ops;
         // SAFETY: the array has an op for each of the 1024 words of the page.
-        let op = unsafe { ops.add((target / 4) as usize % OPS) };
-        op
+        unsafe { ops.add((target / 4) as usize % OPS) }
     }
 
     #[cold]

@@ -85,7 +85,6 @@ pub(crate) enum Alu {
 /// Shifts and rotations, as encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rot {
-    Rol = 0,
     Ror = 1,
     Shl = 4,
     Shr = 5,

@@ -95,9 +95,7 @@ impl CodeBuffer {
         assert!(code.len() + 16 <= self.room(), "more code than there is room for");
         let next = &mut self.next[part as usize];
         // SAFETY: the range is within the mapping, by the check above, and the source is not.
-        unsafe {
-            std::ptr::copy_nonoverlapping(code.as_ptr(), self.write.as_ptr().add(*next), code.len())
-        };
+        unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), self.write.as_ptr().add(*next), code.len()) };
         *next = (*next + code.len()).next_multiple_of(8);
     }
 

@@ -146,7 +146,7 @@ unsafe fn halt(_: &mut crate::cpu::Cpu, op: *const Op) -> *const Op {
 }
 
 /// Bytes of code of all vCPUs together, and least bytes of one.
-const CODE_SIZE: usize = 72 << 20;
+const CODE_SIZE: usize = 64 << 20;
 const LEAST_CODE_SIZE: usize = 6 << 20;
 
 impl Cache {
@@ -162,7 +162,8 @@ impl Cache {
             return None;
         }
         let lengths = options.lockstep.then(HashMap::default);
-        let options = translate::Options { exact_flags: options.exact_flags };
+        let options =
+            translate::Options { exact_flags: options.exact_flags, single_checks: options.lockstep };
         match Self::new(vcpus.max(1), options) {
             Ok(mut cache) => {
                 cache.lengths = lengths;
@@ -313,7 +314,8 @@ impl Cache {
         }
         // From careful code it goes on in ordinary one.
         let exits_to = p.ordinary.unwrap_or(page);
-        let source = Source { host: p.host, word, end, mode: p.mode, page: exits_to, code: self.code.address(0) };
+        let source =
+            Source { host: p.host, word, end, mode: p.mode, page: exits_to, code: self.code.address(0) };
         let buffers = (&mut self.asm, &mut self.cold);
         let seen = translate::translate(buffers, &source, &self.thunks, &mut self.exits, self.options);
         self.code.append(Part::Hot, self.asm.bytes());

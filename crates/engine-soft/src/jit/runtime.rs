@@ -187,7 +187,7 @@ impl Cpu {
             jit.clear();
         }
         let place = match self.code_place(va, key) {
-            Some(place) if va % 4 == 0 => place,
+            Some(place) if va.is_multiple_of(4) => place,
             _ => {
                 let (place, origin) = self.fetch().ok()?;
                 self.note_code_place(self.pc, key, origin, place);

@@ -31,9 +31,9 @@ use crate::{
     decode::{Insn, decode},
 };
 use flags::Flags;
+use vregs::{Ladder, Vectors};
 pub(crate) use windows::SLOTS as WINDOW_SLOTS;
 use windows::Windows;
-use vregs::{Ladder, Vectors};
 
 /// Most instructions of a block; a set of them is a word.
 pub(super) const MOST: usize = 64;
@@ -43,6 +43,8 @@ pub(super) const MOST: usize = 64;
 pub(crate) struct Options {
     /// NZCV is exact wherever an exception may be taken, not only where it is read before it is written again.
     pub exact_flags: bool,
+    /// Each access is checked on its own, so that no block goes on in careful code.
+    pub single_checks: bool,
 }
 
 /// In a mode: code that checks each access on its own.

@@ -116,7 +116,7 @@ impl Translator<'_> {
     /// The operand for the access `place`, if it is or can be part of a window: relative to RCX. Changes the host's
     /// flags only when it makes one.
     pub(super) fn window(&mut self, place: Place) -> Option<Mem> {
-        if self.source.is_careful() {
+        if self.source.is_careful() || self.options.single_checks {
             return None;
         }
         if (place.rn != 31 || self.sp_aligned)

@@ -443,7 +443,13 @@ fn is_translated(word: u32) -> bool {
     let source = Source { host: page.as_ptr().cast(), word: 0, end: 1024, mode: 0, page: 0, code: 0 };
     asm.restart(0);
     cold.restart(1 << 20);
-    translate((&mut asm, &mut cold), &source, &thunks, &mut exits, Options { exact_flags: true });
+    translate(
+        (&mut asm, &mut cold),
+        &source,
+        &thunks,
+        &mut exits,
+        Options { exact_flags: true, single_checks: false },
+    );
     // MOV EAX, instruction.
     let place = |word: u32| {
         let [a, b, c, d] = word.to_le_bytes();
