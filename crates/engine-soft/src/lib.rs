@@ -14,6 +14,9 @@
 //! them. The translator takes over `decode` and `cpu` unchanged; with [`Options::lockstep`] every block is compared with what
 //! the interpreter makes of it.
 
+// What only the translator uses is there on hosts without one too.
+#![cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, unused_imports))]
+
 mod cpu;
 mod crypto;
 mod decode;

@@ -35,6 +35,10 @@ impl Jit {
         None
     }
 
+    pub fn lockstep(&self) -> Box<Lockstep> {
+        match *self {}
+    }
+
     pub fn jump_cache(&mut self) -> *mut JumpEntry {
         match *self {}
     }

@@ -136,8 +136,8 @@ impl VcpuSeed for SoftVcpuSeed {
         let vcpus = self.shared.vcpus();
         let mut cpu = Cpu::new(self.shared, self.mailbox, self.index);
         if let Some(jit) = Jit::for_vcpu(self.options, vcpus) {
+            cpu.lockstep = self.options.lockstep.then(|| jit.lockstep());
             cpu.use_jit(jit);
-            cpu.lockstep = self.options.lockstep.then(Box::default);
         } else if self.options.lockstep {
             return Err(Error::Unsupported(LOCKSTEP_NEEDS_JIT.to_owned()));
         }
