@@ -43,6 +43,8 @@ pub(crate) struct CodeKeys {
     /// By ASID; 0 for none.
     users: Vec<u32>,
     next: u32,
+    /// What an EL0 context knows under an older key is dropped.
+    oldest: u32,
     entries: Box<[Entry; ENTRIES]>,
     /// Hashed numbers of the pages that were entered since `renew_all`.
     pages: Box<[u64; SET_WORDS]>,
@@ -62,6 +64,7 @@ impl CodeKeys {
             kernel: 1,
             users: vec![0; 1 << 16],
             next: 2,
+            oldest: 1,
             entries: Box::new([none; ENTRIES]),
             pages: Box::new([0; SET_WORDS]),
             bits: 0,
@@ -76,7 +79,7 @@ impl CodeKeys {
             self.users.fill(0);
             self.entries.iter_mut().for_each(|e| e.tag = 0);
             self.exhausted = true;
-            (self.kernel, self.next) = (1, 2);
+            (self.kernel, self.next, self.oldest) = (1, 2, 1);
         }
         self.next += 1;
         self.next - 1
@@ -87,7 +90,7 @@ impl CodeKeys {
         if el != 0 {
             return EL1 | key(self.kernel);
         }
-        if self.users[usize::from(asid)] == 0 {
+        if self.users[usize::from(asid)] < self.oldest {
             let fresh = self.fresh();
             self.users[usize::from(asid)] = fresh;
         }
@@ -127,7 +130,7 @@ impl CodeKeys {
 
     /// Drops what every context knows.
     pub fn renew_all(&mut self) {
-        self.users.fill(0);
+        self.oldest = self.next;
         self.kernel = self.fresh();
         self.kernel_is_private = false;
         self.pages.fill(0);

@@ -1,13 +1,14 @@
 //! What has been translated: pages of blocks by physical address, and the links between blocks.
 //!
-//! Translated code is found by the physical address of the guest's code and the mode (exception level, whether FPCR is zero), and is relative to the
-//! program counter: all address spaces share it. Within a page blocks jump to each other directly. A jump to another
-//! page depends on the address space, and is guarded by a *cell* beside it that holds the page and context it is valid
+//! Translated code is found by the physical address of the guest's code and the mode (exception level, whether FPCR is
+//! zero, whether it is careful), and is relative to the program counter: all address spaces share it. Within a page blocks
+//! jump to each other directly. A jump to another page depends on the address space, and is guarded by a *cell* beside it that holds the page and context it is valid
 //! in; an indirect jump probes the *jump cache*. Both compare against keys that TLB maintenance replaces, which drops
 //! all of a context's links at once (see [`crate::cpu::CodeKeys`]).
 //!
 //! A page keeps the words that were translated. When the guest says that code changed, they are compared with memory;
-//! the heads of blocks with a difference are overwritten by a jump to the lookup, and later to their successor.
+//! if there is a difference, the heads of all its blocks are overwritten by a jump to the lookup, and later to their
+//! successors.
 
 use std::collections::HashMap;
 

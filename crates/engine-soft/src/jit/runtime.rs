@@ -3,29 +3,38 @@
 use super::{HEAD, cache::Missing, state::slot};
 use crate::cpu::{Cpu, PAGE, Stop};
 
+/// Lends `f` the translator, which is out of `cpu` meanwhile.
+fn with_jit(cpu: &mut Cpu, f: impl FnOnce(&mut Cpu, &mut super::Jit) -> u64) -> u64 {
+    let Some(mut jit) = cpu.jit.take() else { return 0 };
+    let code = f(cpu, &mut jit);
+    cpu.jit = Some(jit);
+    code
+}
+
 /// Where to go on, `cpu.pc` being the address: code, or the way out. Takes exceptions, so all registers of the guest must
 /// be in `cpu`.
 fn resume(cpu: &mut Cpu) -> u64 {
-    let Some(mut jit) = cpu.jit.take() else { return 0 };
-    let mut code = jit.thunks.leave;
-    // Two exceptions in a row can be had (the vector's page may be missing); beyond that, let others have a look.
-    for _ in 0..4 {
-        match cpu.stop {
-            _ if jit.is_lockstep() => break,
-            Stop::Continue if !cpu.attention() => code = cpu.find_code_again(&mut jit),
-            Stop::Exception(exception) => {
-                cpu.stop = Stop::Continue;
-                cpu.take(exception);
-                continue;
+    with_jit(cpu, |cpu, jit| {
+        // Two exceptions in a row can be had (the vector's page may be missing); beyond that, let others have a look.
+        for _ in 0..4 {
+            match cpu.stop {
+                _ if jit.is_lockstep() => break,
+                Stop::Continue if cpu.attention() => break,
+                Stop::Continue => {
+                    let code = cpu.find_code_again(jit);
+                    if matches!(cpu.stop, Stop::Continue) {
+                        return code;
+                    }
+                }
+                Stop::Exception(exception) => {
+                    cpu.stop = Stop::Continue;
+                    cpu.take(exception);
+                }
+                _ => break,
             }
-            _ => break,
         }
-        if matches!(cpu.stop, Stop::Continue) {
-            break;
-        }
-    }
-    cpu.jit = Some(jit);
-    code
+        jit.thunks.leave
+    })
 }
 
 /// Code for the guest address `va`.
@@ -35,10 +44,7 @@ fn resume(cpu: &mut Cpu) -> u64 {
 pub(super) unsafe extern "sysv64" fn lookup(cpu: *mut Cpu, va: u64) -> u64 {
     // SAFETY: by the contract; generated code holds no reference.
     let cpu = unsafe { &mut *cpu };
-    let Some(mut jit) = cpu.jit.take() else { return 0 };
-    let code = cpu.go_on(&mut jit, va);
-    cpu.jit = Some(jit);
-    code
+    with_jit(cpu, |cpu, jit| cpu.go_on(jit, va))
 }
 
 /// Follows exit `index`, and makes it a direct jump.
@@ -48,10 +54,7 @@ pub(super) unsafe extern "sysv64" fn lookup(cpu: *mut Cpu, va: u64) -> u64 {
 pub(super) unsafe extern "sysv64" fn link(cpu: *mut Cpu, index: u32) -> u64 {
     // SAFETY: as in `lookup`.
     let cpu = unsafe { &mut *cpu };
-    let Some(mut jit) = cpu.jit.take() else { return 0 };
-    let code = cpu.follow(&mut jit, index);
-    cpu.jit = Some(jit);
-    code
+    with_jit(cpu, |cpu, jit| cpu.follow(jit, index))
 }
 
 /// Careful code for the guest address `va`.
@@ -61,10 +64,7 @@ pub(super) unsafe extern "sysv64" fn link(cpu: *mut Cpu, index: u32) -> u64 {
 pub(super) unsafe extern "sysv64" fn lookup_careful(cpu: *mut Cpu, va: u64) -> u64 {
     // SAFETY: as in `lookup`.
     let cpu = unsafe { &mut *cpu };
-    let Some(mut jit) = cpu.jit.take() else { return 0 };
-    let code = cpu.find_code_in(&mut jit, va, true);
-    cpu.jit = Some(jit);
-    code
+    with_jit(cpu, |cpu, jit| cpu.find_code_in(jit, va, true))
 }
 
 /// Looks for the translation of the page at `va`, for writing if `writes`; whether the current bank has it then.

@@ -283,12 +283,7 @@ impl Translator<'_> {
         } else {
             self.asm.v2(op::CVTPD2PS, T0, n);
         }
-        if high {
-            let d = self.v_modify(rd);
-            self.asm.v3(op::PUNPCKLQDQ, d, d, T0);
-        } else {
-            self.finish(4, rd, T0);
-        }
+        self.finish_half(high, rd);
         true
     }
 

@@ -222,6 +222,17 @@ impl Translator<'_> {
         self.v_is_narrow(rd, width);
     }
 
+    /// The result of a narrowing instruction is the low half of [`T0`], whose upper half is zero: `rd`'s upper half with
+    /// `high`, else all of it.
+    fn finish_half(&mut self, high: bool, rd: Reg) {
+        if high {
+            let d = self.v_modify(rd);
+            self.asm.v3(op::PUNPCKLQDQ, d, d, T0);
+        } else {
+            self.finish(4, rd, T0);
+        }
+    }
+
     /// As one or the other, by whether it is known to be `narrow`.
     fn finish_if(&mut self, narrow: bool, width: u8, rd: Reg, s: Xmm) {
         if narrow { self.finish_narrow(width, rd, s) } else { self.finish(width, rd, s) }

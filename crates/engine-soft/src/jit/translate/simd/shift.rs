@@ -198,12 +198,7 @@ impl Translator<'_> {
             self.note_saturation(T1);
             self.asm.v2(op::MOVQ, T0, T2);
         }
-        if high {
-            let d = self.v_modify(rd);
-            self.asm.v3(op::PUNPCKLQDQ, d, d, T0);
-        } else {
-            self.finish(4, rd, T0);
-        }
+        self.finish_half(high, rd);
         true
     }
 }
