@@ -67,8 +67,7 @@ impl Prepared {
     /// The plan of the machine.
     fn plan(&mut self) -> Result<Plan> {
         let streams = !self.session.connect().streams.is_empty();
-        let hardware = &self.hardware;
-        Ok(Plan::new(hardware.vcpus, hardware.memory, hardware.disks.len(), streams)?)
+        Ok(Plan::new(&self.hardware.shape(streams))?)
     }
 }
 

@@ -29,7 +29,7 @@ use tearless_virtio::{
 };
 
 use crate::{
-    Error, Outcome, Plan, SlotKind, board, fdt,
+    Error, Outcome, Plan, Shape, SlotKind, board, fdt,
     psci::{Entry, Power},
     vcpu_loop::{Shared, vcpu_thread},
     wake::Bells,
@@ -49,12 +49,27 @@ pub struct Spec {
     pub cmdline: String,
     /// The disks, in the order in which the guest finds them.
     pub disks: Vec<Arc<dyn Disk>>,
+    /// Further virtio devices: network, shared folders, and so on.
+    pub attached: Vec<Arc<dyn VirtioDevice>>,
     /// Where the UART's output goes.
     pub uart: Box<dyn CharSink>,
     /// The virtio console.
     pub console: ConsolePort,
     /// Named streams of the guest, apart from its console; may be empty.
     pub streams: Vec<ConsolePort>,
+}
+
+impl Spec {
+    /// What the plan must have room for.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            vcpus: self.vcpus,
+            memory: self.memory,
+            disks: self.disks.len(),
+            streams: !self.streams.is_empty(),
+            attached: self.attached.iter().map(|device| device.kind().id).collect(),
+        }
+    }
 }
 
 /// Reaches into a machine while it runs. Clones share.
@@ -147,7 +162,7 @@ impl<V: Vm> Machine<V> {
     /// # Errors
     /// When the parts do not fit or the host lacks a resource.
     pub fn build(vm: V, spec: Spec) -> Result<Self, Error> {
-        let plan = Plan::new(spec.vcpus, spec.memory, spec.disks.len(), !spec.streams.is_empty())?;
+        let plan = Plan::new(&spec.shape())?;
         let memory = GuestMemory::new(std::slice::from_ref(&plan.ram))?;
         vm.map(&Region { range: plan.ram.clone(), memory: memory.clone(), writable: true })?;
         let placement = load(&plan, &memory, &spec)?;
@@ -166,7 +181,7 @@ impl<V: Vm> Machine<V> {
         board.add_gic(&plan)?;
         let (uart, gpio) = board.add_platform_devices(spec.uart)?;
         let serial = Serial::new(spec.console, spec.streams)?;
-        board.add_pcie(&plan, &serial, &spec.disks)?;
+        board.add_pcie(&plan, &serial, &spec.disks, &spec.attached)?;
 
         let boot = Entry { pc: placement.entry.0, context: placement.dtb.start.0 };
         let power = Power::new(plan.vcpus, boot);
@@ -275,7 +290,13 @@ impl Board {
         Ok((uart, gpio))
     }
 
-    fn add_pcie(&mut self, plan: &Plan, serial: &Serial, disks: &[Arc<dyn Disk>]) -> Result<(), Error> {
+    fn add_pcie(
+        &mut self,
+        plan: &Plan,
+        serial: &Serial,
+        disks: &[Arc<dyn Disk>],
+        attached: &[Arc<dyn VirtioDevice>],
+    ) -> Result<(), Error> {
         let host = PciHost::new(PciHostConfig {
             mem32: board::PCIE_MEM32,
             mem64: board::PCIE_MEM64,
@@ -294,6 +315,10 @@ impl Board {
                 SlotKind::Block(index) => {
                     let disk = disks.get(index).ok_or_else(|| Error::Board(format!("no disk {index}")))?;
                     Blk::new(Arc::clone(disk), &BlkOptions::default())
+                }
+                SlotKind::Attached(index) => {
+                    let device = attached.get(index);
+                    Arc::clone(device.ok_or_else(|| Error::Board(format!("no device {index}")))?)
                 }
             };
             let function =

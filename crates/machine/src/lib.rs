@@ -16,7 +16,7 @@ mod vcpu_loop;
 mod wake;
 
 pub use build::{Handle, Machine, Spec, device_tree};
-pub use plan::{Plan, Slot, SlotKind};
+pub use plan::{Plan, Shape, Slot, SlotKind};
 
 /// How a machine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

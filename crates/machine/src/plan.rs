@@ -20,12 +20,40 @@ pub enum SlotKind {
     Rng,
     /// virtio block device; the index of the disk.
     Block(usize),
+    /// A device that the machine's owner brings; its index among them.
+    Attached(usize),
 }
 
-/// The streams stand in the last slot, so that a disk's slot does not depend on whether there are any.
+/// The slots of the disks.
+const DISKS: Range<u8> = 3..13;
+/// The slots of the devices that the machine's owner brings, by virtio device type (section 5). Each type has a range of
+/// its own, so that a device's slot does not depend on what else there is.
+const ATTACHED: [(u16, &str, Range<u8>); 7] = [
+    (1, "network devices", 13..17),
+    (26, "shared folders", 17..25),
+    (19, "sockets", 25..26),
+    (5, "balloons", 26..27),
+    (16, "displays", 27..28),
+    (18, "input devices", 28..30),
+    (25, "sound devices", 30..31),
+];
+/// The streams stand in the last slot.
 const STREAMS_SLOT: u8 = 31;
-/// The console, the entropy source and the streams have slots of their own.
-const MAX_DISKS: usize = 28;
+
+/// What a machine is to have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// How many vCPUs.
+    pub vcpus: u32,
+    /// How much RAM, in bytes.
+    pub memory: u64,
+    /// How many disks.
+    pub disks: usize,
+    /// Whether there are named streams.
+    pub streams: bool,
+    /// The virtio device types of the devices that the machine's owner brings.
+    pub attached: Vec<u16>,
+}
 
 /// One PCIe slot of bus 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +78,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Resolves a machine with `vcpus` vCPUs, `memory` bytes of RAM and `disks` disks, and with or without named
-    /// streams.
+    /// Resolves a machine of `shape`.
     ///
     /// # Errors
-    /// When the board has no room for that many.
-    pub fn new(vcpus: u32, memory: u64, disks: usize, streams: bool) -> Result<Self, Error> {
+    /// When the board has no room for that much.
+    pub fn new(shape: &Shape) -> Result<Self, Error> {
+        let &Shape { vcpus, memory, .. } = shape;
         if vcpus == 0 || vcpus > board::MAX_VCPUS {
             return Err(Error::Board(format!(
                 "{vcpus} vCPUs do not fit: the board takes 1 to {}",
@@ -68,21 +96,46 @@ impl Plan {
                 board::RAM_MAX >> 30
             )));
         }
-        if disks > MAX_DISKS {
-            return Err(Error::Board(format!("{disks} disks do not fit: the board takes up to {MAX_DISKS}")));
-        }
-        let kinds = [SlotKind::Console, SlotKind::Rng].into_iter().chain((0..disks).map(SlotKind::Block));
-        let last = streams.then_some((STREAMS_SLOT, SlotKind::Streams));
-        let slots = (1..STREAMS_SLOT).zip(kinds).chain(last).map(|(number, kind)| Slot { number, kind });
         let redistributors =
             board::GICR.start..board::GICR.start + u64::from(vcpus) * board::REDISTRIBUTOR_SIZE;
         Ok(Self {
             vcpus,
             ram: board::RAM_BASE..board::RAM_BASE + memory,
             redistributors,
-            slots: slots.collect(),
+            slots: slots(shape)?,
         })
     }
+}
+
+fn slots(shape: &Shape) -> Result<Vec<Slot>, Error> {
+    let mut slots =
+        vec![Slot { number: 1, kind: SlotKind::Console }, Slot { number: 2, kind: SlotKind::Rng }];
+    let disks: Vec<_> = (0..shape.disks).map(SlotKind::Block).collect();
+    fill(&mut slots, "disks", DISKS, &disks)?;
+    for (id, name, range) in ATTACHED {
+        let with_index = shape.attached.iter().enumerate();
+        let kinds: Vec<_> =
+            with_index.filter(|(_, a)| **a == id).map(|(i, _)| SlotKind::Attached(i)).collect();
+        fill(&mut slots, name, range, &kinds)?;
+    }
+    if let Some(id) = shape.attached.iter().find(|a| ATTACHED.iter().all(|(id, ..)| id != *a)) {
+        return Err(Error::Board(format!("the board has no slot for virtio devices of type {id}")));
+    }
+    slots.extend(shape.streams.then_some(Slot { number: STREAMS_SLOT, kind: SlotKind::Streams }));
+    Ok(slots)
+}
+
+/// Puts devices of `kinds` into the slots of `range`.
+fn fill(slots: &mut Vec<Slot>, name: &str, range: Range<u8>, kinds: &[SlotKind]) -> Result<(), Error> {
+    if kinds.len() > range.len() {
+        return Err(Error::Board(format!(
+            "{} {name} do not fit: the board takes up to {}",
+            kinds.len(),
+            range.len()
+        )));
+    }
+    slots.extend(range.zip(kinds).map(|(number, &kind)| Slot { number, kind }));
+    Ok(())
 }
 
 impl fmt::Display for Plan {
@@ -115,7 +168,9 @@ mod tests {
 
     #[test]
     fn the_map_is_stable() {
-        let plan = Plan::new(2, 1 << 30, 1, true).unwrap();
+        let shape =
+            Shape { vcpus: 2, memory: 1 << 30, disks: 1, streams: true, attached: vec![26, 1, 26, 19, 5] };
+        let plan = Plan::new(&shape).unwrap();
         assert_eq!(
             plan.to_string(),
             "\
@@ -133,6 +188,11 @@ mod tests {
 00:01.0  virtio Console
 00:02.0  virtio Rng
 00:03.0  virtio Block(0)
+00:0d.0  virtio Attached(1)
+00:11.0  virtio Attached(0)
+00:12.0  virtio Attached(2)
+00:19.0  virtio Attached(3)
+00:1a.0  virtio Attached(4)
 00:1f.0  virtio Streams
 "
         );
@@ -140,21 +200,28 @@ mod tests {
 
     #[test]
     fn refuses_what_the_board_cannot_take() {
-        assert!(Plan::new(0, 1 << 30, 0, false).is_err());
-        assert!(Plan::new(board::MAX_VCPUS, 1 << 30, 28, true).is_ok());
-        assert!(Plan::new(board::MAX_VCPUS + 1, 1 << 30, 0, false).is_err());
-        assert!(Plan::new(1, board::RAM_MAX + 0x1000, 0, false).is_err());
-        assert!(Plan::new(1, 0x1001, 0, false).is_err());
-        assert!(Plan::new(1, 1 << 30, 29, false).is_err());
+        let fits =
+            Shape { vcpus: board::MAX_VCPUS, memory: 1 << 30, disks: 10, streams: true, attached: vec![] };
+        assert!(Plan::new(&fits).is_ok());
+        for wrong in [
+            Shape { vcpus: 0, ..fits.clone() },
+            Shape { vcpus: board::MAX_VCPUS + 1, ..fits.clone() },
+            Shape { memory: board::RAM_MAX + 0x1000, ..fits.clone() },
+            Shape { memory: 0x1001, ..fits.clone() },
+            Shape { disks: 11, ..fits.clone() },
+            Shape { attached: vec![1; 5], ..fits.clone() },
+            Shape { attached: vec![999], ..fits.clone() },
+        ] {
+            assert!(Plan::new(&wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]
-    fn streams_move_nothing() {
-        let without = Plan::new(1, 1 << 30, 28, false).unwrap().slots;
-        let with = Plan::new(1, 1 << 30, 28, true).unwrap().slots;
-        assert_eq!(
-            with.strip_prefix(without.as_slice()),
-            Some(&[Slot { number: 31, kind: SlotKind::Streams }][..])
-        );
+    fn no_device_moves_another() {
+        let bare = Shape { vcpus: 1, memory: 1 << 30, disks: 2, ..Shape::default() };
+        let full = Shape { streams: true, attached: vec![1, 5, 16, 18, 19, 25, 26], ..bare.clone() };
+        let (bare, full) = (Plan::new(&bare).unwrap().slots, Plan::new(&full).unwrap().slots);
+        assert!(bare.iter().all(|slot| full.contains(slot)));
+        assert_eq!(full.len(), bare.len() + 8);
     }
 }

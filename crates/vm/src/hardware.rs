@@ -2,7 +2,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use tearless_boot::kernel::KernelImage;
 use tearless_config::{EngineChoice, SyncMode};
-use tearless_machine::Spec;
+use tearless_machine::{Shape, Spec};
 use tearless_storage::{Disk, RawDisk, RawOptions, Sync};
 
 use crate::{Error, HostSide};
@@ -61,6 +61,17 @@ pub struct Payload {
 }
 
 impl Hardware {
+    /// What its plan must have room for, with or without named streams.
+    pub fn shape(&self, streams: bool) -> Shape {
+        Shape {
+            vcpus: self.vcpus,
+            memory: self.memory,
+            disks: self.disks.len(),
+            streams,
+            attached: Vec::new(),
+        }
+    }
+
     /// Opens the disks and completes the specification with the host's end of the serial devices.
     ///
     /// # Errors
@@ -74,6 +85,7 @@ impl Hardware {
             initrd: self.payload.initrd.clone(),
             cmdline: self.payload.cmdline.clone(),
             disks: disks.collect::<Result<_, Error>>()?,
+            attached: Vec::new(),
             uart: host.uart,
             console: host.console,
             streams: host.streams,
