@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use tearless_boot::{kernel, quick::Mode};
 use tearless_config::{BootConfig, ByteSize, ConsoleKind, DiskConfig, EngineChoice, SyncMode, VmConfig};
 use tearless_image::QuickOptions;
-use tearless_vm::{DiskSpec, Hardware, Payload, Plan, debian, device_tree, host};
+use tearless_vm::{DiskSpec, Hardware, Hub, Payload, Plan, debian, device_tree, host};
 
 use crate::{
     args::{DebianArgs, HardwareArgs, RunArgs},
@@ -215,6 +215,7 @@ fn hardware(config: &VmConfig, payload: Payload, bundle: Option<&std::path::Path
         vcpus: config.cpus,
         memory: config.memory.bytes(),
         disks: disks.collect(),
+        sockets: bundle.map(|_| Hub::new()),
         lockstep: false,
         payload,
     }

@@ -4,7 +4,13 @@
 //! right. Afterwards each device must still serve a driver that behaves. `TEARLESS_ABUSE_ROUNDS` sets how many rings
 //! each device is given (default 100); round `n` is the same every time, up to the timing of the workers.
 
-use std::{io::Write, sync::Arc, thread, time::Duration};
+use std::{
+    collections::VecDeque,
+    io::Write,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use tearless_bus::CharInput;
 use tearless_memory::Gpa;
@@ -14,8 +20,10 @@ use crate::{
     VirtioDevice,
     blk::{Blk, BlkOptions},
     console::{Console, ConsolePort},
+    lock,
     rng::Rng,
     testing::{Driver, NEXT, Queue, RAM, RAM_SIZE, WRITE, readable, writable, write_descriptor},
+    vsock::{Hub, Vsock},
 };
 
 struct Random(u64);
@@ -75,8 +83,18 @@ fn flags(random: &mut Random) -> u16 {
     }
 }
 
-/// Small numbers in memory look like request types, sectors, ports and events.
+/// Small numbers in memory look like request types, sectors, ports and events; some of it like socket packets.
 fn scatter(driver: &Driver, random: &mut Random) {
+    for _ in 0..8 {
+        let at = PLAYGROUND + (random.below(1 << 12) & !15);
+        let mut packet = [3u64.to_le_bytes(), 2u64.to_le_bytes()].concat();
+        for small in [14, 14, 64] {
+            packet.extend((random.below(small) as u32).to_le_bytes());
+        }
+        packet.extend([1, 0, random.below(9) as u8, 0, random.below(4) as u8, 0, 0, 0]);
+        packet.extend(random.next().to_le_bytes());
+        driver.memory.write(at, &packet).unwrap();
+    }
     for _ in 0..64 {
         let at = PLAYGROUND + (random.below(1 << 16) & !3);
         let value = if random.one_in(4) { random.next() as u32 } else { random.below(14) as u32 };
@@ -208,4 +226,30 @@ fn the_console_survives() {
     let at = driver.alloc_with(b"still here");
     queue.offer(&driver, &[readable(at, 10)]);
     queue.wait(&driver);
+}
+
+#[test]
+fn the_sockets_survive() {
+    let hub = Hub::new();
+    for port in 0..14 {
+        // Some stay open for a while, some end at once.
+        let streams = Mutex::new(VecDeque::new());
+        hub.listen(port, move |stream| {
+            let mut streams = lock(&streams);
+            streams.push_back(stream);
+            streams.truncate(port as usize);
+        });
+    }
+    let vsock = Vsock::new(hub.clone()).unwrap();
+    let mut driver = torture(&vsock, vsock.features(), 3, || {
+        _ = hub.dial(3, Duration::from_micros(10));
+        hub.transport_reset();
+    });
+    let mut queues = driver.start(vsock.features(), 2);
+    let at = driver.alloc(44);
+    queues[0].offer(&driver, &[writable(at, 4096)]);
+    assert_eq!(hub.dial(9, Duration::from_millis(1)).err().unwrap().kind(), std::io::ErrorKind::TimedOut);
+    queues[0].wait(&driver);
+    let header = driver.bytes(at, 44);
+    assert_eq!((header[20], header[30]), (9, 1), "a call to port 9");
 }

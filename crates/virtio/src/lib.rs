@@ -1,4 +1,4 @@
-//! Virtio devices over PCI: console, block, entropy (virtio 1.3).
+//! Virtio devices over PCI: console, block, entropy, sockets (virtio 1.3).
 //!
 //! Three layers, each ignorant of the one above:
 //!
@@ -7,7 +7,7 @@
 //!      | starts, stops, kicks
 //!   VirtQueue          one ring: bounded chains, used entries, breakage    (both)
 //!      | wakes
-//!   console, blk, rng  one thread per independent stream of requests       (worker threads)
+//!   console, blk, ...  one thread per independent stream of requests       (worker threads)
 //! ```
 //! A vCPU never waits for the host's files or terminals: a kick sets a flag and wakes a worker. A worker touches guest
 //! memory only inside [`VirtQueue::with`], which a reset excludes; so when a reset has returned, nothing of the old
@@ -22,6 +22,7 @@ pub mod blk;
 pub mod console;
 pub mod pci;
 pub mod rng;
+pub mod vsock;
 
 mod chain;
 mod device;

@@ -16,18 +16,32 @@ struct State {
     watchers: usize,
 }
 
+/// Called for the first of several signals.
+type Bell = Box<dyn Fn() + Send + Sync>;
+
 /// A flag that a worker waits for. Signals that arrive while it works are merged into one.
 #[derive(Default)]
 pub struct Wake {
     state: Mutex<State>,
     changed: Condvar,
+    /// For a worker that sleeps elsewhere.
+    bell: Option<Bell>,
 }
 
 impl Wake {
+    /// For a worker that does not sleep in [`Wake::wait`] but in `poll` over its files: `bell` wakes it. The worker
+    /// consumes signals with [`Wake::take`].
+    pub fn with_bell(bell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { bell: Some(Box::new(bell)), ..Self::default() }
+    }
+
     /// Makes the worker look for work.
     pub fn signal(&self) {
         let mut state = lock(&self.state);
-        state.signalled = true;
+        let merged = std::mem::replace(&mut state.signalled, true);
+        if let Some(bell) = self.bell.as_ref().filter(|_| !merged) {
+            bell();
+        }
         if state.waiting {
             self.changed.notify_all();
         }
@@ -37,6 +51,12 @@ impl Wake {
     pub fn shut_down(&self) {
         lock(&self.state).shut_down = true;
         self.changed.notify_all();
+        self.bell.iter().for_each(|bell| bell());
+    }
+
+    /// Consumes a signal, if there is one, without waiting.
+    pub fn take(&self) {
+        lock(&self.state).signalled = false;
     }
 
     /// Waits for a signal and consumes it. `false` means that the worker must end.

@@ -4,6 +4,7 @@ use tearless_boot::kernel::KernelImage;
 use tearless_config::{EngineChoice, SyncMode};
 use tearless_machine::{Shape, Spec};
 use tearless_storage::{Disk, RawDisk, RawOptions, Sync};
+use tearless_virtio::{VirtioDevice, vsock};
 
 use crate::{Error, HostSide};
 
@@ -43,6 +44,8 @@ pub struct Hardware {
     pub memory: u64,
     /// The disks, in the order in which the guest finds them.
     pub disks: Vec<DiskSpec>,
+    /// What connects programs of the guest and the host; the guest has a socket device if there is one.
+    pub sockets: Option<Arc<vsock::Hub>>,
     /// Whether the software CPU compares its interpreter with its translator.
     pub lockstep: bool,
     /// What it boots.
@@ -68,8 +71,17 @@ impl Hardware {
             memory: self.memory,
             disks: self.disks.len(),
             streams,
-            attached: Vec::new(),
+            attached: self.sockets.iter().map(|_| vsock::Vsock::ID).collect(),
         }
+    }
+
+    /// The devices beside the disks and those that each machine has.
+    fn attached(&self) -> Result<Vec<Arc<dyn VirtioDevice>>, Error> {
+        let mut devices: Vec<Arc<dyn VirtioDevice>> = Vec::new();
+        if let Some(hub) = &self.sockets {
+            devices.push(vsock::Vsock::new(hub.clone()).map_err(|e| Error::Host("make a socket device", e))?);
+        }
+        Ok(devices)
     }
 
     /// Opens the disks and completes the specification with the host's end of the serial devices.
@@ -85,7 +97,7 @@ impl Hardware {
             initrd: self.payload.initrd.clone(),
             cmdline: self.payload.cmdline.clone(),
             disks: disks.collect::<Result<_, Error>>()?,
-            attached: Vec::new(),
+            attached: self.attached()?,
             uart: host.uart,
             console: host.console,
             streams: host.streams,

@@ -14,7 +14,7 @@ pub use hardware::{DiskSpec, Hardware, Payload};
 pub use running::{Frontend, HostSide, Plug, Running};
 pub use tearless_bus::CharSink;
 pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree};
-pub use tearless_virtio::console::ConsolePort;
+pub use tearless_virtio::{console::ConsolePort, vsock::Hub};
 pub use typist::Typist;
 
 /// Why a VM cannot be started, or failed.

@@ -61,7 +61,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "virtqueue",
-        about: "console, disk and entropy device through their PCI registers and rings",
+        about: "console, disk, entropy and socket device through their PCI registers and rings",
         run: virtqueue,
         seeds: seeds::none,
         memory_mib: LITTLE,

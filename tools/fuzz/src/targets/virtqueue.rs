@@ -1,9 +1,10 @@
 //! Virtio devices as a hostile driver sees them: registers, rings, descriptors, requests.
 
 use std::{
-    io,
+    io::{self, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Duration,
 };
 
 use tearless_bus::{CharInput, IrqLine, MmioDevice, Msi, MsiSink};
@@ -15,6 +16,7 @@ use tearless_virtio::{
     blk::{Blk, BlkOptions},
     console::{Console, ConsolePort},
     rng::Rng,
+    vsock::{Hub, Vsock},
 };
 
 use crate::Input;
@@ -91,10 +93,11 @@ struct Bench {
     ecam: Arc<dyn MmioDevice>,
     window: Arc<dyn MmioDevice>,
     console: Option<Arc<Console>>,
+    hub: Arc<Hub>,
     queues: u64,
 }
 
-/// Console, disk or entropy device: the driver's moves come from the input.
+/// Console, disk, entropy or socket device: the driver's moves come from the input.
 pub fn virtqueue(data: &[u8]) {
     let mut input = Input::new(data);
     let Some(bench) = Bench::new(input.u8()) else { return };
@@ -109,13 +112,15 @@ pub fn virtqueue(data: &[u8]) {
 impl Bench {
     fn new(kind: u8) -> Option<Self> {
         let memory = GuestMemory::new(&[RAM..RAM + RAM_SIZE]).ok()?;
-        let console = kind.is_multiple_of(3).then(console).flatten();
-        let device: Arc<dyn VirtioDevice> = match (&console, kind % 3) {
+        let console = kind.is_multiple_of(4).then(console).flatten();
+        let hub = hub();
+        let device: Arc<dyn VirtioDevice> = match (&console, kind % 4) {
             (Some(console), _) => console.clone(),
             (None, 1) => {
                 let disk = MemoryDisk(Mutex::new(vec![0x5a; DISK_SIZE]));
                 Blk::new(Arc::new(disk), &BlkOptions { serial: "fuzz".to_owned(), queues: 2 })
             }
+            (None, 2) => Vsock::new(hub.clone()).ok()?,
             _ => Rng::new(),
         };
         let queues = device.queues().len() as u64;
@@ -127,7 +132,7 @@ impl Bench {
             msi: Arc::new(Ignore),
         });
         host.add(SLOT as u8, VirtioPci::new(device, memory.clone()).ok()?).ok()?;
-        let bench = Self { memory, ecam: host.ecam(), window: host.window64(), console, queues };
+        let bench = Self { memory, ecam: host.ecam(), window: host.window64(), console, hub, queues };
         bench.configure(0x14, (BAR >> 32) as u32);
         bench.configure(0x04, 0x6);
         Some(bench)
@@ -203,6 +208,7 @@ impl Bench {
                 self.publish(input, queue);
                 self.write(register::NOTIFY + 4 * queue, 2, queue);
             }
+            11 if input.flag() => self.packet(input),
             11 => self.request(input),
             12 => thread::yield_now(),
             13 => {
@@ -274,8 +280,26 @@ impl Bench {
         _ = self.memory.write(Gpa(at), &bytes);
     }
 
-    /// The host types, closes, opens and resizes.
+    /// What looks like a packet between the guest's and the host's sockets.
+    fn packet(&self, input: &mut Input) {
+        let at = RAM.0 + RAM_SIZE / 2 + u64::from(input.u16() & 0xfff0);
+        let mut bytes = [3u64.to_le_bytes(), 2u64.to_le_bytes()].concat();
+        bytes.extend(u32::from(input.u8() % 4).to_le_bytes());
+        bytes.extend(u32::from(input.u8() % 4).to_le_bytes());
+        bytes.extend((input.value() as u32 % 0x2_0000).to_le_bytes());
+        bytes.extend([1, 0, input.u8() % 9, 0, input.u8() % 4, 0, 0, 0]);
+        bytes.extend(input.value().to_le_bytes());
+        _ = self.memory.write(Gpa(at), &bytes);
+    }
+
+    /// The host types, closes, opens, resizes and calls.
     fn host_side(&self, input: &mut Input) {
+        if self.hub.is_online() {
+            match input.u8() % 8 {
+                0 => self.hub.transport_reset(),
+                _ => drop(self.hub.dial(input.u8().into(), Duration::ZERO)),
+            }
+        }
         let Some(console) = &self.console else { return };
         let Some(port) = console.port(input.below(2) as usize) else { return };
         match input.u8() % 4 {
@@ -289,6 +313,18 @@ impl Bench {
             }
         }
     }
+}
+
+/// Two ports answer: one keeps its connections for ever and says something, the other ends them at once.
+fn hub() -> Arc<Hub> {
+    let hub = Hub::new();
+    let kept = Mutex::new(Vec::new());
+    hub.listen(1, move |mut stream| {
+        _ = stream.write_all(&[7; 300]);
+        kept.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+    });
+    hub.listen(2, drop);
+    hub
 }
 
 fn console() -> Option<Arc<Console>> {
