@@ -43,6 +43,10 @@ impl Jit {
         match *self {}
     }
 
+    pub fn returns(&self) -> [u64; 2] {
+        match *self {}
+    }
+
     pub fn clear(&mut self) {
         match *self {}
     }

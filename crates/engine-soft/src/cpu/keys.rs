@@ -24,6 +24,44 @@ fn key(n: u32) -> u64 {
     u64::from(n >> 8) << 48 | u64::from(n & 0xff) << 2 | 1
 }
 
+/// Which return stack generated code uses, and how far it is filled. There is one for each exception level, so that calls
+/// of the kernel leave those of a user's program alone; whatever one holds was pushed under the key that is current in it,
+/// so that nobody returns into another context.
+#[derive(Default)]
+pub(crate) struct Returns {
+    /// The stack pointer.
+    pub now: u64,
+    /// What it is when the stack is empty.
+    pub top: u64,
+    /// The exception level.
+    el: usize,
+    /// By exception level: what `top` is, what `now` was, and the key.
+    tops: [u64; 2],
+    kept: [u64; 2],
+    keys: [u64; 2],
+}
+
+impl Returns {
+    /// Both empty; `tops` are their stack pointers then.
+    pub fn new(tops: [u64; 2]) -> Self {
+        Self { now: tops[1], top: tops[1], el: 1, tops, kept: tops, keys: [0; 2] }
+    }
+
+    /// The current key is `key` now.
+    #[inline]
+    pub fn switch(&mut self, key: u64) {
+        let el = usize::from(key & EL1 != 0);
+        if el == self.el && key == self.keys[el] {
+            return;
+        }
+        self.kept[self.el] = self.now;
+        self.el = el;
+        self.top = self.tops[el];
+        self.now = if self.keys[el] == key { self.kept[el] } else { self.top };
+        self.keys[el] = key;
+    }
+}
+
 /// A code page that was translated: physical address, and where its memory is.
 #[derive(Clone, Copy)]
 pub(crate) struct CodePlace {

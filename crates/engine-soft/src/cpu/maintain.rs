@@ -71,7 +71,7 @@ impl Cpu {
                 }
                 self.tlb.flush_code();
             }
-            Request::Memory | Request::Everything => {
+            Request::Memory => {
                 self.memory = self.shared.memory();
                 self.clear_exclusive();
                 self.flush_tlb();

@@ -42,7 +42,7 @@ pub(crate) use debug::MDSCR_ACTIVE;
 pub(crate) use exception::Exception;
 pub(crate) use host::{Unit, supported};
 pub(crate) use id::{ZERO_BLOCK, id_register, id_registers};
-pub(crate) use keys::CodePlace;
+pub(crate) use keys::{CodePlace, Returns};
 pub(crate) use mmu::{Intent, Kind};
 pub(crate) use phys::PAGE;
 pub(crate) use sysreg::{SCTLR_DZE, SCTLR_UMA, SysRegs, trap_iss};
@@ -62,7 +62,7 @@ use tlb::{Bank, CodeMap, Tlb};
 
 /// Where generated code finds fields of [`Cpu`].
 pub(crate) mod offset {
-    use super::{Cpu, SysRegs, atomic::Monitor, tlb::Entry};
+    use super::{Cpu, Returns, SysRegs, atomic::Monitor, tlb::Entry};
     use std::mem::offset_of;
 
     pub const V: usize = offset_of!(Cpu, v);
@@ -76,8 +76,13 @@ pub(crate) mod offset {
     pub const IRQ: usize = offset_of!(Cpu, irq);
     pub const SP_EL0: usize = offset_of!(Cpu, sp);
     pub const WINDOWS: usize = offset_of!(Cpu, windows);
+    pub const PATIENCE: usize = offset_of!(Cpu, patience);
     pub const EXIT: usize = offset_of!(Cpu, exit);
     pub const JUMP_CACHE: usize = offset_of!(Cpu, jump_cache);
+    pub const RETURNS: usize = offset_of!(Cpu, returns) + offset_of!(Returns, now);
+    pub const RETURNS_TOP: usize = offset_of!(Cpu, returns) + offset_of!(Returns, top);
+    pub const HOST_STACK: usize = offset_of!(Cpu, host_stack);
+    pub const BACK: usize = offset_of!(Cpu, back);
     pub const SYS: usize = offset_of!(Cpu, sys);
     pub const TPIDR_EL0: usize = SYS + offset_of!(SysRegs, tpidr_el0);
     pub const TPIDRRO_EL0: usize = SYS + offset_of!(SysRegs, tpidrro_el0);
@@ -208,8 +213,16 @@ pub(crate) struct Cpu {
     pub windows: [u64; WINDOW_SLOTS],
     /// The exit that generated code is about to follow.
     pub exit: u64,
+    /// How many more exits to other pages it may follow by the jump cache before it links one.
+    pub patience: i32,
     /// Its jump cache.
     pub jump_cache: *mut JumpEntry,
+    /// Its return stacks.
+    pub returns: Returns,
+    /// The stack of who called it.
+    pub host_stack: u64,
+    /// Where it goes on when the interpreter has executed an instruction for it.
+    pub back: u64,
     /// Whether generated code runs, which looks its successors up itself.
     pub in_jit: bool,
     /// Whether, and how far, both tiers are compared.
@@ -257,7 +270,11 @@ impl Cpu {
             jit: None,
             windows: [0; WINDOW_SLOTS],
             exit: 0,
+            patience: 0,
             jump_cache: std::ptr::null_mut(),
+            returns: Returns::default(),
+            host_stack: 0,
+            back: 0,
             in_jit: false,
             lockstep: None,
         });
@@ -305,6 +322,7 @@ impl Cpu {
     /// Has the translator `jit` execute what it can.
     pub fn use_jit(&mut self, mut jit: Jit) {
         self.jump_cache = jit.jump_cache();
+        self.returns = Returns::new(jit.returns());
         self.jit = Some(Box::new(jit));
     }
 

@@ -27,9 +27,11 @@ use super::{phys::PhysMap, timer::TimerThread};
 /// Most vCPUs of a VM.
 pub(crate) const MAX_VCPUS: usize = 256;
 
-/// Requests that a mailbox keeps apart; more than that become [`Request::Everything`], so that a vCPU which sleeps
-/// while others unmap does not accumulate memory.
+/// Requests that a mailbox keeps apart; more than that become one of each kind, so that a vCPU which sleeps while others
+/// unmap does not accumulate memory.
 const MAX_REQUESTS: usize = 128;
+/// How many kinds there are.
+const KINDS: usize = 3;
 
 /// Bits of [`Mailbox::attention`].
 pub(crate) mod attention {
@@ -53,10 +55,19 @@ pub(crate) enum Request {
     Code(u64),
     /// All decoded code.
     AllCode,
-    /// The physical memory map.
+    /// The physical memory map, and all of the above.
     Memory,
-    /// All of the above.
-    Everything,
+}
+
+impl Request {
+    /// The request of the same kind that covers all others of that kind.
+    fn widest(self) -> Self {
+        match self {
+            Self::Tlb(_) => Self::Tlb(TlbScope::All),
+            Self::Code(_) | Self::AllCode => Self::AllCode,
+            Self::Memory => Self::Memory,
+        }
+    }
 }
 
 /// Which translations a TLBI drops (Arm ARM D8.17).
@@ -96,9 +107,17 @@ impl Mailbox {
     fn post(&self, request: Request) -> u64 {
         let mut requests = lock(&self.requests);
         if requests.len() >= MAX_REQUESTS {
-            requests.clear();
-            requests.push(Request::Everything);
-        } else if requests.last() != Some(&request) && requests.first() != Some(&Request::Everything) {
+            let all = std::mem::take(&mut *requests);
+            for wide in all.into_iter().map(Request::widest) {
+                if !requests.contains(&wide) {
+                    requests.push(wide);
+                }
+            }
+        }
+        // The widest ones are the first.
+        let known =
+            requests.iter().take(KINDS).any(|&r| r == request.widest()) || requests.last() == Some(&request);
+        if !known {
             requests.push(request);
         }
         let ticket = self.posted.load(Ordering::Relaxed) + 1;
@@ -267,9 +286,10 @@ mod tests {
         let mailbox = Mailbox::default();
         for pa in 0..10_000 {
             mailbox.post(Request::Code(pa * 4096));
+            mailbox.post(Request::Tlb(TlbScope::Asid(pa as u16)));
         }
         let (requests, ticket) = mailbox.take();
-        assert_eq!(requests, [Request::Everything]);
+        assert_eq!(requests, [Request::AllCode, Request::Tlb(TlbScope::All)]);
         assert!(mailbox.has_requests());
         mailbox.acknowledge(ticket);
         assert!(!mailbox.has_requests());
@@ -278,10 +298,12 @@ mod tests {
     #[test]
     fn requests_stay_in_order_and_repetitions_collapse() {
         let mailbox = Mailbox::default();
-        for request in [Request::AllCode, Request::AllCode, Request::Memory, Request::AllCode] {
+        let page = Request::Code(0x1000);
+        for request in [page, page, Request::Memory, Request::Code(0x2000), Request::AllCode, page] {
             mailbox.post(request);
         }
-        assert_eq!(mailbox.take().0, [Request::AllCode, Request::Memory, Request::AllCode]);
+        let kept = [page, Request::Memory, Request::Code(0x2000), Request::AllCode, page];
+        assert_eq!(mailbox.take().0, kept);
     }
 
     #[test]

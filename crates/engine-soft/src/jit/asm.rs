@@ -638,6 +638,14 @@ impl Asm {
         self.raw(&[0x40 | reg.0 >> 3, 0x58 | reg.0 & 7]);
     }
 
+    pub fn push_mem(&mut self, mem: Mem) {
+        self.legacy((Pp::None, Map::One, 0xff), false, 6, mem.into(), false);
+    }
+
+    pub fn pop_mem(&mut self, mem: Mem) {
+        self.legacy((Pp::None, Map::One, 0x8f), false, 0, mem.into(), false);
+    }
+
     pub fn ret(&mut self) {
         self.raw(&[0xc3]);
     }
@@ -681,6 +689,12 @@ impl Asm {
     /// Jumps forward to where [`Asm::bind`] will be called.
     pub fn jmp_forward(&mut self) -> Patch {
         self.raw(&[0xe9, 0, 0, 0, 0]);
+        Patch(self.len() - 4)
+    }
+
+    /// As [`Asm::jmp_forward`], leaving the address behind it on the stack.
+    pub fn call_forward(&mut self) -> Patch {
+        self.raw(&[0xe8, 0, 0, 0, 0]);
         Patch(self.len() - 4)
     }
 

@@ -17,6 +17,7 @@ use super::{
     buffer::{CodeBuffer, Part},
     lockstep,
     page::{self, Block, Page, WORDS},
+    returns::ReturnStack,
     thunks::{self, JUMP_ENTRIES, JUMP_MASK, JumpEntry, Thunks},
     translate::{self, Source},
 };
@@ -84,6 +85,7 @@ pub(crate) struct Cache {
     code: CodeBuffer,
     asm: Asm,
     cold: Asm,
+    room: translate::Room,
     pub thunks: Thunks,
     /// Bytes of `code` that the thunks take.
     base: usize,
@@ -95,6 +97,8 @@ pub(crate) struct Cache {
     chunks: usize,
     exits: Vec<Exit>,
     jumps: Box<[JumpEntry]>,
+    /// By exception level.
+    returns: [ReturnStack; 2],
     ops: Box<[OpSlot]>,
     epoch: u64,
     options: translate::Options,
@@ -188,12 +192,15 @@ impl Cache {
         asm.restart(code.next_address(Part::Hot));
         let thunks = thunks::emit(&mut asm);
         code.append(Part::Hot, asm.bytes());
+        let mut returns = [ReturnStack::new()?, ReturnStack::new()?];
+        returns.iter_mut().for_each(|stack| stack.fill(thunks.return_miss));
         let none = OpSlot { key: u64::MAX, ops: [Op { run: halt as Handler, o: Operands::default() }; 2] };
         Ok(Self {
             base: code.hot_bytes(),
             code,
             asm,
             cold: Asm::new(),
+            room: translate::Room::default(),
             thunks,
             pages: Vec::new(),
             by_address: HashMap::default(),
@@ -201,6 +208,7 @@ impl Cache {
             chunks: 0,
             exits: Vec::new(),
             jumps: vec![JumpEntry::default(); JUMP_ENTRIES].into_boxed_slice(),
+            returns,
             ops: (0..OP_SLOTS).map(|_| OpSlot { ..none }).collect(),
             epoch: 0,
             options,
@@ -212,6 +220,11 @@ impl Cache {
     /// The jump cache, for generated code.
     pub fn jump_cache(&mut self) -> *mut JumpEntry {
         self.jumps.as_mut_ptr()
+    }
+
+    /// What the return stacks, by exception level, are when they are empty.
+    pub fn returns(&self) -> [u64; 2] {
+        self.returns.each_ref().map(ReturnStack::top)
     }
 
     /// Whether every block is run alone.
@@ -233,6 +246,7 @@ impl Cache {
         self.by_address.clear();
         self.exits.clear();
         self.jumps.fill(JumpEntry::default());
+        self.returns.iter_mut().for_each(|stack| stack.fill(self.thunks.return_miss));
         if let Some(lengths) = &mut self.lengths {
             lengths.clear();
         }
@@ -317,34 +331,37 @@ impl Cache {
         let exits_to = p.ordinary.unwrap_or(page);
         let source =
             Source { host: p.host, word, end, mode: p.mode, page: exits_to, code: self.code.address(0) };
-        let buffers = (&mut self.asm, &mut self.cold);
-        let seen = translate::translate(buffers, &source, &self.thunks, &mut self.exits, self.options);
+        let buffers = (&mut self.asm, &mut self.cold, &mut self.room);
+        let length = translate::translate(buffers, &source, &self.thunks, &mut self.exits, self.options);
         self.code.append(Part::Hot, self.asm.bytes());
         self.code.append(Part::Cold, self.cold.bytes());
-        self.statistics.add(seen.block, self.asm.len(), self.cold.len());
+        self.statistics.add(length, self.asm.len(), self.cold.len());
         // What changed since it was noted, for other blocks, must not be noted anew before they are stale: when the guest
         // says that code changed, there would be no difference any more.
-        if seen.words.iter().any(|&(index, word)| p.contradicts(usize::from(index), word)) {
+        if self.room.seen.iter().any(|&(index, word)| p.contradicts(usize::from(index), word)) {
             self.make_stale(page);
         }
         let entry = self.code.offset(start) + HEAD;
         if let Some(lengths) = &mut self.lengths {
-            lengths.insert(entry, seen.block);
+            lengths.insert(entry, length);
         }
         let p = &mut self.pages[page as usize];
-        for (index, word) in seen.words {
+        for &(index, word) in &self.room.seen {
             self.chunks += p.note(usize::from(index), word);
         }
         // Whoever still jumps to what was here before is sent on.
-        let code = &mut self.code;
-        p.blocks.retain(|b| {
-            let succeeded = b.stale && usize::from(b.first) == word;
-            if succeeded {
-                code.patch(b.entry - HEAD, &[0xe9]);
-                code.patch_displacement(b.entry - HEAD + 1, start);
-            }
-            !succeeded
-        });
+        if p.stale != 0 {
+            let code = &mut self.code;
+            p.blocks.retain(|b| {
+                let succeeded = b.stale && usize::from(b.first) == word;
+                if succeeded {
+                    code.patch(b.entry - HEAD, &[0xe9]);
+                    code.patch_displacement(b.entry - HEAD + 1, start);
+                    p.stale -= 1;
+                }
+                !succeeded
+            });
+        }
         self.chunks += p.enter(Block { first: word as u16, entry, stale: false });
         Ok(entry)
     }
@@ -403,6 +420,7 @@ impl Cache {
         p.forget();
         for b in p.blocks.iter_mut().filter(|b| !b.stale) {
             b.stale = true;
+            p.stale += 1;
             // mov ecx, offset; jmp again -- and at the main entry a short jump back to it.
             let mut head = [0xb9, 0, 0, 0, 0, 0xe9];
             head[1..5].copy_from_slice(&(u32::from(b.first) * 4).to_le_bytes());

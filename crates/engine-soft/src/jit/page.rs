@@ -28,6 +28,8 @@ struct Chunk {
     noted: u64,
     /// Main entries of blocks; 0 for none.
     entries: [u32; CHUNK],
+    /// Where there are any.
+    entered: u64,
 }
 
 /// A page in one mode (see [`translate::Source`]).
@@ -39,13 +41,24 @@ pub(super) struct Page {
     pub ordinary: Option<u32>,
     chunks: [Option<Box<Chunk>>; WORDS / CHUNK],
     pub blocks: Vec<Block>,
+    /// How many of them are stale.
+    pub stale: usize,
     /// The cache's epoch when the words were last known to be those in memory.
     pub epoch: u64,
 }
 
 impl Page {
     pub fn new((pa, host): (u64, *const u8), mode: u8, epoch: u64) -> Self {
-        Self { pa, host, mode, ordinary: None, chunks: Default::default(), blocks: Vec::new(), epoch }
+        Self {
+            pa,
+            host,
+            mode,
+            ordinary: None,
+            chunks: Default::default(),
+            blocks: Vec::new(),
+            stale: 0,
+            epoch,
+        }
     }
 
     /// The main entry of the block at instruction `word`; 0 for none.
@@ -58,14 +71,24 @@ impl Page {
 
     /// The first of the `most` instructions behind `word` at which a block begins.
     pub fn next_block(&self, word: usize, most: usize) -> Option<usize> {
-        (word + 1..(word + most).min(WORDS)).find(|&i| self.entry(i) != 0)
+        let end = (word + most).min(WORDS);
+        let mut at = word + 1;
+        while at < end {
+            let chunk = self.chunks[at / CHUNK].as_ref();
+            let entered = chunk.map_or(0, |chunk| chunk.entered) >> (at % CHUNK);
+            if entered != 0 {
+                return Some(at + entered.trailing_zeros() as usize).filter(|&found| found < end);
+            }
+            at = (at / CHUNK + 1) * CHUNK;
+        }
+        None
     }
 
     /// The chunk of `word`, and whether it is new.
     fn chunk(&mut self, word: usize) -> (&mut Chunk, bool) {
         let place = &mut self.chunks[word / CHUNK % (WORDS / CHUNK)];
         let is_new = place.is_none();
-        let none = || Box::new(Chunk { source: [0; CHUNK], noted: 0, entries: [0; CHUNK] });
+        let none = || Box::new(Chunk { source: [0; CHUNK], noted: 0, entries: [0; CHUNK], entered: 0 });
         (place.get_or_insert_with(none), is_new)
     }
 
@@ -75,6 +98,7 @@ impl Page {
         self.blocks.push(block);
         let (chunk, is_new) = self.chunk(word);
         chunk.entries[word % CHUNK] = block.entry;
+        chunk.entered |= 1 << (word % CHUNK);
         usize::from(is_new)
     }
 
@@ -112,7 +136,7 @@ impl Page {
     /// Forgets what was noted, and where blocks begin.
     pub fn forget(&mut self) {
         for chunk in self.chunks.iter_mut().flatten() {
-            (chunk.noted, chunk.entries) = (0, [0; CHUNK]);
+            (chunk.noted, chunk.entries, chunk.entered) = (0, [0; CHUNK], 0);
         }
     }
 }

@@ -3,6 +3,9 @@
 use super::{HEAD, cache::Missing, state::slot};
 use crate::cpu::{Cpu, PAGE, Stop};
 
+/// How many exits to other pages are followed by the jump cache between two that are linked.
+const PATIENCE: i32 = 16;
+
 /// Lends `f` the translator, which is out of `cpu` meanwhile.
 fn with_jit(cpu: &mut Cpu, f: impl FnOnce(&mut Cpu, &mut super::Jit) -> u64) -> u64 {
     let Some(mut jit) = cpu.jit.take() else { return 0 };
@@ -216,6 +219,7 @@ impl Cpu {
 
     /// The code at `va` of the context with `key` is what generated code executes next.
     fn enter_page(&mut self, va: u64, key: u64) {
+        self.returns.switch(key);
         self.x[usize::from(slot::KEY)] = key;
         self.x[usize::from(slot::HERE)] = (va & !(PAGE - 1)) ^ key;
     }
@@ -234,6 +238,7 @@ impl Cpu {
             return if code == jit.thunks.leave { code } else { code + u64::from(HEAD) };
         }
         if exit.cell != 0 {
+            self.patience = PATIENCE;
             let code = self.find_code(jit, target);
             // Only what was found as it was looked for is linked: no exception taken, nothing emptied, and the
             // distance of the pages does not disturb the key.

@@ -21,6 +21,8 @@ pub(crate) struct Thunks {
     pub attend: u64,
     /// Jump: goes on at guest address RAX, which the jump cache does not know.
     pub branch_miss: u64,
+    /// Jump: goes on at guest address RAX, where the return stack did not lead.
+    pub return_miss: u64,
     /// Jump: goes on at the instruction at offset ECX of the current page.
     pub again: u64,
     /// Jump: as `again`, in careful code.
@@ -89,6 +91,13 @@ pub(crate) fn emit(asm: &mut Asm) -> Thunks {
     asm.align(16);
     t.branch_miss = asm.here();
     call_and_go(asm, runtime::lookup as *const () as u64, |asm| asm.mov(true, RSI, RAX));
+    asm.align(16);
+    t.return_miss = asm.here();
+    asm.mov(true, RSP, field(offset::RETURNS_TOP));
+    for miss in probe(asm, Go::Jump) {
+        asm.bind(miss);
+    }
+    asm.jmp(t.branch_miss);
     asm.align(16);
     t.link_far = asm.here();
     link_far(asm);
@@ -191,6 +200,8 @@ fn enter(asm: &mut Asm) {
     // With the return address that makes 7 words: an eighth aligns the stack to 16 bytes.
     asm.alu_imm(Alu::Sub, true, RSP, 8);
     asm.lea(true, RBP, Mem::at(RDI, BIAS));
+    asm.store(3, field(offset::HOST_STACK), RSP);
+    asm.mov(true, RSP, field(offset::RETURNS));
     asm.mov(true, RAX, RSI);
     flags_from_guest(asm);
     forget_exceptions(asm);
@@ -203,6 +214,8 @@ fn leave(asm: &mut Asm) {
     save(asm, PINNED.len());
     flags_to_guest(asm, RAX);
     exceptions_to_guest(asm);
+    asm.store(3, field(offset::RETURNS), RSP);
+    asm.mov(true, RSP, field(offset::HOST_STACK));
     asm.alu_imm(Alu::Add, true, RSP, 8);
     for reg in CALLEE_SAVED.into_iter().rev() {
         asm.pop(reg);
@@ -211,14 +224,22 @@ fn leave(asm: &mut Asm) {
     asm.ret();
 }
 
+/// Calls `function` with this vCPU's [`Cpu`](crate::cpu::Cpu) as its first argument, on the host's stack.
+fn call_rust(asm: &mut Asm, function: u64) {
+    asm.lea(true, RDI, Mem::at(RBP, -BIAS));
+    asm.store(3, field(offset::RETURNS), RSP);
+    asm.mov(true, RSP, field(offset::HOST_STACK));
+    asm.mov_imm(RAX, function);
+    asm.call_to(RAX);
+    asm.mov(true, RSP, field(offset::RETURNS));
+}
+
 /// Calls `function(cpu, ..)`, which returns code, and goes there. The function neither reads nor writes registers of the
 /// guest; `arguments` sets those behind the first.
 fn call_and_go(asm: &mut Asm, function: u64, arguments: impl FnOnce(&mut Asm)) {
     save(asm, VOLATILE);
     arguments(asm);
-    asm.lea(true, RDI, Mem::at(RBP, -BIAS));
-    asm.mov_imm(RAX, function);
-    asm.call_to(RAX);
+    call_rust(asm, function);
     load(asm, VOLATILE);
     asm.jmp_to(RAX);
 }
@@ -228,17 +249,20 @@ fn call_and_go(asm: &mut Asm, function: u64, arguments: impl FnOnce(&mut Asm)) {
 pub(super) fn call_and_return(asm: &mut Asm, function: u64) {
     save(asm, VOLATILE);
     asm.mov(true, RSI, RAX);
-    asm.lea(true, RDI, Mem::at(RBP, -BIAS));
-    asm.alu_imm(Alu::Sub, true, RSP, 8);
-    asm.mov_imm(RAX, function);
-    asm.call_to(RAX);
-    asm.alu_imm(Alu::Add, true, RSP, 8);
+    call_rust(asm, function);
     load(asm, VOLATILE);
     asm.ret();
 }
 
+/// How a probe ends that finds what it looks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Go {
+    Jump,
+    Call,
+}
+
 /// Probes the jump cache for address RAX and goes there; returns the jumps of a miss, which leave RAX alone.
-pub(super) fn probe(asm: &mut Asm) -> [Patch; 2] {
+pub(super) fn probe(asm: &mut Asm, go: Go) -> [Patch; 2] {
     asm.mov_imm(RCX, u64::from(JUMP_MASK));
     asm.pext(false, RCX, RAX, RCX);
     asm.rot_imm(Rot::Shl, false, RCX, size_of::<JumpEntry>().ilog2() as u8);
@@ -251,19 +275,27 @@ pub(super) fn probe(asm: &mut Asm) -> [Patch; 2] {
     asm.alu_imm(Alu::And, true, RAX, -4096);
     asm.alu(Alu::Xor, true, RAX, RDX);
     asm.store(3, x(slot::HERE), RAX);
-    asm.jmp_to(Mem::at(RCX, offset_of!(JumpEntry, code) as i32));
+    let code = Mem::at(RCX, offset_of!(JumpEntry, code) as i32);
+    match go {
+        Go::Jump => asm.jmp_to(code),
+        Go::Call => asm.call_to(code),
+    }
     [other_address, other_context]
 }
 
-/// EAX: exit; RCX: bytes from the start of the page. When the jump cache knows the target, the exit's link stays with
-/// the context that it has: contexts that share code would else take it from each other for ever.
+/// EAX: exit; RCX: bytes from the start of the page. When the jump cache knows the target, the exit's link mostly stays
+/// with the context that it has: contexts that share code would else take it from each other all the time. Now and then it
+/// is made anew, since that context may be gone.
 fn link_far(asm: &mut Asm) {
     asm.store(3, field(offset::EXIT), RAX);
+    asm.alu_imm(Alu::Sub, false, field(offset::PATIENCE), 1);
+    let enough = asm.jcc_forward(Cc::S);
     page(asm);
     asm.alu(Alu::Add, true, RAX, RCX);
-    for miss in probe(asm) {
+    for miss in probe(asm, Go::Jump) {
         asm.bind(miss);
     }
+    asm.bind(enough);
     call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, field(offset::EXIT)));
 }
 
@@ -278,12 +310,7 @@ fn fill(asm: &mut Asm, writes: u64) {
     save(asm, VOLATILE);
     asm.mov(true, RSI, RDX);
     asm.mov_imm(RDX, writes);
-    asm.lea(true, RDI, Mem::at(RBP, -BIAS));
-    // The call of this thunk misaligned the stack.
-    asm.alu_imm(Alu::Sub, true, RSP, 8);
-    asm.mov_imm(RAX, runtime::fill as *const () as u64);
-    asm.call_to(RAX);
-    asm.alu_imm(Alu::Add, true, RSP, 8);
+    call_rust(asm, runtime::fill as *const () as u64);
     load(asm, VOLATILE);
     asm.ret();
 }
@@ -291,6 +318,8 @@ fn fill(asm: &mut Asm, writes: u64) {
 /// EAX: instruction; ECX: offset. Returns when execution falls through, else goes where the runtime says. With `float` the
 /// instruction may read FPSR or compute with the host's floating point.
 fn interpret(asm: &mut Asm, float: bool) {
+    // The runtime may change to another return stack: this one shall be as blocks have it.
+    asm.pop_mem(field(offset::BACK));
     save(asm, PINNED.len());
     asm.mov(false, RSI, RAX);
     flags_to_guest(asm, RAX);
@@ -298,12 +327,7 @@ fn interpret(asm: &mut Asm, float: bool) {
         exceptions_to_guest(asm);
     }
     asm.mov(false, RDX, RCX);
-    asm.lea(true, RDI, Mem::at(RBP, -BIAS));
-    // The call of this thunk misaligned the stack.
-    asm.alu_imm(Alu::Sub, true, RSP, 8);
-    asm.mov_imm(RAX, runtime::interpret as *const () as u64);
-    asm.call_to(RAX);
-    asm.alu_imm(Alu::Add, true, RSP, 8);
+    call_rust(asm, runtime::interpret as *const () as u64);
     flags_from_guest(asm);
     if float {
         forget_exceptions(asm);
@@ -312,9 +336,9 @@ fn interpret(asm: &mut Asm, float: bool) {
     asm.mov(true, R14, field(offset::BANK));
     asm.test(true, RAX, RAX);
     let elsewhere = asm.jcc_short(Cc::Ne);
+    asm.push_mem(field(offset::BACK));
     asm.ret();
     asm.bind_short(elsewhere);
-    asm.alu_imm(Alu::Add, true, RSP, 8);
     asm.jmp_to(RAX);
 }
 

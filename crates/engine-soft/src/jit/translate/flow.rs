@@ -4,11 +4,17 @@ use super::{Aside, Cell, Translator};
 use crate::{
     decode::{BranchReg, Insn},
     jit::{
-        asm::{Alu, Cc, RAX, RCX},
+        asm::{Alu, Cc, Patch, RAX, RCX, RSP},
         cache::Exit,
+        returns,
         state::{slot, x},
+        thunks::{Go, probe},
     },
 };
+
+/// Opcodes of the host, with displacements of 32 bits.
+const JUMP: u8 = 0xe9;
+const CALL: u8 = 0xe8;
 
 /// Whether nothing behind `word` is reached by falling through, or the JIT ends its block there.
 pub(super) fn ends_block(word: u32) -> bool {
@@ -48,12 +54,17 @@ impl Translator<'_> {
     pub(super) fn flow(&mut self, insn: &Insn) -> bool {
         match *insn {
             Insn::Branch { link, offset } => {
+                self.settle();
                 if link {
                     self.link();
                 }
-                self.settle();
                 self.over = true;
-                self.leave_for(self.offset().wrapping_add(offset));
+                let target = self.offset().wrapping_add(offset);
+                if link && self.expects_return() {
+                    self.call_for(target);
+                } else {
+                    self.leave_for(target);
+                }
             }
             Insn::BranchCond { cond, offset } => {
                 let target = self.offset().wrapping_add(offset);
@@ -88,7 +99,7 @@ impl Translator<'_> {
         true
     }
 
-    /// X30 = the address of the next instruction.
+    /// X30 = RAX = the address of the next instruction.
     fn link(&mut self) {
         self.clobber_flags();
         self.page_plus(RAX, i64::from(self.offset()) + 4);
@@ -98,26 +109,88 @@ impl Translator<'_> {
     fn branch_register(&mut self, kind: BranchReg, rn: u8) {
         self.save_flags();
         self.store_vectors();
+        self.over = true;
         if kind == BranchReg::Call {
-            // The target may be in X30.
-            let target = self.x_read(rn, RCX);
-            if target != RCX {
-                self.asm.mov(true, RCX, target);
-            }
-            self.page_plus(RAX, i64::from(self.offset()) + 4);
-            self.x_finish(30, RAX);
-            self.asm.mov(true, RAX, RCX);
-        } else {
-            let target = self.x_read(rn, RAX);
-            if target != RAX {
-                self.asm.mov(true, RAX, target);
-            }
+            self.call_register(rn);
+            return;
         }
-        for miss in super::super::thunks::probe(self.asm) {
+        let target = self.x_read(rn, RAX);
+        if target != RAX {
+            self.asm.mov(true, RAX, target);
+        }
+        if kind == BranchReg::Return {
+            self.asm.ret();
+            return;
+        }
+        for miss in probe(self.asm, Go::Jump) {
             self.asm.bind(miss);
         }
         self.asm.jmp(self.thunks.branch_miss);
-        self.over = true;
+    }
+
+    fn call_register(&mut self, rn: u8) {
+        // The target may be in X30.
+        let target = self.x_read(rn, RCX);
+        if target != RCX {
+            self.asm.mov(true, RCX, target);
+        }
+        self.page_plus(RAX, i64::from(self.offset()) + 4);
+        self.x_finish(30, RAX);
+        let returns = self.expects_return();
+        self.asm.mov(true, RAX, RCX);
+        if !returns {
+            for miss in probe(self.asm, Go::Jump) {
+                self.asm.bind(miss);
+            }
+            self.asm.jmp(self.thunks.branch_miss);
+            return;
+        }
+        let misses = probe(self.asm, Go::Call);
+        let landing = self.asm.here();
+        self.asides.extend(misses.map(|from| Aside::CallMiss { from, landing }));
+        self.land();
+    }
+
+    /// Before a call, with the address behind it in RAX: notes that it is to return there, if that is in this page.
+    fn expects_return(&mut self) -> bool {
+        if self.is_far(self.offset() + 4) {
+            return false;
+        }
+        self.asm.alu_imm(Alu::Or, true, RSP, returns::SIZE as i32);
+        self.asm.push(RAX);
+        true
+    }
+
+    /// Leaves the block for `target`, as [`Translator::leave_for`], and has it return behind the current instruction.
+    fn call_for(&mut self, target: i32) {
+        if self.is_far(target) {
+            let (from, exit) = self.guarded_exit(target, CALL);
+            let landing = Some(self.asm.here());
+            self.asides.push(Aside::LinkFar { from, exit, target, landing });
+        } else {
+            let exit = self.exit_to(target, 0);
+            let from = self.asm.call_forward();
+            let exit = self.note_exit(exit);
+            self.asides.push(Aside::Link { from, exit });
+        }
+        self.land();
+    }
+
+    /// Emits the landing of a call.
+    fn land(&mut self) {
+        let next = self.offset() + 4;
+        self.asm.pop(RCX);
+        self.asm.alu(Alu::Cmp, true, RCX, RAX);
+        let from = self.asm.jcc_forward(Cc::Ne);
+        self.asides.push(Aside::ReturnMiss { from });
+        self.asm.alu_imm(Alu::And, true, RAX, -4096);
+        self.asm.alu(Alu::Xor, true, RAX, x(slot::KEY));
+        self.asm.store(3, x(slot::HERE), RAX);
+        // Returns may close a loop.
+        let exit = Exit { polls: true, ..self.exit_to(next, 0) };
+        let from = self.asm.jmp_forward();
+        let exit = self.note_exit(exit);
+        self.asides.push(Aside::Link { from, exit });
     }
 
     /// Leaves the block for `target`, in bytes from the start of the page, if `cc`.
@@ -170,21 +243,28 @@ impl Translator<'_> {
             }
             return;
         }
+        let (miss, exit) = self.guarded_exit(target, JUMP);
+        if self.is_aside {
+            self.asm.bind(miss);
+            self.link_far(exit, target, None);
+        } else {
+            self.asides.push(Aside::LinkFar { from: miss, exit, target, landing: None });
+        }
+    }
+
+    /// Emits an exit to another page, with a cell, by a JMP or CALL of this `opcode`; returns the jump that is taken while
+    /// it is not linked for the current context, and its number.
+    fn guarded_exit(&mut self, target: i32, opcode: u8) -> (Patch, u32) {
         self.asm.mov(true, RAX, x(slot::HERE));
         let cell = self.asm.cmp_rip(RAX);
         let miss = self.asm.jcc_forward(Cc::Ne);
         self.asm.alu_imm(Alu::Add, true, RAX, target & !0xfff);
         self.asm.store(3, x(slot::HERE), RAX);
-        self.asm.raw(&[0xe9, 0, 0, 0, 0]);
+        self.asm.raw(&[opcode, 0, 0, 0, 0]);
         let exit = self.exit_to(target, u32::MAX);
         let index = self.note_exit(exit);
         self.cells.push(Cell { from: cell, is_aside: self.is_aside, exit: index });
-        if self.is_aside {
-            self.asm.bind(miss);
-            self.link_far(index, target);
-        } else {
-            self.asides.push(Aside::LinkFar { from: miss, exit: index, target });
-        }
+        (miss, index)
     }
 
     /// Leaves a side path for the careful block at `target`, in bytes from the start of the page.
@@ -197,11 +277,17 @@ impl Translator<'_> {
         self.asm.jmp(self.thunks.link);
     }
 
-    /// Goes to find the block at `target`, in bytes from the start of the page.
-    pub(super) fn link_far(&mut self, exit: u32, target: i32) {
+    /// Goes to find the block at `target`, in bytes from the start of the page; a call has its landing at `landing`.
+    pub(super) fn link_far(&mut self, exit: u32, target: i32, landing: Option<u64>) {
         self.asm.mov_imm(RCX, i64::from(target) as u64);
         self.asm.mov_imm(RAX, u64::from(exit));
-        self.asm.jmp(self.thunks.link_far);
+        match landing {
+            None => self.asm.jmp(self.thunks.link_far),
+            Some(landing) => {
+                self.asm.call(self.thunks.link_far);
+                self.asm.jmp(landing);
+            }
+        }
     }
 
     fn code_offset(&self, address: u64) -> u32 {
@@ -214,7 +300,8 @@ impl Translator<'_> {
             return;
         }
         self.asm.align(8);
-        for Cell { from, is_aside, exit } in std::mem::take(&mut self.cells) {
+        let mut cells = std::mem::take(&mut self.cells);
+        for Cell { from, is_aside, exit } in cells.drain(..) {
             if is_aside {
                 self.asm.bind(from);
             } else {
@@ -224,5 +311,6 @@ impl Translator<'_> {
             // No page equals zero under a key.
             self.asm.raw(&[0; 8]);
         }
+        self.cells = cells;
     }
 }

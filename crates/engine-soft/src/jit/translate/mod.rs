@@ -99,8 +99,12 @@ enum Aside {
     Leave { from: Patch, target: i32, flags: Flags, save: bool, vectors: Vectors },
     /// Exit number `exit`, the jump to which is here, is not linked yet.
     Link { from: Patch, exit: u32 },
-    /// As `Link`, to another page: `target` bytes from the start of this one.
-    LinkFar { from: Patch, exit: u32, target: i32 },
+    /// As `Link`, to another page: `target` bytes from the start of this one. A call has its landing at `landing`.
+    LinkFar { from: Patch, exit: u32, target: i32, landing: Option<u64> },
+    /// The jump cache does not know the target of a call, which has its landing at `landing`.
+    CallMiss { from: Patch, landing: u64 },
+    /// A return that arrives at a landing goes elsewhere, to the address in RAX.
+    ReturnMiss { from: Patch },
     /// Careful code goes on with the instruction at `index`.
     Careful { from: Patch, index: usize, vectors: Vectors },
     /// The translation that `check` wants is looked for; careful code goes on with the instruction at `index` if there is none.
@@ -166,26 +170,40 @@ struct Translator<'a> {
     ladders: Vec<Ladder>,
 }
 
-/// What a translation depends on.
-pub(super) struct Seen {
-    /// How many instructions the block has.
-    pub block: usize,
-    /// Indices in the page, and words there.
-    pub words: Vec<(u16, u32)>,
+/// Memory for what is collected while a block is translated; kept, since there are many blocks.
+#[derive(Default)]
+pub(super) struct Room {
+    /// What the translation depends on: index in the page, and word there.
+    pub seen: Vec<(u16, u32)>,
+    words: Vec<u32>,
+    insns: Vec<Insn>,
+    deopts: Vec<Deopt>,
+    asides: Vec<Aside>,
+    cells: Vec<Cell>,
+    ladders: Vec<Ladder>,
 }
 
-/// Translates the block at `source` into two buffers, of its main path and its side paths, with its exits.
+/// An empty vector in the memory of `kept`.
+fn emptied<T>(kept: &mut Vec<T>) -> Vec<T> {
+    let mut vec = std::mem::take(kept);
+    vec.clear();
+    vec
+}
+
+/// Translates the block at `source` into two buffers, of its main path and its side paths, with its exits, and says how many
+/// instructions it has.
 pub(super) fn translate(
-    (asm, other): (&mut Asm, &mut Asm),
+    (asm, other, room): (&mut Asm, &mut Asm, &mut Room),
     source: &Source,
     thunks: &Thunks,
     exits: &mut Vec<Exit>,
     options: Options,
-) -> Seen {
-    let mut words = Vec::with_capacity(MOST);
+) -> usize {
+    let (mut words, mut insns) = (emptied(&mut room.words), emptied(&mut room.insns));
     for index in source.word..(source.word + MOST).min(source.end).min(WORDS) {
         let word = fetch(source.host, index);
         words.push(word);
+        insns.push(decode(word));
         if flow::ends_block(word) {
             break;
         }
@@ -198,24 +216,24 @@ pub(super) fn translate(
         exits,
         source,
         options,
-        insns: words.iter().map(|&word| decode(word)).collect(),
+        insns,
         words,
-        seen: Vec::new(),
+        seen: emptied(&mut room.seen),
         live: 0,
         index: 0,
         flags: Flags::in_memory(),
         vectors: Vectors::default(),
-        deopts: Vec::new(),
-        asides: Vec::new(),
+        deopts: emptied(&mut room.deopts),
+        asides: emptied(&mut room.asides),
         windows: Windows::default(),
         sp_aligned: false,
         fp_ready: false,
         pending: None,
-        cells: Vec::new(),
+        cells: emptied(&mut room.cells),
         over: false,
         carried: None,
         loop_start: None,
-        ladders: Vec::new(),
+        ladders: emptied(&mut room.ladders),
     };
     let first_exit = t.exits.len();
     t.find_live_flags();
@@ -225,9 +243,11 @@ pub(super) fn translate(
         t.body_as_loop(vectors, first_exit);
     }
     t.asides();
-    let mut words = t.seen;
-    words.extend(t.words.iter().enumerate().map(|(i, &word)| ((source.word + i) as u16, word)));
-    Seen { block: t.words.len(), words }
+    let length = t.words.len();
+    t.seen.extend(t.words.iter().enumerate().map(|(i, &word)| ((source.word + i) as u16, word)));
+    let Translator { words, insns, seen, deopts, asides, cells, ladders, .. } = t;
+    *room = Room { seen, words, insns, deopts, asides, cells, ladders };
+    length
 }
 
 impl Translator<'_> {
@@ -331,7 +351,7 @@ impl Translator<'_> {
     /// The current instruction ends here: its side paths come back to this place.
     fn finish_deopts(&mut self) {
         let (index, back) = (self.index, self.asm.here());
-        for Deopt { from, before } in std::mem::take(&mut self.deopts) {
+        for Deopt { from, before } in self.deopts.drain(..) {
             let after = self.vectors.clone();
             self.asides.push(Aside::Interpret { from, index, back, before, after });
         }
@@ -352,7 +372,8 @@ impl Translator<'_> {
                     self.asm.mov_imm(RAX, u64::from(self.words[index]));
                     let offset = self.offset_of(index);
                     self.asm.mov_imm(RCX, u64::from(offset));
-                    self.asm.call(self.interpreter_of(&decode(self.words[index])));
+                    let insn = self.insns[index];
+                    self.asm.call(self.interpreter_of(&insn));
                     self.call_load(&after);
                     self.asm.jmp(back);
                 }
@@ -383,9 +404,18 @@ impl Translator<'_> {
                     self.asm.mov_imm(RAX, u64::from(exit));
                     self.asm.jmp(self.thunks.link);
                 }
-                Aside::LinkFar { from, exit, target } => {
+                Aside::LinkFar { from, exit, target, landing } => {
                     self.bind_aside(from);
-                    self.link_far(exit, target);
+                    self.link_far(exit, target, landing);
+                }
+                Aside::CallMiss { from, landing } => {
+                    self.bind_aside(from);
+                    self.asm.call(self.thunks.branch_miss);
+                    self.asm.jmp(landing);
+                }
+                Aside::ReturnMiss { from } => {
+                    self.bind_aside(from);
+                    self.asm.jmp(self.thunks.return_miss);
                 }
                 Aside::Attend { from } => {
                     self.bind_aside(from);
@@ -394,6 +424,7 @@ impl Translator<'_> {
                 }
             }
         }
+        self.asides = asides;
         self.cells();
         std::mem::swap(self.asm, self.other);
     }

@@ -12,7 +12,7 @@ use crate::{
         Jit,
         asm::Asm,
         thunks,
-        translate::{Options, Source, translate},
+        translate::{Options, Room, Source, translate},
     },
 };
 
@@ -444,7 +444,7 @@ fn is_translated(word: u32) -> bool {
     asm.restart(0);
     cold.restart(1 << 20);
     translate(
-        (&mut asm, &mut cold),
+        (&mut asm, &mut cold, &mut Room::default()),
         &source,
         &thunks,
         &mut exits,
