@@ -29,7 +29,7 @@ pub enum Error {
         name: String,
     },
     /// Somebody holds the VM's lock.
-    #[error("VM {name} is running{}\n  try: stop it first", pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
+    #[error("VM {name} is running{}\n  try: tearless stop {name}, or tearless console {name} to see it", pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
     Running {
         /// The name.
         name: String,

@@ -1,6 +1,6 @@
 //! What was typed. What it means is decided by the command modules.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use tearless_config::{ByteSize, EngineChoice};
@@ -27,6 +27,20 @@ pub enum Command {
     Run(RunArgs),
     /// Make a VM that stays.
     Create(CreateArgs),
+    /// Start VMs in the background. Each is a process of its own.
+    Start(StartArgs),
+    /// Stop VMs: ask their guests to shut down, and end them when they have not in time.
+    Stop(StopArgs),
+    /// Stop VMs and start them again.
+    Restart(StopArgs),
+    /// Stop the vCPUs of VMs and the clocks of their guests.
+    Pause(NamesArgs),
+    /// Let paused VMs go on.
+    Resume(NamesArgs),
+    /// Attach this terminal to a VM's console. Ctrl-] q detaches; the VM goes on.
+    Console(ConsoleArgs),
+    /// Show what a VM's guest has said on its console.
+    Logs(LogsArgs),
     /// List the VMs.
     #[command(visible_alias = "ls")]
     List(ListArgs),
@@ -78,6 +92,9 @@ pub struct RunArgs {
     /// Write the device tree to FILE and exit.
     #[arg(long, value_name = "FILE")]
     pub dump_dtb: Option<PathBuf>,
+    /// Run the VM as a background process of `start`.
+    #[arg(long, hide = true, requires = "name")]
+    pub detached: bool,
     /// A command to run in the fresh Debian, after `--`. Its output, input and exit status are passed through.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -148,6 +165,72 @@ pub struct CreateArgs {
 }
 
 #[derive(Args)]
+pub struct NamesArgs {
+    /// The VMs.
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct StartArgs {
+    /// The VMs.
+    #[arg(required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// All VMs that do not run.
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+}
+
+#[derive(Args)]
+pub struct StopArgs {
+    /// The VMs.
+    #[arg(required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// All VMs that run.
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+    /// How long a guest may take to shut down, for example 30s or 2m.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
+    pub timeout: Duration,
+    /// Do not ask the guests: pull the plug.
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+#[derive(Args)]
+pub struct ConsoleArgs {
+    /// The VM.
+    pub name: String,
+}
+
+#[derive(Args)]
+pub struct LogsArgs {
+    /// The VM.
+    pub name: String,
+    /// Go on showing what comes.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last N lines.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<usize>,
+    /// Which log: the guest's console, its UART (or virtio console) beside that, or what Tearless says itself.
+    #[arg(long, value_name = "console|uart|virtio|vmm", default_value = "console")]
+    pub source: LogSource,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogSource {
+    /// What `console` shows.
+    Console,
+    /// The UART, where that is not the console.
+    Uart,
+    /// The virtio console, where that is not the console.
+    Virtio,
+    /// Messages of Tearless.
+    Vmm,
+}
+
+#[derive(Args)]
 pub struct ListArgs {
     /// Print JSON.
     #[arg(long)]
@@ -172,6 +255,21 @@ pub struct DeleteArgs {
     pub force: bool,
 }
 
+/// A number of seconds, or a number with `s`, `m` or `h`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("give a time such as 30s, 2m or 1h".into()),
+    };
+    let seconds = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+    // A year is for ever, and far from where clocks overflow.
+    let seconds = seconds.filter(|s| *s <= 365 * 24 * 3600);
+    seconds.map(Duration::from_secs).ok_or_else(|| "give a time such as 30s, 2m or 1h".into())
+}
+
 fn parse_engine(text: &str) -> Result<EngineChoice, String> {
     text.parse().map_err(|e| format!("{e}"))
 }
@@ -182,4 +280,20 @@ fn parse_size(text: &str) -> Result<ByteSize, String> {
 
 fn parse_flavour(text: &str) -> Result<Flavour, String> {
     text.parse().map_err(|e| format!("{e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_time("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_time("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_time("0s"), Ok(Duration::ZERO));
+        for bad in ["", "s", "-1", "1d", "1.5s", "99999999999999999999", "18446744073709551615h", "400000000"]
+        {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
 }

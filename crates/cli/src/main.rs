@@ -3,9 +3,12 @@
 //! `args` is what was typed; a module per command turns it into what it means and calls the library below.
 
 mod args;
+mod console;
 mod doctor;
+mod life;
 mod progress;
 mod run;
+mod serve;
 mod session;
 mod store;
 mod terminal;
@@ -22,7 +25,12 @@ const OWN_FAILURE: u8 = 125;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.verbose);
+    let detached = matches!(&cli.command, Command::Run(args) if args.detached);
+    if detached && let Err(error) = serve::detach() {
+        eprintln!("tearless: {}", explain(&error));
+        return ExitCode::FAILURE;
+    }
+    start_log(cli.verbose, detached);
     let failure = match &cli.command {
         Command::Run(args) if !args.command.is_empty() => OWN_FAILURE,
         _ => 1,
@@ -30,6 +38,13 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Create(args) => store::create(args),
+        Command::Start(args) => life::start(&args, cli.verbose),
+        Command::Stop(args) => life::stop(&args),
+        Command::Restart(args) => life::restart(&args, cli.verbose),
+        Command::Pause(args) => life::pause(&args),
+        Command::Resume(args) => life::resume(&args),
+        Command::Console(args) => console::console(&args),
+        Command::Logs(args) => console::logs(&args),
         Command::List(args) => store::list(&args),
         Command::Info(args) => store::info(&args),
         Command::Delete(args) => store::delete(args),
@@ -55,8 +70,10 @@ fn explain(error: &anyhow::Error) -> String {
     })
 }
 
-fn start_log(verbose: u8) {
+fn start_log(verbose: u8, detached: bool) {
     let level = match verbose {
+        // A log file can be told what a terminal need not.
+        0 if detached => LevelFilter::INFO,
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
@@ -65,7 +82,12 @@ fn start_log(verbose: u8) {
         .with_default_directive(level.into())
         .with_env_var("TEARLESS_LOG")
         .from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    if detached {
+        log.with_writer(|| serve::LogWriter).with_ansi(false).init();
+    } else {
+        log.with_writer(io::stderr).without_time().init();
+    }
 }
 
 #[cfg(test)]

@@ -12,11 +12,12 @@ use anyhow::{Context, Result, bail};
 use tearless_boot::{kernel, quick::Mode};
 use tearless_config::{BootConfig, ByteSize, ConsoleKind, DiskConfig, EngineChoice, SyncMode, VmConfig};
 use tearless_image::QuickOptions;
-use tearless_vm::{DiskSpec, Hardware, Hub, Payload, Plan, debian, device_tree, host};
+use tearless_vm::{DiskSpec, Hardware, Hub, Keyboard, Payload, Plan, debian, device_tree, host};
 
 use crate::{
     args::{DebianArgs, HardwareArgs, RunArgs},
     progress::Bars,
+    serve,
     session::{self, CommandSession, End, Events, InteractiveSession, Primary, Session, Status},
     store,
 };
@@ -50,9 +51,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     prepared.hardware.lockstep = args.lockstep;
-    // The bundle's lock is held until the VM has ended.
-    let Prepared { hardware, session, events, bundle: _lock } = prepared;
-    session::run(hardware, &events, session)
+    let Prepared { hardware, session, events, bundle } = prepared;
+    match bundle {
+        None => session::run(hardware, &events, session),
+        Some((bundle, keyboard)) => serve::run(bundle, hardware, &events, session, keyboard),
+    }
 }
 
 /// All that a VM needs to start.
@@ -60,7 +63,8 @@ struct Prepared {
     hardware: Hardware,
     session: Box<dyn Session>,
     events: Events,
-    bundle: Option<store::Opened>,
+    /// The VM that it is, with what its viewers type on.
+    bundle: Option<(store::Opened, Keyboard)>,
 }
 
 impl Prepared {
@@ -120,7 +124,7 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
         cmdline,
     };
     let events = Events::default();
-    let session = interactive(config.console, &events);
+    let session = interactive(config.console, &events, &Keyboard::default());
     Ok(Prepared { hardware: hardware(&config, payload, None), session, events, bundle: None })
 }
 
@@ -134,18 +138,19 @@ fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
     if let Some(extra) = &args.cmdline {
         payload.cmdline = format!("{} {extra}", payload.cmdline);
     }
-    let events = Events::default();
-    let session = interactive(config.console, &events);
+    let (events, keyboard) = (Events::default(), Keyboard::default());
+    let session = if args.detached {
+        serve::headless(&bundle, config.console, &events, &keyboard)
+    } else {
+        interactive(config.console, &events, &keyboard)
+    };
     let hardware = hardware(&config, payload, Some(bundle.path()));
-    Ok(Prepared { hardware, session, events, bundle: Some(bundle) })
+    Ok(Prepared { hardware, session, events, bundle: Some((bundle, keyboard)) })
 }
 
-fn interactive(console: ConsoleKind, events: &Events) -> Box<dyn Session> {
-    let primary = match console {
-        ConsoleKind::Virtio => Primary::Virtio,
-        ConsoleKind::Uart => Primary::Uart,
-    };
-    Box::new(InteractiveSession::new(primary, End::PowerOff { restarts: true }, events.clone()))
+fn interactive(console: ConsoleKind, events: &Events, keyboard: &Keyboard) -> Box<dyn Session> {
+    let end = End::PowerOff { restarts: true };
+    Box::new(InteractiveSession::with_keyboard(console.into(), end, events.clone(), keyboard.clone()))
 }
 
 /// The device of the last `console=`, which is the one that Linux makes `/dev/console`; the UART for any other kernel.

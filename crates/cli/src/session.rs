@@ -1,6 +1,7 @@
 //! A VM in the foreground: its consoles, the user's terminal or pipes, signals, and the exit status.
 
 mod command;
+mod headless;
 mod interactive;
 mod log;
 mod status;
@@ -18,9 +19,12 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH},
     iterator::Signals,
 };
-use tearless_vm::{CharSink, ConsolePort, Frontend, Handle, Hardware, Plug, Running};
+use tearless_vm::{
+    CharSink, ConsolePort, Frontend, Handle, Hardware, Outcome, Plug, Running, Served, Service, StopOutcome,
+};
 
 pub use command::CommandSession;
+pub use headless::HeadlessSession;
 pub use interactive::{End, InteractiveSession, Primary};
 pub use status::Status;
 
@@ -28,6 +32,9 @@ use crate::terminal;
 
 /// How long to wait for our streams at a time.
 const DRAIN_STEP: Duration = Duration::from_secs(1);
+
+/// How long a guest may take to shut down after a signal to its VM in the background; service managers give 90 seconds.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What happened to a session besides the guest's own doing.
 #[derive(Clone, Default)]
@@ -38,6 +45,8 @@ struct EventsInner {
     plug: OnceLock<Plug>,
     handle: Mutex<Option<Handle>>,
     cause: Mutex<Option<Cause>>,
+    /// Set for a VM in the background: a signal asks its guest to shut down.
+    graceful: OnceLock<Service>,
 }
 
 /// Why the host ended the VM.
@@ -72,6 +81,27 @@ impl Events {
         });
     }
 
+    /// From now on a signal asks the guest of `service` to shut down; another one ends the VM at once.
+    pub fn stop_gracefully(&self, service: Service) {
+        // Set once, before the VM runs.
+        let _ = self.0.graceful.set(service);
+    }
+
+    fn signal(&self, signal: i32, seen: &mut bool) {
+        match self.0.graceful.get() {
+            // The terminal that the VM was started from has gone: that is what the background is for.
+            Some(_) if signal == SIGHUP => {}
+            Some(service) if !std::mem::replace(seen, true) => {
+                let service = service.clone();
+                thread::spawn(move || {
+                    let how: StopOutcome = service.stop(SIGNAL_PATIENCE);
+                    tracing::info!(signal, ?how, "stopped by a signal");
+                });
+            }
+            _ => self.end(Cause::Signal(signal)),
+        }
+    }
+
     /// The machine that runs now.
     pub fn set_handle(&self, handle: &Handle) {
         *self.0.handle.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
@@ -97,14 +127,31 @@ pub trait Session: Frontend {
     fn verdict(&self) -> Box<dyn FnOnce() -> Result<ExitCode> + Send>;
 }
 
-/// Runs a VM in the foreground to its end.
+impl Session for Served<Box<dyn Session>> {
+    fn verdict(&self) -> Box<dyn FnOnce() -> Result<ExitCode> + Send> {
+        self.inner().verdict()
+    }
+}
+
+/// Runs a VM to its end.
 pub fn run(hardware: Hardware, events: &Events, session: Box<dyn Session>) -> Result<ExitCode> {
+    run_with(hardware, events, session, Plug::default(), |_| ())
+}
+
+/// As [`run`]; `plug` ends the VM, and `ended` hears of its end first.
+pub fn run_with(
+    hardware: Hardware,
+    events: &Events,
+    session: Box<dyn Session>,
+    plug: Plug,
+    ended: impl FnOnce(Option<Outcome>),
+) -> Result<ExitCode> {
     let verdict = session.verdict();
-    let running = Running::start(hardware, session)?;
-    events.0.plug.set(running.plug()).map_err(|_| anyhow::anyhow!("a session runs one VM"))?;
+    events.0.plug.set(plug.clone()).map_err(|_| anyhow::anyhow!("a session runs one VM"))?;
     watch_signals(events.clone())?;
-    let outcome = running.wait();
+    let outcome = Running::start_with(hardware, session, plug).and_then(Running::wait);
     terminal::restore();
+    ended(outcome.as_ref().ok().copied());
     let outcome = outcome?;
     match events.cause() {
         Some(Cause::Left) => {
@@ -128,10 +175,11 @@ fn watch_signals(events: Events) -> Result<()> {
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
+            let mut seen = false;
             for signal in signals.forever() {
                 match signal {
                     SIGWINCH => events.resize(),
-                    signal => events.end(Cause::Signal(signal)),
+                    signal => events.signal(signal, &mut seen),
                 }
             }
         })

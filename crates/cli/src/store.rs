@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead, IsTerminal, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -12,6 +12,7 @@ use serde::Serialize;
 use tearless_boot::kernel;
 use tearless_bundle::{Bundle, Lock, Store};
 use tearless_config::{BootConfig, ByteSize, ConfigError, DiskConfig, SyncMode, VmConfig};
+use tearless_control::State;
 use tearless_image::{
     Progress,
     debian::{Access, DebianOptions},
@@ -20,6 +21,7 @@ use tearless_vm::{Payload, debian, host};
 
 use crate::{
     args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
+    life,
     progress::Bars,
     run,
 };
@@ -42,6 +44,11 @@ pub struct Opened {
 impl Opened {
     pub fn path(&self) -> &Path {
         self.bundle.path()
+    }
+
+    /// The folder for logs.
+    pub fn logs(&self) -> PathBuf {
+        self.bundle.logs()
     }
 
     /// What the VM boots.
@@ -105,7 +112,10 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         None => install_debian(new.path(), &args, disk_size.unwrap_or(DEBIAN_DISK))?,
     }
     let bundle = new.finish(&config)?;
-    println!("created {}; start it with: tearless run {}", bundle.name(), bundle.name());
+    println!(
+        "created {0}; start it here with: tearless run {0}; or in the background: tearless start {0}",
+        bundle.name()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -179,8 +189,14 @@ fn hostname(name: &str) -> String {
 struct Entry {
     name: String,
     path: String,
+    /// `stopped`, `starting`, `running`, `paused`, `stopping`; `busy` when a process holds it that is no running VM, for
+    /// example one that copies it; `damaged` when its description cannot be read.
+    state: &'static str,
     running: bool,
     pid: Option<u32>,
+    /// What the VM's process says, while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<State>,
     /// Room that the VM's folder takes on the host.
     used_bytes: u64,
     config: Option<VmConfig>,
@@ -197,9 +213,21 @@ impl Entry {
             Ok(config) => (Some(config), None),
             Err(error) => (None, Some(error.to_string())),
         };
+        let live = running.and_then(|_| life::client(bundle).state().ok());
+        if running.is_none() {
+            life::clear_up(bundle);
+        }
+        let state = match (&live, running) {
+            (Some(live), _) => live.phase.name(),
+            (None, Some(_)) => "busy",
+            (None, None) if error.is_some() => "damaged",
+            (None, None) => "stopped",
+        };
         Self {
             name: bundle.name().to_owned(),
             path: bundle.path().display().to_string(),
+            state,
+            live,
             running: running.is_some(),
             pid: running.flatten(),
             used_bytes: used_bytes(bundle.path()),
@@ -208,12 +236,14 @@ impl Entry {
         }
     }
 
-    fn state(&self) -> String {
-        match (self.error.is_some(), self.running, self.pid) {
-            (true, ..) => "damaged".into(),
-            (_, true, Some(pid)) => format!("running ({pid})"),
-            (_, true, None) => "running".into(),
-            (_, false, _) => "stopped".into(),
+    /// For how long it has been running, shortly.
+    fn uptime(&self) -> String {
+        let Some(live) = &self.live else { return "-".into() };
+        match live.uptime_ms / 1000 {
+            s @ ..60 => format!("{s}s"),
+            s @ ..3600 => format!("{}m{:02}s", s / 60, s % 60),
+            s @ ..86400 => format!("{}h{:02}m", s / 3600, s / 60 % 60),
+            s => format!("{}d{:02}h", s / 86400, s / 3600 % 24),
         }
     }
 }
@@ -241,14 +271,23 @@ pub fn list(args: &ListArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let width = entries.iter().map(|e| e.name.len()).max().unwrap_or(0).max(4);
-    println!("{:<width$}  {:<16} {:>5} {:>8} {:>9}  SYSTEM", "NAME", "STATE", "VCPUS", "MEMORY", "ON DISK");
+    println!(
+        "{:<width$}  {:<8} {:>8} {:>7} {:>5} {:>8} {:>9}  SYSTEM",
+        "NAME", "STATE", "UPTIME", "PID", "VCPUS", "MEMORY", "ON DISK"
+    );
     for entry in entries {
         let (cpus, memory, system) = match (&entry.config, &entry.error) {
             (Some(config), _) => (config.cpus.to_string(), config.memory.to_string(), system(config)),
             (None, error) => ("-".into(), "-".into(), error.clone().unwrap_or_default()),
         };
         let used = format!("{}M", entry.used_bytes >> 20);
-        println!("{:<width$}  {:<16} {cpus:>5} {memory:>8} {used:>9}  {system}", entry.name, entry.state());
+        let pid = entry.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+        println!(
+            "{:<width$}  {:<8} {:>8} {pid:>7} {cpus:>5} {memory:>8} {used:>9}  {system}",
+            entry.name,
+            entry.state,
+            entry.uptime()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -271,9 +310,15 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
         "Name     {}\nFolder   {}\nState    {}\nOn disk  {} MiB",
         entry.name,
         entry.path,
-        entry.state(),
+        match entry.pid {
+            Some(pid) => format!("{}, process {pid}", entry.state),
+            None => entry.state.to_owned(),
+        },
         entry.used_bytes >> 20
     );
+    if let Some(live) = &entry.live {
+        println!("Up       {}\nSandbox  {}", entry.uptime(), live.sandbox);
+    }
     let Some(config) = &entry.config else { bail!(entry.error.unwrap_or_default()) };
     println!(
         "System   {}\nEngine   {}\nvCPUs    {}\nMemory   {}",
@@ -313,6 +358,8 @@ pub fn delete(args: DeleteArgs) -> Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
+    // What a crash left of its control socket has nobody to clear it up afterwards.
+    life::clear_up(&bundle);
     bundle.delete()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! The engine contract, implemented: [`SoftVm`], its vCPUs, their exits.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use tearless_arm64::SysReg;
 use tearless_engine::{
@@ -216,6 +216,10 @@ impl Vcpu for SoftVcpu {
 
     fn set_irq(&mut self, level: bool) {
         self.cpu.irq = level;
+    }
+
+    fn skip_time(&mut self, pause: Duration) {
+        self.cpu.timers.skip(pause);
     }
 
     fn timer_lines(&self) -> TimerLines {

@@ -1,4 +1,4 @@
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use tearless_memory::{Gpa, GuestMemory};
 
@@ -90,6 +90,9 @@ pub trait Vcpu {
 
     /// Sets the level of the IRQ input, from the interrupt controller. It takes effect in the next `run`.
     fn set_irq(&mut self, level: bool);
+
+    /// The VM stood still for `pause`: the guest's counter goes on from where it was. Every vCPU of a VM is told the same.
+    fn skip_time(&mut self, pause: Duration);
 
     /// The timer outputs as last reported by [`Exit::Timer`].
     fn timer_lines(&self) -> TimerLines;

@@ -15,7 +15,7 @@ use tearless_devices::{
     gic::{Gic, GicConfig},
     pl011::Pl011,
     pl031::Pl031,
-    pl061::Pl061,
+    pl061::{POWER_PIN, Pl061},
 };
 use tearless_engine::{Region, Vm};
 use tearless_memory::GuestMemory;
@@ -30,6 +30,7 @@ use tearless_virtio::{
 
 use crate::{
     Error, Outcome, Plan, Shape, SlotKind, board, fdt,
+    gate::Gate,
     psci::{Entry, Power},
     vcpu_loop::{Shared, vcpu_thread},
     wake::Bells,
@@ -109,6 +110,21 @@ impl Handle {
         self.shared.end(Outcome::Killed);
     }
 
+    /// Stops the vCPUs and the guest's counter; returns once none runs. `false` when the machine has ended.
+    pub fn pause(&self) -> bool {
+        self.shared.gate.close(|| self.shared.bells.wake_all())
+    }
+
+    /// Lets the vCPUs go on.
+    pub fn resume(&self) {
+        self.shared.gate.open();
+    }
+
+    /// Whether the guest has a driver for the power button, which Debian's cloud kernel for one has not.
+    pub fn has_power_button(&self) -> bool {
+        self.gpio.listens(POWER_PIN)
+    }
+
     /// Presses the power button: asks the guest to shut down.
     ///
     /// # Errors
@@ -185,7 +201,7 @@ impl<V: Vm> Machine<V> {
 
         let boot = Entry { pc: placement.entry.0, context: placement.dtb.start.0 };
         let power = Power::new(plan.vcpus, boot);
-        let shared = Arc::new(Shared { bus: board.bus, gic, power, bells });
+        let shared = Arc::new(Shared { bus: board.bus, gic, power, bells, gate: Gate::default() });
         Ok(Self { vm, plan, handle: Handle { shared, uart, gpio, serial } })
     }
 

@@ -10,6 +10,7 @@
 pub mod board;
 mod build;
 mod fdt;
+mod gate;
 mod plan;
 mod psci;
 mod vcpu_loop;

@@ -1,6 +1,6 @@
 //! The vCPU loop: every exit of every engine is answered here, once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tearless_bus::MmioBus;
 use tearless_devices::gic::Gic;
@@ -8,6 +8,7 @@ use tearless_engine::{Exit, SysRegAccess, TimerLines, Vcpu, VcpuSeed, VcpuState}
 
 use crate::{
     Error, Outcome,
+    gate::Gate,
     psci::{After, Power},
     wake::Bells,
 };
@@ -19,12 +20,14 @@ pub(crate) struct Shared {
     pub gic: Arc<Gic>,
     pub power: Power,
     pub bells: Arc<Bells>,
+    pub gate: Gate,
 }
 
 impl Shared {
     /// Ends the machine: every vCPU thread returns soon.
     pub fn end(&self, outcome: Outcome) {
         self.power.end(outcome);
+        self.gate.end();
         self.bells.wake_all();
     }
 }
@@ -44,15 +47,36 @@ pub(crate) fn vcpu_thread<S: VcpuSeed>(index: u32, seed: S, shared: &Shared) -> 
     let kicker = seed.kicker();
     let mut vcpu = seed.bind()?;
     shared.bells.adopt(index, kicker);
+    let mut clock = Clock::default();
     while let Some(entry) = shared.power.wait_on(index) {
         vcpu.set_state(&VcpuState::entry(entry.pc, entry.context))?;
-        run_until_off(index, &mut vcpu, shared)?;
+        clock.catch_up(&mut vcpu, shared.gate.enter());
+        let result = run_until_off(index, &mut vcpu, &mut clock, shared);
+        shared.gate.leave();
+        result?;
     }
     Ok(())
 }
 
-fn run_until_off<V: Vcpu>(index: u32, vcpu: &mut V, shared: &Shared) -> Result<(), Error> {
+/// How much of the time that the machine stood still a vCPU knows about.
+#[derive(Default)]
+struct Clock(Duration);
+
+impl Clock {
+    fn catch_up(&mut self, vcpu: &mut impl Vcpu, lost: Duration) {
+        let news = lost.saturating_sub(self.0);
+        if !news.is_zero() {
+            vcpu.skip_time(news);
+            self.0 = lost;
+        }
+    }
+}
+
+fn run_until_off<V: Vcpu>(index: u32, vcpu: &mut V, clock: &mut Clock, shared: &Shared) -> Result<(), Error> {
     while !shared.power.ended() {
+        if let Some(lost) = shared.gate.pass() {
+            clock.catch_up(vcpu, lost);
+        }
         vcpu.set_irq(shared.gic.irq_pending(index));
         match answer(index, vcpu.run()?, shared) {
             Next::Run | Next::After(After::Continue) => {}

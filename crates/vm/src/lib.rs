@@ -3,16 +3,25 @@
 //! This is the library for people who code their own virtualiser: a [`Hardware`] says what the machine is made of, a
 //! [`Frontend`] is the host's end of its serial devices, [`Running`] is the machine while it runs.
 
+mod console;
 pub mod debian;
 pub mod engines;
 mod hardware;
 pub mod host;
+mod keyboard;
+mod log;
 mod running;
+mod service;
 mod typist;
 
+pub use console::Console;
 pub use hardware::{DiskSpec, Hardware, Payload};
+pub use keyboard::Keyboard;
+pub use log::LogFile;
 pub use running::{Frontend, HostSide, Plug, Running};
+pub use service::{AskGuest, MAIN_LOG, Served, Service, UART_LOG, VIRTIO_LOG};
 pub use tearless_bus::CharSink;
+pub use tearless_control::StopOutcome;
 pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree};
 pub use tearless_virtio::{console::ConsolePort, vsock::Hub};
 pub use typist::Typist;

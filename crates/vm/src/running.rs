@@ -75,8 +75,15 @@ impl Running {
     /// # Errors
     /// When its engine is missing here. What goes wrong later comes from [`Running::wait`].
     pub fn start(hardware: Hardware, frontend: Box<dyn Frontend>) -> Result<Self, Error> {
+        Self::start_with(hardware, frontend, Plug::default())
+    }
+
+    /// As [`Running::start`], ended by `plug`.
+    ///
+    /// # Errors
+    /// As [`Running::start`].
+    pub fn start_with(hardware: Hardware, frontend: Box<dyn Frontend>, plug: Plug) -> Result<Self, Error> {
         let engine = engines::choose(hardware.engine).map_err(Error::Engine)?;
-        let plug = Plug::default();
         let thread = thread::Builder::new()
             .name("machine".into())
             .spawn({

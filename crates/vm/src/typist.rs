@@ -7,39 +7,57 @@ use tearless_bus::CharInput;
 /// Types into a serial-like device, waiting whenever it is full.
 pub struct Typist {
     input: Arc<dyn CharInput>,
-    space: Arc<(Mutex<bool>, Condvar)>,
+    space: Arc<(Mutex<Space>, Condvar)>,
+    /// Held by whoever types.
+    turn: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Space {
+    there: bool,
+    /// The device is gone: nobody waits for it.
+    given_up: bool,
 }
 
 impl Typist {
     /// A writer over `input`, whose space callback it takes.
     pub fn new(input: Arc<dyn CharInput>) -> Self {
-        let space = Arc::new((Mutex::new(false), Condvar::new()));
+        let space = Arc::<(Mutex<Space>, Condvar)>::default();
         let bell = Arc::clone(&space);
         input.on_space(Box::new(move || {
-            *bell.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            bell.0.lock().unwrap_or_else(PoisonError::into_inner).there = true;
             bell.1.notify_all();
         }));
-        Self { input, space }
+        Self { input, space, turn: Mutex::new(()) }
     }
 
     /// Gives all of `bytes` to the device. Blocks as long as the guest does not read.
     pub fn type_all(&self, mut bytes: &[u8]) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         while !bytes.is_empty() {
-            *self.space.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+            self.space.0.lock().unwrap_or_else(PoisonError::into_inner).there = false;
             let taken = self.input.push(bytes).min(bytes.len());
             bytes = &bytes[taken..];
-            if !bytes.is_empty() {
-                self.wait();
+            if !bytes.is_empty() && !self.wait() {
+                return;
             }
         }
     }
 
-    fn wait(&self) {
+    /// Has whoever waits for the device stop, now and later: the device is gone.
+    pub fn give_up(&self) {
+        self.space.0.lock().unwrap_or_else(PoisonError::into_inner).given_up = true;
+        self.space.1.notify_all();
+    }
+
+    /// Waits for space. `false` when there will be none.
+    fn wait(&self) -> bool {
         let (flag, changed) = &*self.space;
-        let mut has_space = flag.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*has_space {
-            has_space = changed.wait(has_space).unwrap_or_else(PoisonError::into_inner);
+        let mut space = flag.lock().unwrap_or_else(PoisonError::into_inner);
+        while !space.there && !space.given_up {
+            space = changed.wait(space).unwrap_or_else(PoisonError::into_inner);
         }
+        !space.given_up
     }
 }
 

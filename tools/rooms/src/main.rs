@@ -9,6 +9,7 @@ use serde_json::Value;
 const ROOMS: &[(&str, &[&str])] = &[
     ("arm64", &[]),
     ("config", &[]),
+    ("control", &[]),
     ("memory", &[]),
     ("bus", &["memory"]),
     ("pci", &["bus", "memory"]),
@@ -28,6 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "bundle",
             "bus",
             "config",
+            "control",
             "engine",
             "engine-soft",
             "image",
@@ -36,7 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "virtio",
         ],
     ),
-    ("cli", &["boot", "bundle", "bus", "config", "image", "vm"]),
+    ("cli", &["boot", "bundle", "bus", "config", "control", "image", "vm"]),
 ];
 
 fn main() -> Result<()> {

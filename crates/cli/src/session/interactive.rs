@@ -3,13 +3,14 @@
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::Arc,
     thread,
 };
 
 use anyhow::Result;
 use tearless_bus::CharInput;
-use tearless_vm::{Frontend, Handle, HostSide, Typist};
+use tearless_config::ConsoleKind;
+use tearless_vm::{Frontend, Handle, HostSide, Keyboard};
 
 use super::{Cause, Events, Session, console_port, log::TailLog, status::Status, stream_sink};
 use crate::terminal::{self, EscapeFilter, RawMode};
@@ -23,8 +24,24 @@ pub enum Primary {
     Virtio,
 }
 
-/// Where typed keys go: the machine that runs now.
-type Keyboard = Arc<(Mutex<Option<Arc<Typist>>>, Condvar)>;
+impl From<ConsoleKind> for Primary {
+    fn from(kind: ConsoleKind) -> Self {
+        match kind {
+            ConsoleKind::Uart => Self::Uart,
+            ConsoleKind::Virtio => Self::Virtio,
+        }
+    }
+}
+
+impl Primary {
+    /// Where what is typed goes.
+    pub fn input(self, handle: &Handle) -> Arc<dyn CharInput> {
+        match self {
+            Self::Uart => handle.uart(),
+            Self::Virtio => handle.console(),
+        }
+    }
+}
 
 /// What the guest's end means.
 #[derive(Clone)]
@@ -52,10 +69,15 @@ pub struct InteractiveSession {
 impl InteractiveSession {
     /// A session on the terminal of this process.
     pub fn new(primary: Primary, end: End, events: Events) -> Self {
+        Self::with_keyboard(primary, end, events, Keyboard::default())
+    }
+
+    /// As [`InteractiveSession::new`], on a keyboard that others type on too.
+    pub fn with_keyboard(primary: Primary, end: End, events: Events, keyboard: Keyboard) -> Self {
         Self {
             primary,
             events,
-            keyboard: Keyboard::default(),
+            keyboard,
             uart_tail: TailLog::default(),
             end,
             raw: None,
@@ -67,7 +89,7 @@ impl InteractiveSession {
         if std::mem::replace(&mut self.reader_started, true) {
             return;
         }
-        let (keyboard, events) = (Arc::clone(&self.keyboard), self.events.clone());
+        let (keyboard, events) = (self.keyboard.clone(), self.events.clone());
         // Detached: it sits in a read that only the process' end interrupts.
         thread::spawn(move || read_keys(&keyboard, &events));
     }
@@ -94,12 +116,7 @@ impl Frontend for InteractiveSession {
                 Err(error) => tracing::warn!(%error, "cannot switch the terminal to raw mode"),
             }
         }
-        let input: Arc<dyn CharInput> = match self.primary {
-            Primary::Uart => handle.uart(),
-            Primary::Virtio => handle.console(),
-        };
-        *self.keyboard.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Typist::new(input)));
-        self.keyboard.1.notify_all();
+        self.keyboard.plug(self.primary.input(handle));
         self.events.set_handle(handle);
         self.start_reader();
     }
@@ -118,16 +135,6 @@ impl Session for InteractiveSession {
                 Box::new(move || status.verdict(&tail))
             }
         }
-    }
-}
-
-fn current(keyboard: &Keyboard) -> Arc<Typist> {
-    let mut typist = keyboard.0.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        if let Some(typist) = &*typist {
-            return Arc::clone(typist);
-        }
-        typist = keyboard.1.wait(typist).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
@@ -150,6 +157,6 @@ fn read_keys(keyboard: &Keyboard, events: &Events) {
         } else {
             keys.extend_from_slice(typed);
         }
-        current(keyboard).type_all(&keys);
+        keyboard.type_all(&keys);
     }
 }

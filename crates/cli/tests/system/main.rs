@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod boot;
+mod life;
 mod mistakes;
 mod tool;

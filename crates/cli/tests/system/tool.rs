@@ -26,11 +26,18 @@ pub struct Tool {
 
 impl Tool {
     pub fn new() -> Self {
-        Self { home: tempfile::tempdir().unwrap() }
+        let tool = Self { home: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(tool.runtime()).unwrap();
+        tool
     }
 
     pub fn home(&self) -> &Path {
         self.home.path()
+    }
+
+    /// The folder for control sockets.
+    pub fn runtime(&self) -> PathBuf {
+        self.home().join("run")
     }
 
     /// A file of `len` bytes in the home folder.
@@ -43,6 +50,7 @@ impl Tool {
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tearless"));
         command.args(args).env("TEARLESS_HOME", self.home());
+        command.env("XDG_RUNTIME_DIR", self.runtime());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -57,6 +57,11 @@ impl Pl061 {
         Ok(())
     }
 
+    /// Whether the guest wants interrupts of `pin`.
+    pub fn listens(&self, pin: u8) -> bool {
+        lock(&self.registers).interrupts_of(pin)
+    }
+
     /// Drives the input `pin` (0..=7).
     pub fn set_input(&self, pin: u8, level: bool) {
         self.update(|registers| registers.set_input(pin, level));

@@ -40,6 +40,11 @@ impl Registers {
         self.raw() & self.enable != 0
     }
 
+    /// Whether `pin` (0..=7) may interrupt.
+    pub fn interrupts_of(&self, pin: u8) -> bool {
+        self.enable & 1 << (pin & 7) != 0
+    }
+
     fn raw(&self) -> u8 {
         let levels = !(self.inputs ^ self.event) & self.sense & !self.direction;
         self.edges & !self.sense | levels

@@ -103,3 +103,11 @@ fn identifies_itself_and_refuses_the_rest() {
     assert_eq!(board.gpio.read(0x424, &mut [0; 4]), Err(AccessError::NoRegister));
     assert_eq!(board.gpio.write(2, &[0; 2]), Err(AccessError::Width));
 }
+
+#[test]
+fn it_tells_whether_the_guest_listens_to_a_pin() {
+    let board = board();
+    assert!(!board.gpio.listens(POWER_PIN));
+    board.write(spec::IE, 1 << POWER_PIN);
+    assert!(board.gpio.listens(POWER_PIN) && !board.gpio.listens(POWER_PIN - 1));
+}

@@ -99,7 +99,7 @@ impl Cpu {
         }
         self.sys = SysRegs::reset();
         let reported = self.timers.reported;
-        self.timers = Timers::new(self.shared.counter_base);
+        self.timers = Timers::new(self.timers.base());
         self.timers.reported = reported;
         for &(reg, value) in &state.sys {
             self.restore(reg, value);

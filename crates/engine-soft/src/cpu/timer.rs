@@ -97,6 +97,18 @@ impl Timers {
         u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// When the counter was zero, were it not for pauses.
+    pub fn base(&self) -> Instant {
+        self.base
+    }
+
+    /// The counter did not count for `pause`.
+    pub fn skip(&mut self, pause: Duration) {
+        self.base = self.base.checked_add(pause).unwrap_or(self.base);
+        // What the timer thread was told is too early now.
+        self.armed = None;
+    }
+
     /// The outputs at counter value `now`.
     pub fn lines(&self, now: u64) -> TimerLines {
         TimerLines { virt: self.virt.line(now), phys: self.phys.line(now), hyp: false }
@@ -244,6 +256,18 @@ mod tests {
         timers.phys.compare = 5_000_000_000;
         assert_eq!(timers.deadline(0), Some(timers.base + Duration::from_secs(5)), "the nearer one counts");
         assert_eq!(timers.lines(5_000_000_000), TimerLines { virt: false, phys: true, hyp: false });
+    }
+
+    #[test]
+    fn the_counter_goes_on_after_a_pause_from_where_it_was() {
+        let begin = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
+        let mut timers = Timers::new(begin);
+        timers.virt.set_control(ENABLE);
+        timers.virt.compare = 5_000_000_000;
+        assert!(timers.now() >= 100_000_000_000);
+        timers.skip(Duration::from_secs(90));
+        assert!((10_000_000_000..90_000_000_000).contains(&timers.now()));
+        assert_eq!(timers.deadline(0), Some(begin + Duration::from_secs(95)));
     }
 
     #[test]

@@ -1,0 +1,122 @@
+//! The process of a VM that stays: it serves the control socket, in the foreground and in the background.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use tearless_config::ConsoleKind;
+use tearless_control::{Server, place};
+use tearless_vm::{Console, Hardware, Keyboard, LogFile, Plug, Served, Service};
+
+use crate::{
+    session::{self, Events, HeadlessSession, Session},
+    store::Opened,
+};
+
+/// Where a VM in the background puts its own messages, in the bundle's folder for logs.
+pub const VMM_LOG: &str = "vmm.log";
+const VMM_LOG_LIMIT: u64 = 1 << 20;
+
+/// What a VM in the background says on its standard output when its guest begins to run.
+pub const UP: &str = "up";
+
+/// How long whoever waits for the VM's end may take to be told.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Runs the VM `bundle`, whose lock is held until it has ended.
+pub fn run(
+    bundle: Opened,
+    hardware: Hardware,
+    events: &Events,
+    session: Box<dyn Session>,
+    keyboard: Keyboard,
+) -> Result<ExitCode> {
+    let plug = Plug::default();
+    let service = Service::new(&hardware, Console::new(keyboard), plug.clone());
+    // The lock is ours, so whatever socket there is belongs to a process that crashed.
+    place::remove_stale(bundle.path());
+    let socket = place::for_new(bundle.path())?;
+    let server = Server::start(&socket, Arc::new(service.clone()))?;
+    if LOG.get().is_some() {
+        events.stop_gracefully(service.clone());
+    }
+    let session = Served::new(session, service.clone(), bundle.config.console, &bundle.logs());
+    let ended = |outcome| service.ended(outcome);
+    let result = session::run_with(hardware, events, Box::new(session), plug, ended);
+    // It may have failed before it began to run.
+    service.ended(None);
+    server.drain(FAREWELL);
+    result
+}
+
+/// The session of `bundle` in the background.
+pub fn headless(
+    bundle: &Opened,
+    console: ConsoleKind,
+    events: &Events,
+    keyboard: &Keyboard,
+) -> Box<dyn Session> {
+    let logs = bundle.logs();
+    Box::new(HeadlessSession::new(console.into(), keyboard.clone(), events.clone(), move || {
+        if let Err(error) = leave_parent(&logs) {
+            tracing::warn!(%error, "cannot switch to the log file");
+        }
+    }))
+}
+
+/// Begins the life of a process in the background: no terminal, no controlling process.
+pub fn detach() -> Result<()> {
+    LOG.get_or_init(Mutex::default);
+    rustix::process::setsid().context("cannot start a session of its own")?;
+    Ok(())
+}
+
+/// Tells who started this process that the VM is up, and lets go of the streams that lead there.
+fn leave_parent(logs: &Path) -> io::Result<()> {
+    fs::create_dir_all(logs)?;
+    let path = logs.join(VMM_LOG);
+    let log = LogFile::open(&path, VMM_LOG_LIMIT)?;
+    if let Some(slot) = LOG.get() {
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(log);
+    }
+    let mut stdout = io::stdout();
+    // Whoever started us may have gone: then nobody waits.
+    let _ = writeln!(stdout, "{UP}").and_then(|()| stdout.flush());
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&null)?;
+    // For what does not go through the log: the last words of a panic, the final error.
+    rustix::stdio::dup2_stderr(OpenOptions::new().append(true).open(&path)?)?;
+    Ok(())
+}
+
+/// Set in the background; holds the log file once the VM is up.
+static LOG: std::sync::OnceLock<Mutex<Option<LogFile>>> = std::sync::OnceLock::new();
+
+/// Where messages go: standard error, or the log file of a VM in the background.
+pub struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(log) = LOG.get()
+            && let Some(log) = &mut *log.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            return log.write(bytes);
+        }
+        io::stderr().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The log `name` in the folder `logs` and what was rotated away of it, the older one first.
+pub fn log_files(logs: &Path, name: &str) -> [PathBuf; 2] {
+    [logs.join(format!("{name}.1")), logs.join(name)]
+}

@@ -1,0 +1,132 @@
+//! Where sockets are.
+//!
+//! A socket's path has 108 bytes at most (104 on macOS), so it cannot lie in the VM's folder. It lies in a private
+//! folder for things that last as long as the user's session, under a name made of the device and inode numbers of the
+//! VM's folder: moving or renaming the VM does not lose it.
+
+use std::{
+    env, fs, io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use crate::Error;
+
+/// Room for a socket's path with its terminator, on the host with the least (macOS).
+const MAX_PATH: usize = 104;
+/// Longest name of a socket: `vm-`, two numbers of 16 digits, and what is between and after them.
+const MAX_NAME: usize = 48;
+
+/// Where the VM in `bundle` makes its socket. The folder is made if need be.
+///
+/// # Errors
+/// [`Error::Socket`] when no folder for it is private.
+pub fn for_new(bundle: &Path) -> Result<PathBuf, Error> {
+    let name = name(bundle)?;
+    let mut last = None;
+    for folder in candidates() {
+        match make_private(&folder) {
+            Ok(()) => return Ok(folder.join(name)),
+            Err(e) => last = Some((folder, e)),
+        }
+    }
+    let (path, source) = last.unwrap_or_else(|| (PathBuf::from("/tmp"), io::ErrorKind::NotFound.into()));
+    Err(Error::Socket {
+        doing: "make a private folder for control sockets at",
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+/// The sockets that the VM in `bundle` may have: several, for it may have been started with another environment.
+pub fn existing(bundle: &Path) -> Vec<PathBuf> {
+    let Ok(name) = name(bundle) else { return Vec::new() };
+    let private = candidates().into_iter().filter(|folder| check_private(folder).is_ok());
+    private.map(|folder| folder.join(&name)).filter(|path| path.symlink_metadata().is_ok()).collect()
+}
+
+/// Removes the sockets that a crash of the VM in `bundle` left. The caller holds the VM's lock, so nobody else has
+/// one.
+pub fn remove_stale(bundle: &Path) {
+    for path in existing(bundle) {
+        match fs::remove_file(&path) {
+            Ok(()) => tracing::info!(path = %path.display(), "removed the socket of a VM that crashed"),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove a stale socket"),
+        }
+    }
+}
+
+fn name(bundle: &Path) -> Result<String, Error> {
+    let failed = |source| Error::Socket { doing: "look at", path: bundle.display().to_string(), source };
+    let folder = fs::metadata(bundle).map_err(failed)?;
+    Ok(format!("vm-{:x}-{:x}.sock", folder.dev(), folder.ino()))
+}
+
+/// The folders, the preferred one first.
+fn candidates() -> Vec<PathBuf> {
+    let user = rustix::process::geteuid().as_raw();
+    let set = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let mut folders = Vec::new();
+    if cfg!(target_os = "macos") {
+        folders.extend(set("TMPDIR").map(|base| base.join("tearless")));
+    } else {
+        folders.extend(set("XDG_RUNTIME_DIR").map(|base| base.join("tearless")));
+        let usual = PathBuf::from(format!("/run/user/{user}"));
+        folders.extend(usual.is_dir().then(|| usual.join("tearless")));
+    }
+    folders.push(PathBuf::from(format!("/tmp/tearless-{user}")));
+    folders.retain(|folder| folder.as_os_str().len() + 1 + MAX_NAME < MAX_PATH);
+    folders.dedup();
+    folders
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => check_private(folder),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether `folder` is ours and nobody else can change it: in `/tmp` another user may have been first.
+fn check_private(folder: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(folder)?;
+    let ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+    if ours && found.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "others can write to it, or it is somebody else's"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn folders_that_others_can_enter_are_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let mine = base.path().join("mine");
+        make_private(&mine).unwrap();
+        make_private(&mine).unwrap();
+        assert_eq!(fs::metadata(&mine).unwrap().mode() & 0o777, 0o700);
+        fs::set_permissions(&mine, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(make_private(&mine).is_err());
+        fs::set_permissions(&mine, fs::Permissions::from_mode(0o700)).unwrap();
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink(&mine, &link).unwrap();
+        assert!(make_private(&link).is_err());
+    }
+
+    #[test]
+    fn a_moved_vm_keeps_its_socket() {
+        let base = tempfile::tempdir().unwrap();
+        let (old, new) = (base.path().join("a.vm"), base.path().join("b.vm"));
+        fs::create_dir(&old).unwrap();
+        let before = for_new(&old).unwrap();
+        fs::rename(&old, &new).unwrap();
+        assert_eq!(for_new(&new).unwrap(), before);
+        assert!(before.as_os_str().len() < MAX_PATH);
+        assert!(for_new(&old).is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! What is said on the control socket. A line of JSON each way; fields may be added in later releases and unknown ones
+//! are ignored; [`VERSION`] changes when an old client or VM would misunderstand.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the protocol. A VM refuses requests of a later one, so that a newer `tearless` says what is wrong.
+pub const VERSION: u32 = 1;
+
+/// Longest line, with its end. Requests and answers are a few hundred bytes; a stranger must not fill our memory.
+pub const MAX_LINE: usize = 64 << 10;
+
+/// A request with its version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Envelope {
+    pub version: u32,
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// How the VM is. Answer: [`Reply::State`].
+    State,
+    /// Asks the guest to shut down and ends the VM if it has not after `timeout_ms`. Answered when the VM has ended:
+    /// [`Reply::Stopped`].
+    Stop {
+        /// How long the guest may take, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// Ends the VM at once. Answer: [`Reply::Stopped`].
+    Kill,
+    /// Stops the vCPUs and the guest's clock. Answer: [`Reply::Done`].
+    Pause,
+    /// Lets them go on. Answer: [`Reply::Done`].
+    Resume,
+    /// The console: first the last of what it said, then all it says; what is sent is typed. Answer: [`Reply::Stream`].
+    Console,
+    /// Tells the guest the size of its console. Answer: [`Reply::Done`].
+    Resize {
+        /// Width in characters.
+        cols: u16,
+        /// Height in characters.
+        rows: u16,
+    },
+    /// Connects to a vsock port on which the guest listens. Answer: [`Reply::Stream`].
+    GuestConnect {
+        /// The port.
+        port: u32,
+    },
+    /// Sets how much memory the balloon takes from the guest. Answer: [`Reply::Done`]; the guest follows in its time.
+    Balloon {
+        /// How much, in bytes.
+        bytes: u64,
+    },
+}
+
+/// What a VM answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// How it is.
+    State(State),
+    /// It has ended.
+    Stopped {
+        /// By whom.
+        how: StopOutcome,
+    },
+    /// Done.
+    Done,
+    /// From here on the connection is a pipe.
+    Stream,
+    /// It cannot be done.
+    Error {
+        /// Why, for people: what failed, because, try.
+        message: String,
+    },
+}
+
+/// How a VM came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopOutcome {
+    /// The guest shut down.
+    Guest,
+    /// The guest was asked, but did not shut down in time: the plug was pulled.
+    Forced,
+    /// Nothing in the guest listens to such a request: the plug was pulled.
+    Unheard,
+    /// The plug was pulled without asking.
+    Killed,
+}
+
+/// What a VM does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Its machine is being built.
+    Starting,
+    /// The guest runs.
+    Running,
+    /// The vCPUs stand still.
+    Paused,
+    /// The guest was asked to shut down.
+    Stopping,
+}
+
+impl Phase {
+    /// The name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// How a VM is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// What it does.
+    pub phase: Phase,
+    /// Its process.
+    pub pid: u32,
+    /// For how long it has been running, in milliseconds.
+    pub uptime_ms: u64,
+    /// What runs its instructions.
+    pub engine: String,
+    /// How many vCPUs it has.
+    pub cpus: u32,
+    /// How much memory it has, in bytes.
+    pub memory: u64,
+    /// How often the guest has reset itself.
+    pub resets: u32,
+    /// The balloon, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balloon: Option<Balloon>,
+    /// What confines the process: one line, for people.
+    pub sandbox: String,
+}
+
+/// The memory balloon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balloon {
+    /// How much the guest shall give, in bytes.
+    pub target: u64,
+    /// How much it has given.
+    pub actual: u64,
+    /// How much it has reported free since it started, in bytes; what it took back is not subtracted.
+    pub reported: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_are_stable() {
+        let line = |request| serde_json::to_string(&Envelope { version: VERSION, request }).unwrap();
+        assert_eq!(line(Request::State), r#"{"version":1,"request":"state"}"#);
+        assert_eq!(line(Request::Stop { timeout_ms: 5 }), r#"{"version":1,"request":"stop","timeout_ms":5}"#);
+        assert_eq!(
+            line(Request::GuestConnect { port: 22 }),
+            r#"{"version":1,"request":"guest-connect","port":22}"#
+        );
+        let reply = |reply| serde_json::to_string(&reply).unwrap();
+        assert_eq!(
+            reply(Reply::Stopped { how: StopOutcome::Forced }),
+            r#"{"reply":"stopped","how":"forced"}"#
+        );
+        let state = State {
+            phase: Phase::Running,
+            pid: 1,
+            uptime_ms: 2,
+            engine: "soft".into(),
+            cpus: 3,
+            memory: 4,
+            resets: 0,
+            balloon: None,
+            sandbox: "none".into(),
+        };
+        assert_eq!(
+            reply(Reply::State(state)),
+            r#"{"reply":"state","phase":"running","pid":1,"uptime_ms":2,"engine":"soft","cpus":3,"memory":4,"resets":0,"sandbox":"none"}"#
+        );
+    }
+
+    #[test]
+    fn phases_are_called_what_json_calls_them() {
+        for phase in [Phase::Starting, Phase::Running, Phase::Paused, Phase::Stopping] {
+            assert_eq!(serde_json::to_string(&phase).unwrap(), format!("\"{}\"", phase.name()));
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! A running VM as its control socket shows it.
+//!
+//! ```text
+//!   Starting ──► Running ◄──► Paused
+//!                   │            │       a guest's reset does not leave Running
+//!                   ▼            │
+//!                Stopping ◄──────┘ ──► the process ends
+//! ```
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tearless_bus::CharSink;
+use tearless_config::ConsoleKind;
+use tearless_control::{Answer, Control, Phase, Reply, Request, State, StopOutcome};
+use tearless_machine::{Handle, Outcome};
+use tearless_virtio::vsock::Hub;
+
+use crate::{Console, Frontend, Hardware, HostSide, LogFile, Plug, engines};
+
+/// What a guest may log of each console: enough for weeks of a quiet one.
+const CONSOLE_LOG: u64 = 4 << 20;
+/// How often a guest is asked to shut down: while it boots it may miss it.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether somebody in the guest listens by now.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long a guest may take to answer a connection: on a busy software CPU its kernel may need seconds.
+const DIAL: Duration = Duration::from_secs(10);
+
+/// Asks the guest to shut down; returns whether somebody heard it.
+pub type AskGuest = Arc<dyn Fn() -> bool + Send + Sync>;
+
+#[derive(Default)]
+struct Now {
+    handle: Option<Handle>,
+    paused: bool,
+    stopping: bool,
+    resets: u32,
+    /// `Some` with whether the guest ended it by itself.
+    ended: Option<bool>,
+    ask: Option<AskGuest>,
+    sandbox: String,
+}
+
+struct Inner {
+    engine: String,
+    cpus: u32,
+    memory: u64,
+    begun: Instant,
+    console: Console,
+    plug: Plug,
+    sockets: Option<Arc<Hub>>,
+    now: Mutex<Now>,
+    changed: Condvar,
+}
+
+/// Answers for one VM. Clones share.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+impl Service {
+    /// The service of a VM of `hardware` that `plug` ends.
+    pub fn new(hardware: &Hardware, console: Console, plug: Plug) -> Self {
+        let engine = engines::choose(hardware.engine).unwrap_or(hardware.engine);
+        Self(Arc::new(Inner {
+            engine: engine.to_string(),
+            cpus: hardware.vcpus,
+            memory: hardware.memory,
+            begun: Instant::now(),
+            console,
+            plug,
+            sockets: hardware.sockets.clone(),
+            now: Mutex::default(),
+            changed: Condvar::new(),
+        }))
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the guest is asked to shut down, where there is a better way than the power button.
+    pub fn ask_with(&self, ask: AskGuest) {
+        self.now().ask = Some(ask);
+    }
+
+    /// What confines this process, for people.
+    pub fn set_sandbox(&self, text: impl fmt::Display) {
+        self.now().sandbox = text.to_string();
+    }
+
+    /// How the VM is.
+    pub fn state(&self) -> State {
+        let now = self.now();
+        let phase = match &*now {
+            Now { stopping: true, .. } | Now { ended: Some(_), .. } => Phase::Stopping,
+            Now { handle: None, .. } => Phase::Starting,
+            Now { paused: true, .. } => Phase::Paused,
+            _ => Phase::Running,
+        };
+        State {
+            phase,
+            pid: std::process::id(),
+            uptime_ms: u64::try_from(self.0.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            engine: self.0.engine.clone(),
+            cpus: self.0.cpus,
+            memory: self.0.memory,
+            resets: now.resets,
+            balloon: None,
+            sandbox: now.sandbox.clone(),
+        }
+    }
+
+    /// Asks the guest to shut down, and pulls the plug when it has not within `limit`. Returns when the VM has ended.
+    pub fn stop(&self, limit: Duration) -> StopOutcome {
+        let deadline = Instant::now() + limit;
+        let (mut heard, mut asked) = (false, None);
+        self.now().stopping = true;
+        // A guest that stands still hears nothing.
+        self.resume();
+        loop {
+            if asked.is_none_or(|at: Instant| at.elapsed() >= ASK_AGAIN) && self.ask() {
+                (heard, asked) = (true, Some(Instant::now()));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Some(by_guest) = self.wait_end(left.min(LOOK_AGAIN)) {
+                return if by_guest { StopOutcome::Guest } else { StopOutcome::Killed };
+            }
+            if left.is_zero() {
+                break;
+            }
+        }
+        tracing::warn!(heard, "the guest did not shut down in time: pulling the plug");
+        self.kill();
+        if heard { StopOutcome::Forced } else { StopOutcome::Unheard }
+    }
+
+    /// Pulls the plug. Returns when the VM has ended.
+    pub fn kill(&self) -> StopOutcome {
+        self.0.plug.pull();
+        while self.wait_end(LOOK_AGAIN).is_none() {}
+        StopOutcome::Killed
+    }
+
+    fn ask(&self) -> bool {
+        let (ask, handle) = {
+            let now = self.now();
+            (now.ask.clone(), now.handle.clone())
+        };
+        let button = || {
+            let pressed = handle.filter(Handle::has_power_button).map(|handle| handle.press_power());
+            pressed.is_some_and(|result| {
+                result.inspect_err(|error| tracing::warn!(%error, "cannot ask the guest")).is_ok()
+            })
+        };
+        ask.is_some_and(|ask| ask()) || button()
+    }
+
+    fn wait_end(&self, limit: Duration) -> Option<bool> {
+        let now = self.now();
+        let woken = self.0.changed.wait_timeout_while(now, limit, |now| now.ended.is_none());
+        woken.unwrap_or_else(PoisonError::into_inner).0.ended
+    }
+
+    /// Stops the vCPUs and the guest's clock.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub fn pause(&self) -> Result<(), &'static str> {
+        let mut now = self.now();
+        match &now.handle {
+            _ if now.stopping || now.ended.is_some() => Err("it is being stopped"),
+            None => Err("it is still starting"),
+            Some(handle) if !handle.pause() => Err("its guest is resetting or has ended"),
+            Some(_) => {
+                now.paused = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets them go on.
+    pub fn resume(&self) {
+        let mut now = self.now();
+        if std::mem::take(&mut now.paused)
+            && let Some(handle) = &now.handle
+        {
+            handle.resume();
+        }
+    }
+
+    /// The VM has ended with `outcome`, or failed.
+    pub fn ended(&self, outcome: Option<Outcome>) {
+        self.now().ended = Some(matches!(outcome, Some(Outcome::PowerOff | Outcome::Reset)));
+        self.0.changed.notify_all();
+        self.0.console.finish();
+    }
+
+    fn connect(&self, port: u32) -> Answer {
+        let Some(hub) = &self.0.sockets else {
+            return Answer::error(
+                "cannot connect to the guest\n  because: the VM has no virtual sockets\n  try: restart it",
+            );
+        };
+        match hub.dial(port, DIAL) {
+            Ok(dialed) => Answer::Stream(Box::new(move |stream| {
+                if let Err(error) = dialed.attach(stream) {
+                    tracing::debug!(port, %error, "lost a connection to the guest");
+                }
+            })),
+            Err(error) => Answer::error(format!(
+                "cannot connect to port {port} of the guest\n  because: {error}\n  try: once the guest has booted"
+            )),
+        }
+    }
+}
+
+impl Control for Service {
+    fn answer(&self, request: Request) -> Answer {
+        let reply = match request {
+            Request::State => Reply::State(self.state()),
+            Request::Stop { timeout_ms } => {
+                Reply::Stopped { how: self.stop(Duration::from_millis(timeout_ms)) }
+            }
+            Request::Kill => Reply::Stopped { how: self.kill() },
+            Request::Pause => match self.pause() {
+                Ok(()) => Reply::Done,
+                Err(why) => {
+                    return Answer::error(format!(
+                        "cannot pause the VM\n  because: {why}\n  try: in a moment"
+                    ));
+                }
+            },
+            Request::Resume => {
+                self.resume();
+                Reply::Done
+            }
+            Request::Resize { cols, rows } => {
+                if let Some(handle) = &self.now().handle {
+                    handle.resize(cols, rows);
+                }
+                Reply::Done
+            }
+            Request::Console => {
+                let console = self.0.console.clone();
+                return Answer::Stream(Box::new(move |stream| console.attach(stream)));
+            }
+            Request::GuestConnect { port } => return self.connect(port),
+            Request::Balloon { .. } => {
+                return Answer::error(
+                    "cannot set the balloon\n  because: the VM has none\n  try: restart it",
+                );
+            }
+        };
+        Answer::Reply(reply)
+    }
+}
+
+/// A frontend whose VM is served too: what its consoles say is shown to viewers and logged.
+pub struct Served<F> {
+    inner: F,
+    service: Service,
+    primary: ConsoleKind,
+    logs: PathBuf,
+}
+
+impl<F> Served<F> {
+    /// `inner`, served by `service`. The console of kind `primary` is what viewers see; logs go to the folder `logs`.
+    pub fn new(inner: F, service: Service, primary: ConsoleKind, logs: &Path) -> Self {
+        Self { inner, service, primary, logs: logs.to_owned() }
+    }
+
+    /// The frontend itself.
+    pub fn inner(&self) -> &F {
+        &self.inner
+    }
+
+    fn log(&self, name: &str, next: Box<dyn CharSink>) -> Box<dyn CharSink> {
+        let path = self.logs.join(name);
+        match LogFile::open(&path, CONSOLE_LOG) {
+            Ok(log) => both(log.into_sink(), next),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot log the guest's output");
+                next
+            }
+        }
+    }
+}
+
+fn both(mut first: Box<dyn CharSink>, mut second: Box<dyn CharSink>) -> Box<dyn CharSink> {
+    Box::new(move |bytes: &[u8]| {
+        first.put(bytes);
+        second.put(bytes);
+    })
+}
+
+impl<F: Frontend> Frontend for Served<F> {
+    fn connect(&mut self) -> HostSide {
+        let HostSide { uart, mut console, streams } = self.inner.connect();
+        let viewers = &self.service.0.console;
+        let (uart_log, console_log) = match self.primary {
+            ConsoleKind::Virtio => (UART_LOG, MAIN_LOG),
+            ConsoleKind::Uart => (MAIN_LOG, VIRTIO_LOG),
+        };
+        // A kernel that was meant for the UART may have a virtio console all the same: show it, as `run` does.
+        console.sink = self.log(console_log, viewers.tee(console.sink));
+        let uart = match self.primary {
+            ConsoleKind::Virtio => self.log(uart_log, uart),
+            ConsoleKind::Uart => self.log(uart_log, viewers.tee(uart)),
+        };
+        HostSide { uart, console, streams }
+    }
+
+    fn started(&mut self, handle: &Handle) {
+        self.service.now().handle = Some(handle.clone());
+        self.inner.started(handle);
+    }
+
+    fn restart(&mut self) -> bool {
+        let again = self.inner.restart();
+        if again {
+            let mut now = self.service.now();
+            now.resets += 1;
+            now.handle = None;
+        }
+        again
+    }
+}
+
+impl<F: Frontend + ?Sized> Frontend for Box<F> {
+    fn connect(&mut self) -> HostSide {
+        (**self).connect()
+    }
+
+    fn started(&mut self, handle: &Handle) {
+        (**self).started(handle);
+    }
+
+    fn restart(&mut self) -> bool {
+        (**self).restart()
+    }
+}
+
+/// The log of the console that viewers see.
+pub const MAIN_LOG: &str = "console.log";
+/// The log of the UART where that is not the console.
+pub const UART_LOG: &str = "uart.log";
+/// The log of the virtio console where that is not the console.
+pub const VIRTIO_LOG: &str = "virtio.log";
