@@ -74,8 +74,10 @@ pub struct RunArgs {
     pub cmdline: Option<String>,
     #[command(flatten)]
     pub hardware: HardwareArgs,
-    /// A disk image (raw): FILE, or FILE:ro. Repeat it for more.
-    #[arg(long = "disk", value_name = "FILE[:ro]")]
+    /// A disk image; repeat it for more. It is raw unless its name ends in .qcow2 or .vmdk or its format is given. After
+    /// the file, in any order: `:ro`, `:format=raw|qcow2|vmdk`, `:sync=full|fsync|none` (what a flush of the guest does),
+    /// `:cache=host|none` (whether the host caches).
+    #[arg(long = "disk", value_name = "FILE[:ro][:KEY=VALUE]")]
     pub disks: Vec<OsString>,
     /// A host folder to share with the guest.
     #[arg(long = "share", value_name = "DIR[:TAG][:ro]")]

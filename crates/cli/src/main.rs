@@ -4,6 +4,7 @@
 
 mod args;
 mod console;
+mod disks;
 mod doctor;
 mod life;
 mod progress;

@@ -1,21 +1,21 @@
 //! `tearless run`: what was typed becomes a configuration, hardware and a session.
 
 use std::{
-    ffi::OsString,
     io::{self, IsTerminal},
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::ffi::OsStrExt,
     path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
 use tearless_boot::{kernel, quick::Mode};
-use tearless_config::{BootConfig, ByteSize, ConsoleKind, DiskConfig, EngineChoice, SyncMode, VmConfig};
+use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, VmConfig};
 use tearless_image::QuickOptions;
-use tearless_vm::{DiskSpec, Hardware, Hub, Keyboard, Payload, Plan, debian, device_tree, host};
+use tearless_vm::{Hardware, Hub, Keyboard, Payload, Plan, debian, device_tree, host};
 
 use crate::{
     args::{DebianArgs, HardwareArgs, RunArgs},
+    disks,
     progress::Bars,
     serve,
     session::{self, CommandSession, End, Events, InteractiveSession, Primary, Session, Status},
@@ -83,7 +83,7 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
     });
     config.memory = QUICK_MEMORY;
     apply_run(&mut config, args)?;
-    config.disks = parse_disks(&args.disks)?;
+    config.disks = disks::parse(&args.disks)?;
     config.validate(&host::limits()?)?;
 
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal() && io::stderr().is_terminal();
@@ -116,7 +116,7 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
     });
     config.console = console_of(&cmdline);
     apply_run(&mut config, args)?;
-    config.disks = parse_disks(&args.disks)?;
+    config.disks = disks::parse(&args.disks)?;
     config.validate(&host::limits()?)?;
     let payload = Payload {
         kernel: kernel::read(&path)?,
@@ -132,7 +132,7 @@ fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
     let bundle = store::open_for_run(name)?;
     let mut config = bundle.config.clone();
     apply_run(&mut config, args)?;
-    config.disks.extend(parse_disks(&args.disks)?);
+    config.disks.extend(disks::parse(&args.disks)?);
     config.validate(&host::limits()?)?;
     let mut payload = bundle.payload()?;
     if let Some(extra) = &args.cmdline {
@@ -206,42 +206,15 @@ pub fn quick_options(args: &DebianArgs) -> QuickOptions {
 }
 
 fn hardware(config: &VmConfig, payload: Payload, bundle: Option<&std::path::Path>) -> Hardware {
-    let disks = config.disks.iter().map(|disk| {
-        let own = bundle.filter(|_| disk.path.is_relative());
-        DiskSpec {
-            path: own.map_or_else(|| disk.path.clone(), |bundle| bundle.join(&disk.path)),
-            read_only: disk.read_only,
-            sync: disk.sync,
-            known_raw: own.is_some(),
-        }
-    });
     Hardware {
         engine: config.engine,
         vcpus: config.cpus,
         memory: config.memory.bytes(),
-        disks: disks.collect(),
+        disks: config.disks.iter().map(|disk| disks::spec(disk, bundle)).collect(),
         sockets: bundle.map(|_| Hub::new()),
         lockstep: false,
         payload,
     }
-}
-
-/// `FILE` or `FILE:ro`; relative paths are made absolute, so that they do not turn into files of a bundle.
-fn parse_disks(disks: &[OsString]) -> Result<Vec<DiskConfig>> {
-    disks.iter().map(parse_disk).collect()
-}
-
-fn parse_disk(text: &OsString) -> Result<DiskConfig> {
-    let bytes = text.as_bytes();
-    let (path, read_only) = match bytes.strip_suffix(b":ro") {
-        Some(path) => (PathBuf::from(OsString::from_vec(path.to_vec())), true),
-        None => (PathBuf::from(text), false),
-    };
-    if path.as_os_str().is_empty() {
-        bail!("cannot attach a disk without a name\n  try: --disk FILE or --disk FILE:ro");
-    }
-    let path = std::path::absolute(&path).with_context(|| format!("cannot find disk {}", path.display()))?;
-    Ok(DiskConfig { path, read_only, sync: SyncMode::default() })
 }
 
 #[cfg(test)]
@@ -253,14 +226,5 @@ mod tests {
         assert_eq!(console_of(""), ConsoleKind::Uart);
         assert_eq!(console_of("console=hvc0 console=ttyAMA0,115200"), ConsoleKind::Uart);
         assert_eq!(console_of("console=ttyAMA0 quiet console=hvc0 x"), ConsoleKind::Virtio);
-    }
-
-    #[test]
-    fn disks_are_absolute_and_may_be_read_only() {
-        let disks = parse_disks(&["/a:b".into(), "/c:ro".into(), "d".into()]).unwrap();
-        assert_eq!((disks[0].path.to_str(), disks[0].read_only), (Some("/a:b"), false));
-        assert_eq!((disks[1].path.to_str(), disks[1].read_only), (Some("/c"), true));
-        assert!(disks[2].path.is_absolute());
-        assert!(parse_disks(&[":ro".into()]).is_err());
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tearless_boot::kernel;
 use tearless_bundle::{Bundle, Lock, Store};
-use tearless_config::{BootConfig, ByteSize, ConfigError, DiskConfig, SyncMode, VmConfig};
+use tearless_config::{BootConfig, ByteSize, ConfigError, DiskConfig, VmConfig};
 use tearless_control::State;
 use tearless_image::{
     Progress,
@@ -99,11 +99,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
     }
     run::apply(&mut config, &args.hardware);
     let disk_size = args.disk.or(args.linux.is_some().then_some(DEBIAN_DISK));
-    config.disks.extend(disk_size.map(|_| DiskConfig {
-        path: DISK.into(),
-        read_only: false,
-        sync: SyncMode::default(),
-    }));
+    config.disks.extend(disk_size.map(|_| DiskConfig::new(DISK)));
     config.validate(&host::limits()?)?;
 
     let new = Store::open()?.create(&args.name)?;

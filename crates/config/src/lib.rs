@@ -10,7 +10,10 @@ mod vm;
 
 pub use size::{ByteSize, ParseSizeError};
 pub use validate::{HostLimits, MIN_MEMORY};
-pub use vm::{BootConfig, ConsoleKind, DiskConfig, EngineChoice, SyncMode, UnknownEngine, VERSION, VmConfig};
+pub use vm::{
+    BootConfig, CacheMode, ConsoleKind, DiskConfig, DiskFormat, EngineChoice, SyncMode, UnknownEngine,
+    VERSION, VmConfig,
+};
 
 /// Why a description of a VM is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -136,7 +136,7 @@ fn invalid(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DiskConfig, SyncMode};
+    use crate::DiskConfig;
 
     const SMALL: HostLimits = HostLimits { cpus: 2, max_vcpus: 123, memory: 8 << 30 };
 
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn disks_and_boot_make_sense() {
-        let disk = |path: &str, read_only| DiskConfig { path: path.into(), read_only, sync: SyncMode::Fsync };
+        let disk = |path: &str, read_only| DiskConfig { read_only, ..DiskConfig::new(path) };
         assert_eq!(check(|c| c.disks = vec![disk("a", false), disk("b", false)]), Ok(()));
         assert!(check(|c| c.disks = vec![disk("a", false), disk("a", true)]).unwrap_err().contains("twice"));
         assert!(check(|c| c.disks = vec![disk("", false)]).unwrap_err().contains("empty"));

@@ -90,14 +90,62 @@ impl FromStr for EngineChoice {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiskConfig {
-    /// The image (raw). A relative path starts at the bundle's folder.
+    /// The image. A relative path starts at the bundle's folder.
     pub path: PathBuf,
+    /// What the image is. Without it a bundle's own file is raw, and another goes by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<DiskFormat>,
     /// Refuses writes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
     /// What a guest's flush means on the host.
     #[serde(default)]
     pub sync: SyncMode,
+    /// Whether the host's page cache stands between the guest and the medium.
+    #[serde(default, skip_serializing_if = "CacheMode::is_default")]
+    pub cache: CacheMode,
+}
+
+impl DiskConfig {
+    /// A writable disk with the defaults.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            format: None,
+            read_only: false,
+            sync: SyncMode::default(),
+            cache: CacheMode::default(),
+        }
+    }
+}
+
+/// How an image stores a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFormat {
+    /// Byte `n` of the file is byte `n` of the disk.
+    Raw,
+    /// QEMU's.
+    Qcow2,
+    /// VMware's; read only.
+    Vmdk,
+}
+
+/// Whether the host caches a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheMode {
+    /// In its page cache, as any file.
+    #[default]
+    Host,
+    /// Not at all, where the host can do without (`O_DIRECT`; raw disks on Linux).
+    None,
+}
+
+impl CacheMode {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a guest's flush means on the host.
@@ -208,7 +256,7 @@ mod tests {
 
     fn debian() -> VmConfig {
         VmConfig {
-            disks: vec![DiskConfig { path: "Disk.img".into(), read_only: false, sync: SyncMode::Fsync }],
+            disks: vec![DiskConfig::new("Disk.img")],
             ..VmConfig::new(BootConfig::LinuxDebian {
                 suite: "trixie".into(),
                 kernel: "Kernel".into(),

@@ -80,6 +80,7 @@ pub struct Handle {
     uart: Arc<Pl011>,
     gpio: Arc<Pl061>,
     serial: Serial,
+    disks: Vec<Arc<Blk>>,
 }
 
 /// The virtio consoles.
@@ -153,6 +154,15 @@ impl Handle {
         self.serial.console.resize(cols, rows);
     }
 
+    /// Makes disk `index` larger and tells the guest.
+    ///
+    /// # Errors
+    /// When there is no such disk, or it cannot grow to `size` bytes.
+    pub fn grow_disk(&self, index: usize, size: u64) -> Result<(), Error> {
+        let disk = self.disks.get(index).ok_or_else(|| Error::Board(format!("there is no disk {index}")))?;
+        disk.grow(size).map_err(|e| Error::Host("make the disk larger", e))
+    }
+
     /// Waits until the host has all that the guest has written to the console and the streams so far, at most for
     /// `limit`. Returns whether that came true.
     pub fn drain(&self, limit: Duration) -> bool {
@@ -197,12 +207,15 @@ impl<V: Vm> Machine<V> {
         board.add_gic(&plan)?;
         let (uart, gpio) = board.add_platform_devices(spec.uart)?;
         let serial = Serial::new(spec.console, spec.streams)?;
-        board.add_pcie(&plan, &serial, &spec.disks, &spec.attached)?;
+        let options =
+            BlkOptions { queues: u16::try_from(plan.vcpus).unwrap_or(u16::MAX), ..BlkOptions::default() };
+        let disks: Vec<_> = spec.disks.iter().map(|disk| Blk::new(Arc::clone(disk), &options)).collect();
+        board.add_pcie(&plan, &serial, &disks, &spec.attached)?;
 
         let boot = Entry { pc: placement.entry.0, context: placement.dtb.start.0 };
         let power = Power::new(plan.vcpus, boot);
         let shared = Arc::new(Shared { bus: board.bus, gic, power, bells, gate: Gate::default() });
-        Ok(Self { vm, plan, handle: Handle { shared, uart, gpio, serial } })
+        Ok(Self { vm, plan, handle: Handle { shared, uart, gpio, serial, disks } })
     }
 
     /// The way to reach into the machine.
@@ -310,7 +323,7 @@ impl Board {
         &mut self,
         plan: &Plan,
         serial: &Serial,
-        disks: &[Arc<dyn Disk>],
+        disks: &[Arc<Blk>],
         attached: &[Arc<dyn VirtioDevice>],
     ) -> Result<(), Error> {
         let host = PciHost::new(PciHostConfig {
@@ -330,7 +343,7 @@ impl Board {
                 SlotKind::Rng => Rng::new(),
                 SlotKind::Block(index) => {
                     let disk = disks.get(index).ok_or_else(|| Error::Board(format!("no disk {index}")))?;
-                    Blk::new(Arc::clone(disk), &BlkOptions::default())
+                    Arc::clone(disk) as _
                 }
                 SlotKind::Attached(index) => {
                     let device = attached.get(index);

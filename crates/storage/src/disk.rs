@@ -1,6 +1,8 @@
 use std::io;
 
-/// A medium of fixed size that is read and written at any offset.
+use crate::RawDisk;
+
+/// A medium that is read and written at any offset.
 ///
 /// Calls come from several threads at once. Offsets and lengths are in bytes; ranges lie within
 /// `0..size()`, which the caller has checked. Concurrent writes to the same bytes leave either content.
@@ -8,7 +10,7 @@ pub trait Disk: Send + Sync {
     /// A name for messages to the user: the file.
     fn name(&self) -> &str;
 
-    /// Size in bytes, a multiple of 512.
+    /// Size in bytes, a multiple of 512. It only grows.
     fn size(&self) -> u64;
 
     /// Whether everything that changes the medium fails.
@@ -44,4 +46,19 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// What the host says.
     fn write_zeroes(&self, offset: u64, len: u64, may_unmap: bool) -> io::Result<()>;
+
+    /// Makes the disk `size` bytes long, rounded up to 512; what is new reads as zeros. Reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for less than it has, [`io::ErrorKind::Unsupported`] for media of fixed size,
+    /// else what the host says.
+    fn grow(&self, size: u64) -> io::Result<()> {
+        let _ = size;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The file whose bytes are the disk's, if there is one: requests can then go to the host without a detour.
+    fn raw(&self) -> Option<&RawDisk> {
+        None
+    }
 }

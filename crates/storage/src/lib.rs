@@ -1,14 +1,32 @@
 //! Disk back ends.
 //!
-//! [`Disk`] is what a block device needs of its medium; [`RawDisk`] is a plain file or a block device of the host. It
-//! knows nothing of virtio or of guest memory.
-
-#![forbid(unsafe_code)]
+//! [`Disk`] is what a block device needs of its medium: [`RawDisk`] is a plain file or a block device of the host,
+//! [`ImageDisk`] an image of another format with what backs it. [`open()`] makes one from a file's name. A [`Queue`] has many
+//! requests in progress at once; it is the fast way, on io_uring where the host has that.
+//!
+//! ```text
+//!            queue()                          Disk
+//!   Uring ------------> RawDisk ------> file, O_DIRECT file
+//!   Pool  ------------> RawDisk, ImageDisk ---> imago ---> file, backing files (read-only)
+//! ```
+//! It knows nothing of virtio.
 
 mod disk;
+mod error;
 mod format;
+mod image;
+mod open;
+mod pool;
+mod queue;
 mod raw;
 mod sparse;
+#[cfg(target_os = "linux")]
+mod uring;
 
 pub use disk::Disk;
-pub use raw::{DiskError, RawDisk, RawOptions, Sync};
+pub use error::DiskError;
+pub use format::Format;
+pub use image::ImageDisk;
+pub use open::{Cache, OpenOptions, Sync, open};
+pub use queue::{Completion, Operation, Queue, Request, Segment, queue};
+pub use raw::RawDisk;

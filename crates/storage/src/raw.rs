@@ -4,17 +4,17 @@
 //! zeros, and the first write to them makes the file longer.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Seek, SeekFrom},
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use rustix::fs::{FlockOperation, flock};
-
 use crate::{
-    Disk,
+    Cache, Disk, DiskError, OpenOptions, Sync,
     format::{HEAD, recognise},
+    open::open_file,
     sparse::{Outcome, punch, zero},
 };
 
@@ -22,107 +22,61 @@ const SECTOR: u64 = 512;
 /// Zeros are written so many bytes at a time where the host cannot make them by itself.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// What a flush does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sync {
-    /// Waits until the data is on the medium itself (macOS: `F_FULLFSYNC`).
-    #[default]
-    Full,
-    /// Hands the data to the device, which may hold it in a volatile cache (macOS: `fsync`). Elsewhere as `Full`.
-    Fsync,
-    /// Does nothing: a crash of the host loses data. For disks that are thrown away.
-    None,
-}
-
-/// How to open a raw disk.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RawOptions {
-    /// Refuse changes. Several readers may share the file.
-    pub read_only: bool,
-    /// What a flush does.
-    pub sync: Sync,
-    /// The file is known to be raw, for example because it is a bundle's own: do not look how it begins. A guest may
-    /// have put another image, or what looks like one, on its disk.
-    pub known_raw: bool,
-}
-
-/// Why a disk cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum DiskError {
-    /// The host says no.
-    #[error("cannot open disk {path}\n  because: {error}\n  try: check the path and its permissions")]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the host says.
-        error: io::Error,
-    },
-    /// The file is in use.
-    #[error(
-        "cannot open disk {0}\n  because: another virtual machine uses it\n  try: stop that one first, or open the disk read-only in both"
-    )]
-    InUse(PathBuf),
-    /// The file is an image of a format that must be converted.
-    #[error(
-        "cannot open disk {path}\n  because: it is a {format} image, which this version does not support yet\n  try: \
-         `qemu-img convert -f {qemu} -O raw {path} NEW.img`"
-    )]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The name of the format.
-        format: &'static str,
-        /// What `qemu-img` calls it.
-        qemu: &'static str,
-    },
-    /// A directory, pipe or socket.
-    #[error("cannot open disk {0}\n  because: it is neither a file nor a block device")]
-    Kind(PathBuf),
-    /// Nothing in it.
-    #[error(
-        "cannot open disk {0}\n  because: it is empty\n  try: make it larger first, for example with `truncate -s 8G`"
-    )]
-    Empty(PathBuf),
-}
-
 /// A raw disk, locked while it is open.
 #[derive(Debug)]
 pub struct RawDisk {
     file: File,
+    /// The same file once more, past the host's cache. The host keeps both views coherent.
+    direct: Option<File>,
     name: String,
-    size: u64,
-    options: RawOptions,
+    size: AtomicU64,
+    options: OpenOptions,
 }
 
 impl RawDisk {
-    /// Opens the disk in `path`.
+    /// Opens the raw disk in `path`; see [`crate::open`].
     ///
-    /// The file is locked until the disk is dropped: shared if read-only, else exclusively. Images of other formats
-    /// are recognised by how they begin and refused, here and never later: what a guest writes into its disk does not
-    /// matter once it is open.
+    /// Unless the format is said to be raw, images of other formats are recognised by how they begin and refused, here and
+    /// never later: what a guest writes into its disk does not matter once it is open.
     ///
     /// # Errors
     /// [`DiskError`] when the file cannot be opened, is in use or is not raw.
-    pub fn open(path: &Path, options: RawOptions) -> Result<Self, DiskError> {
+    pub fn open(path: &Path, options: OpenOptions) -> Result<Self, DiskError> {
         let fail = |error| DiskError::Open { path: path.to_owned(), error };
-        // Asked before it is opened: opening a pipe would wait for its other end.
-        let kind = std::fs::metadata(path).map_err(fail)?.file_type();
-        if !kind.is_file() && !is_block_device(kind) {
-            return Err(DiskError::Kind(path.to_owned()));
-        }
-        let file = OpenOptions::new().read(true).write(!options.read_only).open(path).map_err(fail)?;
-        lock_file(&file, path, options.read_only)?;
+        let file = open_file(path, options.read_only)?;
         let length = (&file).seek(SeekFrom::End(0)).map_err(fail)?;
         if length == 0 {
             return Err(DiskError::Empty(path.to_owned()));
         }
-        if !options.known_raw {
+        if options.format.is_none() {
             refuse_other_formats(&file, path)?;
         }
         let size = length
             .checked_next_multiple_of(SECTOR)
             .ok_or_else(|| fail(io::ErrorKind::FileTooLarge.into()))?;
-        Ok(Self { file, name: path.display().to_string(), size, options })
+        let direct = match options.cache {
+            Cache::Host => None,
+            Cache::None => open_direct(path, options.read_only),
+        };
+        Ok(Self { file, direct, name: path.display().to_string(), size: AtomicU64::new(size), options })
+    }
+
+    /// The file, by way of the host's cache.
+    #[allow(dead_code, reason = "only io_uring wants it")]
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The file, past the host's cache; only io_uring uses it. `None` when that is not wanted or not possible.
+    #[allow(dead_code, reason = "only io_uring wants it")]
+    pub(crate) fn direct(&self) -> Option<&File> {
+        self.direct.as_ref()
+    }
+
+    /// What a flush does.
+    #[allow(dead_code, reason = "only io_uring wants it")]
+    pub(crate) fn sync(&self) -> Sync {
+        self.options.sync
     }
 
     fn check_writable(&self) -> io::Result<()> {
@@ -130,26 +84,39 @@ impl RawDisk {
     }
 }
 
-fn refuse_other_formats(file: &File, path: &Path) -> Result<(), DiskError> {
-    let mut head = [0; HEAD];
-    read_or_zero(file, &mut head, 0).map_err(|error| DiskError::Open { path: path.to_owned(), error })?;
-    match recognise(&head) {
-        Some((format, qemu)) => Err(DiskError::Format { path: path.to_owned(), format, qemu }),
-        None => Ok(()),
+/// Not every file system can; then the host's cache is used, which is slower for some loads but never wrong.
+#[cfg(target_os = "linux")]
+fn open_direct(path: &Path, read_only: bool) -> Option<File> {
+    use std::fs::OpenOptions as FileOptions;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).ok()?;
+    match FileOptions::new().read(true).write(!read_only).custom_flags(flags).open(path) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            tracing::warn!(disk = %path.display(), %error, "cannot go past the host's cache; using it");
+            None
+        }
     }
 }
 
-fn is_block_device(kind: std::fs::FileType) -> bool {
-    std::os::unix::fs::FileTypeExt::is_block_device(&kind)
+#[cfg(not(target_os = "linux"))]
+fn open_direct(path: &Path, _: bool) -> Option<File> {
+    tracing::warn!(disk = %path.display(), "this host has no way past its cache that Tearless knows; using it");
+    None
 }
 
-fn lock_file(file: &File, path: &Path, shared: bool) -> Result<(), DiskError> {
-    let operation =
-        if shared { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
-    match flock(file, operation) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(DiskError::InUse(path.to_owned())),
-        Err(error) => Err(DiskError::Open { path: path.to_owned(), error: error.into() }),
+fn refuse_other_formats(file: &File, path: &Path) -> Result<(), DiskError> {
+    let mut head = [0; HEAD];
+    let path = path.to_owned();
+    match read_or_zero(file, &mut head, 0) {
+        Err(error) => Err(DiskError::Open { path, error }),
+        Ok(()) => match recognise(&head) {
+            Some(found) if found.known => {
+                Err(DiskError::LooksLike { path, name: found.name, format: found.qemu })
+            }
+            Some(found) => Err(DiskError::Format { path, format: found.name, qemu: found.qemu }),
+            None => Ok(()),
+        },
     }
 }
 
@@ -180,7 +147,7 @@ impl Disk for RawDisk {
     }
 
     fn size(&self) -> u64 {
-        self.size
+        self.size.load(Ordering::Acquire)
     }
 
     fn read_only(&self) -> bool {
@@ -232,6 +199,27 @@ impl Disk for RawDisk {
         }
         Ok(())
     }
+
+    fn grow(&self, size: u64) -> io::Result<()> {
+        self.check_writable()?;
+        let size = size.checked_next_multiple_of(SECTOR).ok_or(io::ErrorKind::FileTooLarge)?;
+        if size < self.size() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if !self.file.metadata()?.is_file() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if self.file.metadata()?.len() < size {
+            self.file.set_len(size)?;
+            self.file.sync_all()?;
+        }
+        self.size.fetch_max(size, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn raw(&self) -> Option<&RawDisk> {
+        Some(self)
+    }
 }
 
 #[cfg(test)]
@@ -239,6 +227,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::Format;
 
     fn file(content: &[u8]) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -247,14 +236,14 @@ mod tests {
     }
 
     fn open(file: &tempfile::NamedTempFile) -> Result<RawDisk, DiskError> {
-        RawDisk::open(file.path(), RawOptions::default())
+        RawDisk::open(file.path(), OpenOptions::default())
     }
 
     #[test]
     fn reads_back_what_was_written() {
         for sync in [Sync::Full, Sync::Fsync, Sync::None] {
             let file = file(&[7; 4096]);
-            let disk = RawDisk::open(file.path(), RawOptions { sync, ..RawOptions::default() }).unwrap();
+            let disk = RawDisk::open(file.path(), OpenOptions { sync, ..OpenOptions::default() }).unwrap();
             disk.write_at(&[1, 2, 3], 1022).unwrap();
             disk.flush().unwrap();
             let mut data = [0; 5];
@@ -296,7 +285,7 @@ mod tests {
     #[test]
     fn a_disk_in_use_is_refused_by_name_and_readers_share() {
         let file = file(&[0; 512]);
-        let read_only = RawOptions { read_only: true, ..RawOptions::default() };
+        let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
         let writer = open(&file).unwrap();
         let error = open(&file).unwrap_err();
         assert!(matches!(error, DiskError::InUse(_)));
@@ -317,17 +306,17 @@ mod tests {
         let mut image = b"QFI\xfb\0\0\0\x03".to_vec();
         image.resize(512, 0);
         let error = open(&file(&image)).unwrap_err().to_string();
-        assert!(
-            error.contains("a qcow2 image, which this version does not support") && error.contains("-O raw"),
-            "{error}"
-        );
+        assert!(error.contains("a qcow2 image") && error.contains(":format=qcow2"), "{error}");
+        let mut sparse = b"KDMV".to_vec();
+        sparse.resize(512, 0);
+        assert!(open(&file(&sparse)).unwrap_err().to_string().contains("qemu-img convert -f vmdk"));
         assert!(matches!(open(&file(&[])), Err(DiskError::Empty(_))));
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(
-            RawDisk::open(folder.path(), RawOptions { read_only: true, ..RawOptions::default() }),
+            RawDisk::open(folder.path(), OpenOptions { read_only: true, ..OpenOptions::default() }),
             Err(DiskError::Kind(_))
         ));
-        let missing = RawDisk::open(&folder.path().join("none"), RawOptions::default()).unwrap_err();
+        let missing = RawDisk::open(&folder.path().join("none"), OpenOptions::default()).unwrap_err();
         assert!(missing.to_string().contains("none"), "{missing}");
     }
 
@@ -340,8 +329,24 @@ mod tests {
         disk.read_at(&mut data, 0).unwrap();
         assert_eq!(&data, b"QFI\xfb");
         drop(disk);
-        assert!(matches!(open(&file), Err(DiskError::Format { .. })));
-        let known = RawOptions { known_raw: true, ..RawOptions::default() };
+        assert!(matches!(open(&file), Err(DiskError::LooksLike { .. })));
+        let known = OpenOptions { format: Some(Format::Raw), ..OpenOptions::default() };
         assert_eq!(RawDisk::open(file.path(), known).unwrap().size(), 512);
+    }
+
+    #[test]
+    fn grows_and_never_shrinks() {
+        let file = file(&[7; 1024]);
+        let disk = open(&file).unwrap();
+        disk.grow(4000).unwrap();
+        assert_eq!((disk.size(), file.as_file().metadata().unwrap().len()), (4096, 4096));
+        let mut data = [1; 512];
+        disk.read_at(&mut data, 3584).unwrap();
+        assert_eq!(data, [0; 512]);
+        assert_eq!(disk.grow(2048).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(disk.size(), 4096);
+        drop(disk);
+        let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
+        assert!(RawDisk::open(file.path(), read_only).unwrap().grow(8192).is_err());
     }
 }

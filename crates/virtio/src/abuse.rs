@@ -14,7 +14,7 @@ use std::{
 
 use tearless_bus::CharInput;
 use tearless_memory::Gpa;
-use tearless_storage::{RawDisk, RawOptions};
+use tearless_storage::{OpenOptions, RawDisk};
 
 use crate::{
     VirtioDevice,
@@ -190,7 +190,7 @@ fn the_entropy_device_survives() {
 fn the_disk_survives() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&[0; 1 << 20]).unwrap();
-    let options = RawOptions { sync: tearless_storage::Sync::None, ..RawOptions::default() };
+    let options = OpenOptions { sync: tearless_storage::Sync::None, ..OpenOptions::default() };
     let disk = Arc::new(RawDisk::open(file.path(), options).unwrap());
     let blk = Blk::new(disk, &BlkOptions { serial: "abused".to_owned(), queues: 2 });
     let mut driver = torture(&blk, blk.features(), 2, || {});

@@ -102,6 +102,44 @@ impl Chain {
         }
         Ok(from.len() - rest.len())
     }
+
+    /// Where the bytes lie that the device may read, from `offset` on.
+    ///
+    /// # Errors
+    /// As [`Chain::read`], at the end of the iteration's good part.
+    pub fn readable_pieces<'a>(
+        &'a self,
+        memory: &'a GuestMemory,
+        offset: u64,
+    ) -> impl Iterator<Item = Result<(Gpa, u64), RingError>> + 'a {
+        checked(memory, &self.readable, offset, usize::MAX)
+    }
+
+    /// Where the `len` bytes lie that the device may write, from `offset` on.
+    ///
+    /// # Errors
+    /// As [`Chain::write`], at the end of the iteration's good part.
+    pub fn writable_pieces<'a>(
+        &'a self,
+        memory: &'a GuestMemory,
+        offset: u64,
+        len: u64,
+    ) -> impl Iterator<Item = Result<(Gpa, u64), RingError>> + 'a {
+        checked(memory, &self.writable, offset, usize::try_from(len).unwrap_or(usize::MAX))
+    }
+}
+
+fn checked<'a>(
+    memory: &'a GuestMemory,
+    segments: &'a [Segment],
+    offset: u64,
+    len: usize,
+) -> impl Iterator<Item = Result<(Gpa, u64), RingError>> + 'a {
+    pieces(segments, offset, len).map(|(start, len)| {
+        let start = start.ok_or(RingError::Chain("a buffer wraps around"))?;
+        memory.host_range(start, len as u64)?;
+        Ok((start, len as u64))
+    })
 }
 
 /// The guest ranges that hold `len` bytes from byte `offset` of `segments` on; an address that wraps is `None`.

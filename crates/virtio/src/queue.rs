@@ -204,6 +204,12 @@ impl VirtQueue {
         }
     }
 
+    /// Whether somebody waits for the queue to stop or pause: a worker inside of [`VirtQueue::with`] takes no new requests
+    /// then and comes out as soon as it can.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
     /// Wakes the worker: the driver made requests available.
     pub fn kick(&self) {
         self.wake.signal();
@@ -245,6 +251,7 @@ impl VirtQueue {
     /// Pauses the queue or lets it go on. When this returns from pausing no worker touches guest memory for it.
     pub(crate) fn set_paused(&self, paused: bool) {
         self.stopping.store(paused, Ordering::Release);
+        self.wake.signal();
         lock(&self.state).paused = paused;
         self.stopping.store(false, Ordering::Release);
         self.resumed.notify_all();
@@ -254,6 +261,7 @@ impl VirtQueue {
     /// Stops the ring. When this returns no worker touches guest memory for this queue.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.wake.signal();
         lock(&self.state).ring = None;
         self.stopping.store(false, Ordering::Release);
         self.resumed.notify_all();

@@ -61,13 +61,25 @@ impl Wake {
 
     /// Waits for a signal and consumes it. `false` means that the worker must end.
     pub fn wait(&self) -> bool {
+        self.wait_until(None)
+    }
+
+    /// As [`Wake::wait`], but not for longer than to `deadline`.
+    pub fn wait_until(&self, deadline: Option<Instant>) -> bool {
         let mut state = lock(&self.state);
         state.waiting = true;
         if state.watchers > 0 {
             self.changed.notify_all();
         }
         while !state.signalled && !state.shut_down {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => break,
+                Some(left) => {
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
         }
         state.waiting = false;
         state.signalled = false;

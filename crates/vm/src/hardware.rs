@@ -1,9 +1,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use tearless_boot::kernel::KernelImage;
-use tearless_config::{EngineChoice, SyncMode};
+use tearless_config::EngineChoice;
 use tearless_machine::{Shape, Spec};
-use tearless_storage::{Disk, RawDisk, RawOptions, Sync};
+use tearless_storage::{Disk, OpenOptions};
 use tearless_virtio::{VirtioDevice, vsock};
 
 use crate::{Error, HostSide};
@@ -11,26 +11,10 @@ use crate::{Error, HostSide};
 /// A disk of the machine.
 #[derive(Clone, Debug)]
 pub struct DiskSpec {
-    /// The image, a raw file or a block device.
+    /// The image, or a block device.
     pub path: PathBuf,
-    /// Refuse writes.
-    pub read_only: bool,
-    /// What a guest's flush means.
-    pub sync: SyncMode,
-    /// The file is a bundle's own, so whatever it looks like it is raw: a guest wrote it.
-    pub known_raw: bool,
-}
-
-impl DiskSpec {
-    fn open(&self) -> Result<RawDisk, Error> {
-        let sync = match self.sync {
-            SyncMode::Full => Sync::Full,
-            SyncMode::Fsync => Sync::Fsync,
-            SyncMode::None => Sync::None,
-        };
-        let options = RawOptions { read_only: self.read_only, sync, known_raw: self.known_raw };
-        Ok(RawDisk::open(&self.path, options)?)
-    }
+    /// How to open it. A bundle's own files have their format told: whatever they look like, a guest wrote it.
+    pub options: OpenOptions,
 }
 
 /// What a machine is made of, before it is built.
@@ -84,19 +68,26 @@ impl Hardware {
         Ok(devices)
     }
 
-    /// Opens the disks and completes the specification with the host's end of the serial devices.
+    /// Opens the disks. They stay open while the VM lives, whatever its guest's resets.
     ///
     /// # Errors
-    /// When a disk cannot be opened.
-    pub fn spec(&self, host: HostSide) -> Result<Spec, Error> {
-        let disks = self.disks.iter().map(|disk| Ok(Arc::new(disk.open()?) as Arc<dyn Disk>));
+    /// When one cannot be opened.
+    pub fn open_disks(&self) -> Result<Vec<Arc<dyn Disk>>, Error> {
+        self.disks.iter().map(|disk| Ok(tearless_storage::open(&disk.path, disk.options)?)).collect()
+    }
+
+    /// The specification of a machine with these disks and the host's end of the serial devices.
+    ///
+    /// # Errors
+    /// When another device cannot be made.
+    pub fn spec(&self, disks: &[Arc<dyn Disk>], host: HostSide) -> Result<Spec, Error> {
         Ok(Spec {
             vcpus: self.vcpus,
             memory: self.memory,
             kernel: self.payload.kernel.clone(),
             initrd: self.payload.initrd.clone(),
             cmdline: self.payload.cmdline.clone(),
-            disks: disks.collect::<Result<_, Error>>()?,
+            disks: disks.to_vec(),
             attached: self.attached()?,
             uart: host.uart,
             console: host.console,

@@ -23,6 +23,7 @@ pub use service::{AskGuest, MAIN_LOG, Served, Service, UART_LOG, VIRTIO_LOG};
 pub use tearless_bus::CharSink;
 pub use tearless_control::StopOutcome;
 pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree};
+pub use tearless_storage as storage;
 pub use tearless_virtio::{console::ConsolePort, vsock::Hub};
 pub use typist::Typist;
 

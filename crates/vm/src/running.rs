@@ -118,8 +118,9 @@ fn run(
     mut frontend: Box<dyn Frontend>,
     plug: &Plug,
 ) -> Result<Outcome, Error> {
+    let disks = hardware.open_disks()?;
     loop {
-        let spec = hardware.spec(frontend.connect())?;
+        let spec = hardware.spec(&disks, frontend.connect())?;
         let outcome = match engine {
             EngineChoice::Soft => run_machine(
                 SoftVm::with(Options { lockstep: hardware.lockstep, ..Options::default() })

@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["arm64", "memory"]),
     ("engine-soft", &["arm64", "engine", "memory"]),
     ("devices", &["arm64", "bus", "memory"]),
-    ("storage", &[]),
+    ("storage", &["memory"]),
     ("virtio", &["bus", "memory", "pci", "storage"]),
     ("boot", &["memory"]),
     ("bundle", &["config"]),

@@ -3,7 +3,10 @@
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
 mod host;
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_os = "macos")]
+#[path = "macos.rs"]
+mod host;
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
 #[path = "other.rs"]
 mod host;
 

@@ -13,9 +13,9 @@ use tearless_storage::Disk;
 
 use super::{
     spec::{CLASS, DEVICE_ID, MAX_RANGE_SECTORS, MAX_RANGES, SECTOR, feature, request},
-    worker::Worker,
+    worker::{Doorbell, Medium, Worker},
 };
-use crate::{Activation, DeviceKind, VirtQueue, VirtioDevice, Wake, lock, read_window};
+use crate::{Activation, DeviceKind, Interrupt, VirtQueue, VirtioDevice, Wake, lock, read_window};
 
 const QUEUE_SIZE: u16 = 256;
 /// A request is its header, its data segments and its status byte.
@@ -42,13 +42,13 @@ impl Default for BlkOptions {
 
 /// A block device.
 pub struct Blk {
-    disk: Arc<dyn Disk>,
-    serial: [u8; request::ID_LEN],
+    medium: Arc<Medium>,
     queues: Vec<Arc<VirtQueue>>,
     wakes: Vec<Arc<Wake>>,
+    doorbells: Vec<Arc<Doorbell>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// The driver does not flush, so each write must be durable when it completes (section 5.2.5.2).
-    write_through: Arc<AtomicBool>,
+    /// The way to a driver that is up.
+    interrupt: Mutex<Option<Arc<dyn Interrupt>>>,
 }
 
 impl Blk {
@@ -56,11 +56,41 @@ impl Blk {
     pub fn new(disk: Arc<dyn Disk>, options: &BlkOptions) -> Arc<Self> {
         let mut serial = [0; request::ID_LEN];
         serial.iter_mut().zip(options.serial.bytes()).for_each(|(to, from)| *to = from);
-        let wakes: Vec<_> =
-            (0..options.queues.clamp(1, MAX_QUEUES)).map(|_| Arc::new(Wake::default())).collect();
+        let doorbells: Vec<_> =
+            (0..options.queues.clamp(1, MAX_QUEUES)).map(|_| Arc::new(Doorbell::default())).collect();
+        let wake = |doorbell: &Arc<Doorbell>| {
+            let doorbell = doorbell.clone();
+            Arc::new(Wake::with_bell(move || doorbell.press()))
+        };
+        let wakes: Vec<_> = doorbells.iter().map(wake).collect();
         let queues = wakes.iter().map(|wake| VirtQueue::new(QUEUE_SIZE, wake.clone())).collect();
-        let write_through = Arc::new(AtomicBool::new(false));
-        Arc::new(Self { disk, serial, queues, wakes, threads: Mutex::default(), write_through })
+        let medium = Arc::new(Medium {
+            disk,
+            serial,
+            write_through: AtomicBool::new(false),
+            complained: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+        });
+        Arc::new(Self {
+            medium,
+            queues,
+            wakes,
+            doorbells,
+            threads: Mutex::default(),
+            interrupt: Mutex::default(),
+        })
+    }
+
+    /// Makes the disk larger while the guest runs, and tells its driver; see [`Disk::grow`].
+    ///
+    /// # Errors
+    /// When the medium cannot grow, or is larger already.
+    pub fn grow(&self, size: u64) -> io::Result<()> {
+        self.medium.disk.grow(size)?;
+        if let Some(interrupt) = &*lock(&self.interrupt) {
+            interrupt.config();
+        }
+        Ok(())
     }
 }
 
@@ -71,7 +101,7 @@ impl VirtioDevice for Blk {
 
     fn features(&self) -> u64 {
         let always = feature::SEG_MAX | feature::BLK_SIZE | feature::TOPOLOGY | feature::MQ | feature::FLUSH;
-        if self.disk.read_only() {
+        if self.medium.disk.read_only() {
             always | feature::RO
         } else {
             always | feature::DISCARD | feature::WRITE_ZEROES
@@ -85,7 +115,7 @@ impl VirtioDevice for Blk {
     /// `struct virtio_blk_config` (section 5.2.4).
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         let mut bytes = Vec::with_capacity(60);
-        bytes.extend((self.disk.size() / SECTOR).to_le_bytes());
+        bytes.extend((self.medium.disk.size() / SECTOR).to_le_bytes());
         bytes.extend(0u32.to_le_bytes());
         bytes.extend(SEG_MAX.to_le_bytes());
         bytes.extend([0; 4]);
@@ -105,11 +135,13 @@ impl VirtioDevice for Blk {
     }
 
     fn activate(&self, activation: Activation) -> io::Result<()> {
-        self.write_through.store(activation.features & feature::FLUSH == 0, Ordering::Release);
+        self.medium.write_through.store(activation.features & feature::FLUSH == 0, Ordering::Release);
+        *lock(&self.interrupt) = Some(activation.interrupt);
         let mut threads = lock(&self.threads);
         let started = threads.len();
-        for (queue, wake) in self.queues.iter().zip(&self.wakes).skip(started) {
-            let mut worker = Worker::new(self.disk.clone(), self.serial, self.write_through.clone());
+        let parts = self.queues.iter().zip(&self.wakes).zip(&self.doorbells);
+        for ((queue, wake), doorbell) in parts.skip(started) {
+            let mut worker = Worker::new(self.medium.clone(), doorbell.clone());
             let (queue, wake) = (queue.clone(), wake.clone());
             let thread = thread::Builder::new().name(format!("blk{}", threads.len()));
             threads.push(thread.spawn(move || worker.run(&queue, &wake))?);
@@ -117,8 +149,10 @@ impl VirtioDevice for Blk {
         Ok(())
     }
 
-    /// Nothing to forget: stopping the queues waited for the requests in progress.
-    fn reset(&self) {}
+    /// Stopping the queues waited for the requests in progress; what stalled is forgotten by the workers.
+    fn reset(&self) {
+        *lock(&self.interrupt) = None;
+    }
 }
 
 impl Drop for Blk {

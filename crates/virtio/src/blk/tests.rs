@@ -4,11 +4,11 @@ use std::{
     io::{self, Write},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use tearless_storage::{Disk, RawDisk, RawOptions};
+use tearless_storage::{Disk, OpenOptions, RawDisk};
 
 use super::{
     Blk, BlkOptions,
@@ -32,7 +32,7 @@ fn file() -> tempfile::NamedTempFile {
 }
 
 fn open(file: &tempfile::NamedTempFile, read_only: bool) -> Arc<RawDisk> {
-    Arc::new(RawDisk::open(file.path(), RawOptions { read_only, ..RawOptions::default() }).unwrap())
+    Arc::new(RawDisk::open(file.path(), OpenOptions { read_only, ..OpenOptions::default() }).unwrap())
 }
 
 struct Bench {
@@ -235,7 +235,7 @@ impl Disk for Failing {
     }
     fn write_at(&self, _: &[u8], offset: u64) -> io::Result<()> {
         lock(&self.writes).push(offset);
-        if offset == 0 { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        if offset == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(5)) }
     }
     fn flush(&self) -> io::Result<()> {
         self.flushes.fetch_add(1, Ordering::AcqRel);
@@ -275,4 +275,130 @@ fn dropping_the_device_frees_the_disk() {
     assert_eq!(bench.send(request::OUT, 1, &[1; 512]), OK);
     drop(bench);
     open(&file, false);
+}
+
+/// A disk whose host file system is full until somebody makes room.
+#[derive(Default)]
+struct Filling {
+    room: AtomicBool,
+    refused: AtomicUsize,
+    written: AtomicU64,
+}
+
+impl Disk for Filling {
+    fn name(&self) -> &str {
+        "filling"
+    }
+    fn size(&self) -> u64 {
+        1 << 20
+    }
+    fn read_only(&self) -> bool {
+        false
+    }
+    fn read_at(&self, data: &mut [u8], _: u64) -> io::Result<()> {
+        data.fill(3);
+        Ok(())
+    }
+    fn write_at(&self, data: &[u8], _: u64) -> io::Result<()> {
+        if !self.room.load(Ordering::Acquire) {
+            self.refused.fetch_add(1, Ordering::AcqRel);
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.written.fetch_add(data.len() as u64, Ordering::AcqRel);
+        Ok(())
+    }
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn write_zeroes(&self, _: u64, _: u64, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Bench {
+    /// Sends a write and waits until the disk has refused it. Returns where its status byte will be.
+    fn stall(&mut self, disk: &Filling) -> tearless_memory::Gpa {
+        let before = disk.refused.load(Ordering::Acquire);
+        let header = self.header(request::OUT, 0);
+        let data = self.driver.alloc_with(&[1; 512]);
+        let status = self.driver.alloc_with(&[0xee]);
+        self.queue.offer(&self.driver, &[readable(header, 16), readable(data, 512), writable(status, 1)]);
+        eventually("the host's refusal", || disk.refused.load(Ordering::Acquire) > before);
+        status
+    }
+}
+
+#[test]
+fn a_full_host_makes_a_slow_disk_and_no_errors() {
+    let disk = Arc::new(Filling::default());
+    let mut bench = Bench::new(disk.clone(), feature::FLUSH);
+    let status = bench.stall(&disk);
+    // Others are served meanwhile.
+    let (read, data, _) = bench.fetch(request::IN, 4, 512);
+    assert_eq!((read, data[0]), (OK, 3));
+    assert_eq!(bench.driver.bytes(status, 1), [0xee]);
+    disk.room.store(true, Ordering::Release);
+    bench.queue.wait(&bench.driver);
+    assert_eq!((bench.driver.bytes(status, 1), disk.written.load(Ordering::Acquire)), (vec![OK], 512));
+}
+
+#[test]
+fn what_stalled_holds_up_neither_a_reset_nor_the_end() {
+    let disk = Arc::new(Filling::default());
+    let mut bench = Bench::new(disk.clone(), feature::FLUSH);
+    let status = bench.stall(&disk);
+    bench.queue = bench.driver.start(feature::FLUSH, 1).remove(0);
+    disk.room.store(true, Ordering::Release);
+    assert_eq!(bench.send(request::OUT, 1, &[1; 1024]), OK);
+    assert_eq!(disk.written.load(Ordering::Acquire), 1024, "the old life's write is forgotten");
+    assert_eq!(bench.driver.bytes(status, 1), [0xee]);
+    disk.room.store(false, Ordering::Release);
+    bench.stall(&disk);
+    drop(bench);
+    assert_eq!(Arc::strong_count(&disk), 1);
+}
+
+#[test]
+fn a_disk_grows_under_its_driver() {
+    let file = file();
+    let blk = Blk::new(open(&file, false), &BlkOptions::default());
+    let mut driver = Driver::probe(blk.clone());
+    let _queue = driver.start(0, 1).remove(0);
+    let generation = driver.common(0x15, 1);
+    blk.grow(2 * SECTORS * 512).unwrap();
+    assert!(driver.interrupted(0), "a configuration change interrupt");
+    assert_ne!(driver.common(0x15, 1), generation);
+    assert_eq!(driver.device_config(0, 8), 2 * SECTORS);
+    assert!(blk.grow(512).is_err());
+    assert_eq!(driver.device_config(0, 8), 2 * SECTORS);
+}
+
+#[test]
+fn every_queue_serves_many_requests_at_once() {
+    let file = file();
+    let blk = Blk::new(open(&file, false), &BlkOptions { serial: String::new(), queues: 4 });
+    let mut driver = Driver::probe(blk);
+    let mut queues = driver.start(feature::MQ, 4);
+    let mut expected = Vec::new();
+    for round in 0..5 {
+        for queue in &mut queues {
+            let sector = round * 4 + u64::from(queue.index);
+            let mut header = request::IN.to_le_bytes().to_vec();
+            header.extend([0; 4]);
+            header.extend(sector.to_le_bytes());
+            let header = driver.alloc_with(&header);
+            let (data, status) = (driver.alloc(512), driver.alloc_with(&[0xee]));
+            queue.offer(&driver, &[readable(header, 16), writable(data, 512), writable(status, 1)]);
+            expected.push((data, status, sector as u8));
+        }
+    }
+    for queue in &mut queues {
+        (0..5).for_each(|_| assert_eq!(queue.wait(&driver).1, 513));
+    }
+    for (data, status, byte) in expected {
+        assert_eq!((driver.bytes(status, 1), driver.bytes(data, 1)), (vec![OK], vec![byte]));
+    }
 }

@@ -1,36 +1,88 @@
 //! The thread that serves one request queue.
+//!
+//! ```text
+//!             pop               host is done
+//!   ring ------------> flight ----------------> ring (status byte, used entry, interrupt)
+//!                        ^  | no space
+//!            try again   |  v
+//!                       stalled
+//! ```
+//! Requests that are in flight hold the queue's lock: a stop waits for them, so that none touches guest memory
+//! afterwards. Stalled ones do not, and are forgotten with the life of the queue that they came in.
 
 use std::{
-    io,
+    collections::VecDeque,
+    io, mem,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
-use tearless_storage::Disk;
+use tearless_memory::Gpa;
+use tearless_storage::{Completion, Disk, Operation, Queue, Request, Segment, queue};
 
 use super::spec::{MAX_RANGE_SECTORS, MAX_RANGES, SECTOR, Status, request};
 use crate::{Chain, Ring, RingError, VirtQueue, Wake};
 
-/// Data moves through a buffer of this size: a request may be gigabytes long, this is what it costs the host. It is
-/// larger than what Linux sends at once by default (1280 KiB is its limit, 128 KiB to 1 MiB are usual).
-const BUFFER: usize = 1 << 20;
-/// Requests per lock and interrupt.
-const BATCH: usize = 16;
+/// Requests of one queue that the host has at once.
+const DEPTH: u16 = 128;
+/// How long to leave a full host file system alone before trying again.
+const PATIENCE: Duration = Duration::from_millis(500);
 
-pub(super) struct Worker {
-    disk: Arc<dyn Disk>,
-    serial: [u8; request::ID_LEN],
-    write_through: Arc<AtomicBool>,
-    buffer: Vec<u8>,
-    /// Whether the host was told that this disk fails: once is enough, the guest can repeat a request for ever.
-    complained: bool,
+/// What all workers of a device share.
+pub(super) struct Medium {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) serial: [u8; request::ID_LEN],
+    /// The driver does not flush, so each write must be durable when it completes (section 5.2.5.2).
+    pub(super) write_through: AtomicBool,
+    /// Whether the host's user was told that this disk fails: once is enough, the guest can repeat a request for ever.
+    pub(super) complained: AtomicBool,
+    /// Whether the host's user was told that there is no space, and not yet that there is again.
+    pub(super) full: AtomicBool,
 }
 
-/// Why a request does not succeed.
+/// What a kick rings while the worker waits for the host rather than for kicks.
+#[derive(Default)]
+pub(super) struct Doorbell {
+    ring: OnceLock<Arc<dyn Fn() + Send + Sync>>,
+    serving: AtomicBool,
+}
+
+impl Doorbell {
+    pub(super) fn press(&self) {
+        if self.serving.load(Ordering::Acquire)
+            && let Some(ring) = self.ring.get()
+        {
+            ring();
+        }
+    }
+}
+
+/// A request on its way.
+struct Flight {
+    head: u16,
+    /// The life of the queue that it came in.
+    epoch: u64,
+    /// Where its status byte goes.
+    status: Gpa,
+    /// What is reported as written if it succeeds.
+    written: u32,
+    /// What is still to do after the current operation: operation and offset.
+    rest: VecDeque<(Operation, u64)>,
+}
+
+/// A request as it is taken apart.
+struct Plan {
+    steps: VecDeque<(Operation, u64)>,
+    segments: Vec<Segment>,
+    written: u64,
+}
+
+/// Why a request does not get to the disk.
 enum Failure {
-    /// The request's fault or the disk's: the driver gets a status byte.
+    /// The request's fault: the driver gets a status byte.
     Status(Status),
     /// The chain is not a request at all: the queue stops.
     Ring(RingError),
@@ -42,146 +94,220 @@ impl From<RingError> for Failure {
     }
 }
 
+const IO_ERROR: Failure = Failure::Status(Status::IoError);
+
+pub(super) struct Worker {
+    medium: Arc<Medium>,
+    doorbell: Arc<Doorbell>,
+    flights: Vec<Option<Flight>>,
+    free: Vec<usize>,
+    stalled: Vec<Request>,
+    retry_at: Option<Instant>,
+    chain: Chain,
+    done: Vec<Completion>,
+    /// Lists of segments for reuse.
+    spare: Vec<Vec<Segment>>,
+}
+
 impl Worker {
-    pub(super) fn new(
-        disk: Arc<dyn Disk>,
-        serial: [u8; request::ID_LEN],
-        write_through: Arc<AtomicBool>,
-    ) -> Self {
-        Self { disk, serial, write_through, buffer: Vec::new(), complained: false }
-    }
-
-    pub(super) fn run(&mut self, queue: &VirtQueue, wake: &Wake) {
-        self.buffer = vec![0; BUFFER];
-        let mut chain = Chain::default();
-        while wake.wait() {
-            while queue.with(|ring| self.batch(ring, &mut chain)) == Some(true) && !wake.is_shut_down() {}
+    pub(super) fn new(medium: Arc<Medium>, doorbell: Arc<Doorbell>) -> Self {
+        Self {
+            medium,
+            doorbell,
+            flights: (0..DEPTH).map(|_| None).collect(),
+            free: (0..usize::from(DEPTH)).collect(),
+            stalled: Vec::new(),
+            retry_at: None,
+            chain: Chain::default(),
+            done: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
-    /// Serves some requests. Returns whether there may be more.
-    fn batch(&mut self, ring: &mut Ring, chain: &mut Chain) -> Result<bool, RingError> {
-        ring.disable_kicks()?;
-        for _ in 0..BATCH {
-            if !ring.pop_or_arm(chain)? {
-                ring.notify()?;
-                return Ok(false);
+    pub(super) fn run(&mut self, virt: &VirtQueue, wake: &Wake) {
+        // Made when the queue first runs, for it needs the guest's memory.
+        let mut host = None;
+        while wake.wait_until(self.retry_at) {
+            let ran = virt.with(|ring| {
+                let host: &mut Box<dyn Queue> = host.get_or_insert_with(|| {
+                    let host = queue(&self.medium.disk, ring.memory(), DEPTH);
+                    // Set once: this worker makes one queue.
+                    let _ = self.doorbell.ring.set(host.bell());
+                    host
+                });
+                self.doorbell.serving.store(true, Ordering::Release);
+                let outcome = self.serve(&mut **host, ring, virt, wake);
+                let outcome = outcome.and(self.land_all(&mut **host, ring));
+                self.doorbell.serving.store(false, Ordering::Release);
+                outcome
+            });
+            if ran.is_none() {
+                // Stopped, broken or paused. What stalled waits for the queue to go on, or finds it in another life.
+                self.retry_at = None;
             }
-            let written = self.request(ring, chain)?;
-            ring.push(chain.head(), written)?;
         }
-        ring.notify()?;
-        Ok(true)
     }
 
-    /// Serves one request and writes its status byte. Returns how many bytes of the writable part were filled; those
-    /// before the status byte only count when they were (section 2.7.8.2).
-    fn request(&mut self, ring: &Ring, chain: &Chain) -> Result<u32, RingError> {
-        let mut header = [0; request::HEADER];
-        if chain.read(ring.memory(), 0, &mut header)? < header.len() {
-            return Err(RingError::Chain("a disk request without a header"));
+    /// Serves requests until there are none, or until the queue is to stop.
+    fn serve(
+        &mut self,
+        host: &mut dyn Queue,
+        ring: &mut Ring,
+        virt: &VirtQueue,
+        wake: &Wake,
+    ) -> Result<(), RingError> {
+        loop {
+            ring.disable_kicks()?;
+            self.retry(host, ring);
+            // Consumed before the ring is looked at: what comes later rings the doorbell.
+            wake.take();
+            let stop = virt.is_stopping() || wake.is_shut_down();
+            let starved = !stop && self.take(host, ring)?;
+            ring.notify()?;
+            if host.in_progress() == 0 {
+                if stop || starved || self.free.is_empty() {
+                    return Ok(());
+                }
+                continue;
+            }
+            self.land_some(host, ring)?;
         }
+    }
+
+    /// Takes requests from the ring, a bounded number. Returns whether it has no more and will kick for the next.
+    fn take(&mut self, host: &mut dyn Queue, ring: &mut Ring) -> Result<bool, RingError> {
+        for _ in 0..DEPTH {
+            let Some(token) = self.free.pop() else { return Ok(false) };
+            let mut chain = mem::take(&mut self.chain);
+            let taken = match ring.pop_or_arm(&mut chain) {
+                Ok(true) => self.start(host, ring, &chain, token).map(Some),
+                other => other.map(|_| None),
+            };
+            self.chain = chain;
+            if !matches!(taken, Ok(Some(true))) {
+                self.free.push(token);
+            }
+            if taken?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Starts the request in `chain`. Returns whether it is on its way under `token`; else it has been answered.
+    fn start(
+        &mut self,
+        host: &mut dyn Queue,
+        ring: &mut Ring,
+        chain: &Chain,
+        token: usize,
+    ) -> Result<bool, RingError> {
         let status_at = chain
             .writable_len()
             .checked_sub(1)
             .ok_or(RingError::Chain("a disk request without a status byte"))?;
+        let (status, _) = chain
+            .writable_pieces(ring.memory(), status_at, 1)
+            .next()
+            .ok_or(RingError::Chain("a disk request without a status byte"))??;
+        let mut flight =
+            Flight { head: chain.head(), epoch: ring.epoch(), status, written: 0, rest: VecDeque::new() };
+        match self.plan(ring, chain, status_at) {
+            Ok(Plan { mut steps, segments, written }) => {
+                // The bytes before the status byte only count when they were filled (section 2.7.8.2).
+                let whole = u32::try_from(status_at + 1).unwrap_or(u32::MAX);
+                flight.written = if written == status_at { whole } else { 0 };
+                let Some((operation, offset)) = steps.pop_front() else {
+                    finish(ring, &flight, Status::Ok)?;
+                    return Ok(false);
+                };
+                flight.rest = steps;
+                if let Some(place) = self.flights.get_mut(token) {
+                    *place = Some(flight);
+                }
+                host.submit(Request { token, operation, offset, segments });
+                Ok(true)
+            }
+            Err(Failure::Status(status)) => {
+                flight.written = 0;
+                finish(ring, &flight, status)?;
+                Ok(false)
+            }
+            Err(Failure::Ring(error)) => Err(error),
+        }
+    }
+
+    fn plan(&mut self, ring: &Ring, chain: &Chain, status_at: u64) -> Result<Plan, Failure> {
+        let mut header = [0; request::HEADER];
+        if chain.read(ring.memory(), 0, &mut header)? < header.len() {
+            return Err(RingError::Chain("a disk request without a header").into());
+        }
         let [a, b, c, d, _, _, _, _, sector @ ..] = header;
         let (kind, sector) = (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(sector));
-        let outcome = match kind {
-            request::IN => self.read(ring, chain, sector, status_at),
-            request::OUT => self.write(ring, chain, sector),
-            request::FLUSH => self.flush(),
-            request::GET_ID => self.identify(ring, chain, status_at),
-            request::DISCARD | request::WRITE_ZEROES => self.ranges(ring, chain, kind),
-            _ => Err(Failure::Status(Status::Unsupported)),
-        };
-        let (status, written) = match outcome {
-            Ok(written) => (Status::Ok, written),
-            Err(Failure::Status(status)) => (status, 0),
-            Err(Failure::Ring(error)) => return Err(error),
-        };
-        chain.write(ring.memory(), status_at, &[status as u8])?;
-        let whole = u32::try_from(status_at + 1).unwrap_or(u32::MAX);
-        Ok(if written == status_at { whole } else { 0 })
-    }
-
-    fn read(&mut self, ring: &Ring, chain: &Chain, sector: u64, len: u64) -> Result<u64, Failure> {
-        let start = self.locate(sector, len)?;
-        let mut done = 0;
-        while done < len {
-            let take = (len - done).min(BUFFER as u64);
-            let (part, _) = self.buffer.split_at_mut(take as usize);
-            let result = self.disk.read_at(part, start + done);
-            chain.write(ring.memory(), done, if result.is_ok() { part } else { &[] })?;
-            self.check(result)?;
-            done += take;
-        }
-        Ok(done)
-    }
-
-    fn write(&mut self, ring: &Ring, chain: &Chain, sector: u64) -> Result<u64, Failure> {
         let len = chain.readable_len() - request::HEADER as u64;
-        let start = self.locate(sector, len)?;
-        self.check_writable()?;
-        let mut done = 0;
-        while done < len {
-            let take = (len - done).min(BUFFER as u64);
-            let (part, _) = self.buffer.split_at_mut(take as usize);
-            chain.read(ring.memory(), request::HEADER as u64 + done, part)?;
-            let result = self.disk.write_at(part, start + done);
-            self.check(result)?;
-            done += take;
+        let mut plan =
+            Plan { steps: VecDeque::new(), segments: self.spare.pop().unwrap_or_default(), written: 0 };
+        plan.segments.clear();
+        match kind {
+            request::IN => {
+                plan.steps.push_back((Operation::Read, self.locate(sector, status_at)?));
+                gather(&mut plan.segments, chain.writable_pieces(ring.memory(), 0, status_at))?;
+                plan.written = status_at;
+            }
+            request::OUT => {
+                self.check_writable()?;
+                plan.steps.push_back((Operation::Write, self.locate(sector, len)?));
+                gather(&mut plan.segments, chain.readable_pieces(ring.memory(), request::HEADER as u64))?;
+                self.settle(&mut plan);
+            }
+            request::FLUSH => plan.steps.push_back((Operation::Flush, 0)),
+            request::GET_ID => plan.written = self.identify(ring, chain, status_at)?,
+            request::DISCARD | request::WRITE_ZEROES => {
+                self.ranges(ring, chain, kind, &mut plan)?;
+                self.settle(&mut plan);
+            }
+            _ => return Err(Failure::Status(Status::Unsupported)),
         }
-        self.settle()?;
-        Ok(0)
-    }
-
-    fn flush(&mut self) -> Result<u64, Failure> {
-        let result = self.disk.flush();
-        self.check(result)?;
-        Ok(0)
+        Ok(plan)
     }
 
     /// After a change: makes it durable for a driver that does not flush.
-    fn settle(&mut self) -> Result<(), Failure> {
-        if self.write_through.load(Ordering::Acquire) {
-            self.flush()?;
+    fn settle(&self, plan: &mut Plan) {
+        if self.medium.write_through.load(Ordering::Acquire) {
+            plan.steps.push_back((Operation::Flush, 0));
         }
-        Ok(())
     }
 
-    fn identify(&mut self, ring: &Ring, chain: &Chain, room: u64) -> Result<u64, Failure> {
+    fn identify(&self, ring: &Ring, chain: &Chain, room: u64) -> Result<u64, Failure> {
+        const ROOM: usize = 512;
+        let mut answer = [0; ROOM];
+        answer.iter_mut().zip(self.medium.serial).for_each(|(to, from)| *to = from);
         if room < request::ID_LEN as u64 {
-            return Err(Failure::Status(Status::IoError));
+            return Err(IO_ERROR);
         }
-        chain.write(ring.memory(), 0, &self.serial)?;
         // A longer buffer is filled up, so that all that is reported as written was.
-        let done = request::ID_LEN as u64;
-        let rest = room.min(BUFFER as u64).saturating_sub(done);
-        let (zeros, _) = self.buffer.split_at_mut(rest as usize);
-        zeros.fill(0);
-        Ok(done + chain.write(ring.memory(), done, zeros)? as u64)
+        let (answer, _) = answer.split_at(room.min(ROOM as u64) as usize);
+        Ok(chain.write(ring.memory(), 0, answer)? as u64)
     }
 
-    fn ranges(&mut self, ring: &Ring, chain: &Chain, kind: u32) -> Result<u64, Failure> {
+    fn ranges(&self, ring: &Ring, chain: &Chain, kind: u32, plan: &mut Plan) -> Result<(), Failure> {
         let len = chain.readable_len() - request::HEADER as u64;
         let whole = len > 0 && len.is_multiple_of(request::RANGE as u64);
         if !whole || len > u64::from(MAX_RANGES) * request::RANGE as u64 {
-            return Err(Failure::Status(Status::IoError));
+            return Err(IO_ERROR);
         }
         self.check_writable()?;
         let mut done = 0;
         while done < len {
             let mut range = [0; request::RANGE];
             chain.read(ring.memory(), request::HEADER as u64 + done, &mut range)?;
-            self.range(kind, range)?;
+            plan.steps.push_back(self.range(kind, range)?);
             done += request::RANGE as u64;
         }
-        self.settle()?;
-        Ok(0)
+        Ok(())
     }
 
-    fn range(&mut self, kind: u32, range: [u8; request::RANGE]) -> Result<(), Failure> {
+    fn range(&self, kind: u32, range: [u8; request::RANGE]) -> Result<(Operation, u64), Failure> {
         let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, f0, f1, f2, f3] = range;
         let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let count = u32::from_le_bytes([n0, n1, n2, n3]);
@@ -191,37 +317,160 @@ impl Worker {
             return Err(Failure::Status(Status::Unsupported));
         }
         if count > MAX_RANGE_SECTORS {
-            return Err(Failure::Status(Status::IoError));
+            return Err(IO_ERROR);
         }
         let len = u64::from(count) * SECTOR;
-        let start = self.locate(sector, len)?;
-        let result = if kind == request::DISCARD {
-            self.disk.discard(start, len)
+        let operation = if kind == request::DISCARD {
+            Operation::Discard { len }
         } else {
-            self.disk.write_zeroes(start, len, flags & request::FLAG_UNMAP != 0)
+            Operation::WriteZeroes { len, may_unmap: flags & request::FLAG_UNMAP != 0 }
         };
-        self.check(result)
+        Ok((operation, self.locate(sector, len)?))
     }
 
     /// The byte where `len` bytes at `sector` start, if these are whole sectors of the disk.
     fn locate(&self, sector: u64, len: u64) -> Result<u64, Failure> {
         let start = sector.checked_mul(SECTOR);
         let end = start.and_then(|start| start.checked_add(len));
-        let inside = end.is_some_and(|end| end <= self.disk.size()) && len.is_multiple_of(SECTOR);
-        start.filter(|_| inside).ok_or(Failure::Status(Status::IoError))
+        let inside = end.is_some_and(|end| end <= self.medium.disk.size()) && len.is_multiple_of(SECTOR);
+        start.filter(|_| inside).ok_or(IO_ERROR)
     }
 
     fn check_writable(&self) -> Result<(), Failure> {
-        if self.disk.read_only() { Err(Failure::Status(Status::IoError)) } else { Ok(()) }
+        if self.medium.disk.read_only() { Err(IO_ERROR) } else { Ok(()) }
+    }
+
+    /// A request comes back from the host.
+    fn land(
+        &mut self,
+        host: &mut dyn Queue,
+        ring: &mut Ring,
+        completion: Completion,
+    ) -> Result<(), RingError> {
+        let Completion { mut request, result } = completion;
+        if let Err(error) = &result
+            && is_full(error)
+        {
+            self.stall(request);
+            return Ok(());
+        }
+        let token = request.token;
+        let place = self.flights.get_mut(token).and_then(Option::as_mut);
+        if let (Ok(()), Some((operation, offset))) = (&result, place.and_then(|f| f.rest.pop_front())) {
+            (request.operation, request.offset) = (operation, offset);
+            host.submit(request);
+            return Ok(());
+        }
+        self.spare.push(request.segments);
+        let Some(mut flight) = self.forget(token) else { return Ok(()) };
+        let status = match result {
+            Ok(()) => {
+                if request.operation != Operation::Read {
+                    self.went_through();
+                }
+                Status::Ok
+            }
+            Err(error) => {
+                flight.written = 0;
+                self.complain(&error);
+                Status::IoError
+            }
+        };
+        finish(ring, &flight, status)
+    }
+
+    /// Waits for requests and takes back those that are over.
+    ///
+    /// # Errors
+    /// The first error of the ring; all of them are taken back nevertheless.
+    fn land_some(&mut self, host: &mut dyn Queue, ring: &mut Ring) -> Result<(), RingError> {
+        let mut done = mem::take(&mut self.done);
+        host.wait(&mut done);
+        let mut outcome = Ok(());
+        for completion in done.drain(..) {
+            outcome = outcome.and(self.land(host, ring, completion));
+        }
+        self.done = done;
+        outcome
+    }
+
+    /// Waits for all that the host still has; only after an error or a stop is there any.
+    fn land_all(&mut self, host: &mut dyn Queue, ring: &mut Ring) -> Result<(), RingError> {
+        let mut outcome = Ok(());
+        while host.in_progress() > 0 {
+            outcome = outcome.and(self.land_some(host, ring));
+        }
+        outcome
+    }
+
+    fn forget(&mut self, token: usize) -> Option<Flight> {
+        let flight = self.flights.get_mut(token)?.take()?;
+        self.free.push(token);
+        Some(flight)
+    }
+
+    /// The host has no space: the guest sees a slow disk rather than an error that its file system would not survive.
+    fn stall(&mut self, request: Request) {
+        if !self.medium.full.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                "cannot write to disk {}\n  because: the host's file system is full; the guest waits\n  try: free some \
+                 space there, and it goes on by itself",
+                self.medium.disk.name()
+            );
+        }
+        self.stalled.push(request);
+        self.retry_at.get_or_insert_with(|| Instant::now() + PATIENCE);
+    }
+
+    /// Tries what stalled once more, when it is time.
+    fn retry(&mut self, host: &mut dyn Queue, ring: &Ring) {
+        if self.stalled.is_empty() || self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        self.retry_at = None;
+        for request in mem::take(&mut self.stalled) {
+            let token = request.token;
+            let epoch = self.flights.get(token).and_then(Option::as_ref).map(|flight| flight.epoch);
+            if epoch == Some(ring.epoch()) {
+                host.submit(request);
+            } else {
+                self.forget(token);
+            }
+        }
+    }
+
+    fn went_through(&self) {
+        let full = &self.medium.full;
+        if self.stalled.is_empty() && full.load(Ordering::Acquire) && full.swap(false, Ordering::AcqRel) {
+            tracing::warn!(disk = self.medium.disk.name(), "there is space again; the guest goes on");
+        }
     }
 
     /// The specification has one status for all that goes wrong on the host; the reason goes to the host's log.
-    fn check(&mut self, result: io::Result<()>) -> Result<(), Failure> {
-        result.map_err(|error| {
-            if !std::mem::replace(&mut self.complained, true) {
-                tracing::warn!(disk = self.disk.name(), %error, "disk request failed; the guest sees an I/O error");
-            }
-            Failure::Status(Status::IoError)
-        })
+    fn complain(&self, error: &io::Error) {
+        if !self.medium.complained.swap(true, Ordering::Relaxed) {
+            tracing::warn!(disk = self.medium.disk.name(), %error, "disk request failed; the guest sees an I/O error");
+        }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn gather(
+    segments: &mut Vec<Segment>,
+    pieces: impl Iterator<Item = Result<(Gpa, u64), RingError>>,
+) -> Result<(), RingError> {
+    for piece in pieces {
+        let (start, len) = piece?;
+        segments.push(Segment { start, len });
+    }
+    Ok(())
+}
+
+/// Gives a request back to the driver.
+fn finish(ring: &mut Ring, flight: &Flight, status: Status) -> Result<(), RingError> {
+    ring.memory().write(flight.status, &[status as u8])?;
+    ring.push(flight.head, flight.written)
 }

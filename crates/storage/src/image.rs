@@ -1,0 +1,390 @@
+//! Images of other formats: qcow2 with its backing chain, VMDK.
+//!
+//! The formats themselves are read and written by `imago`; this room adds what a virtualiser needs around it: files are
+//! locked, what backs an image is opened read-only, cycles end, and errors say what to do.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use imago::{
+    FormatAccess, FormatDriverBuilder, StorageOpenOptions,
+    file::File as ImageFile,
+    format::{PreallocateMode, gate::ImplicitOpenGate},
+    qcow2::Qcow2,
+    vmdk::Vmdk,
+};
+
+use crate::{Disk, DiskError, Format, OpenOptions, Sync, open::open_file};
+
+const SECTOR: u64 = 512;
+/// Longer chains than this are refused: each layer costs an open file and a look-up per read.
+const MAX_CHAIN: usize = 100;
+
+type Access = FormatAccess<ImageFile>;
+
+/// An image of a format that is not raw, locked while it is open.
+pub struct ImageDisk {
+    /// Discarding and growing change the mapping that reads and writes go by, so they are alone.
+    access: RwLock<Access>,
+    name: String,
+    size: AtomicU64,
+    options: OpenOptions,
+}
+
+impl ImageDisk {
+    /// Opens the image in `path`; see [`crate::open`].
+    ///
+    /// # Errors
+    /// [`DiskError`] when the file, or one that it builds on, cannot be opened, is in use or makes no sense.
+    pub fn open(path: &Path, format: Format, options: OpenOptions) -> Result<Self, DiskError> {
+        if format == Format::Vmdk && !options.read_only {
+            return Err(DiskError::Image {
+                path: path.to_owned(),
+                format: format.name(),
+                why: "Tearless reads VMDK images, but does not write them".into(),
+                advice: "attach it read-only (FILE:ro), or `qemu-img convert -O qcow2` it",
+            });
+        }
+        let file = open_file(path, options.read_only)?;
+        let access = open_access(file, path, format, options.read_only)?;
+        let size = access.size() / SECTOR * SECTOR;
+        if size == 0 {
+            return Err(DiskError::Empty(path.to_owned()));
+        }
+        let name = path.display().to_string();
+        Ok(Self { access: RwLock::new(access), name, size: AtomicU64::new(size), options })
+    }
+
+    fn shared(&self) -> RwLockReadGuard<'_, Access> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alone(&self) -> io::Result<RwLockWriteGuard<'_, Access>> {
+        self.check_writable()?;
+        Ok(self.access.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.options.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+    }
+}
+
+fn open_access(file: fs::File, path: &Path, format: Format, read_only: bool) -> Result<Access, DiskError> {
+    let advice = match format {
+        Format::Vmdk => "`qemu-img convert -f vmdk -O qcow2` it",
+        _ => "`qemu-img check` tells more; restore the file, or what it builds on, from a copy",
+    };
+    let fail = |error: io::Error| DiskError::Image {
+        path: path.to_owned(),
+        format: format.name(),
+        why: error.to_string(),
+        advice,
+    };
+    if format == Format::Qcow2 {
+        check_qcow2(&file).map_err(fail)?;
+    }
+    let whole = fs::canonicalize(path).map_err(fail)?;
+    let storage_options = StorageOpenOptions::new().filename(&whole).write(!read_only);
+    let image = ImageFile::from_open_file(file, storage_options).map_err(fail)?;
+    let gate = Chain { files: vec![whole] };
+    match format {
+        Format::Vmdk => Vmdk::<ImageFile>::builder(image).write(false).open(gate).map(Access::new),
+        _ => Qcow2::<ImageFile>::builder(image).write(!read_only).open(gate).map(Access::new),
+    }
+    .map_err(fail)
+}
+
+/// Says in plain words what is most often wrong with a qcow2 file.
+fn check_qcow2(mut file: &fs::File) -> io::Result<()> {
+    let mut header = Vec::new();
+    Read::by_ref(&mut file).take(104).read_to_end(&mut header)?;
+    let word = |at: usize| {
+        let bytes = header.get(at..at + 4).and_then(|b| b.try_into().ok());
+        bytes.map(u32::from_be_bytes).ok_or_else(|| io::Error::other("it is too short to be a qcow2 image"))
+    };
+    if !header.starts_with(b"QFI\xfb") {
+        return Err(io::Error::other("it does not begin like a qcow2 image"));
+    }
+    match word(4)? {
+        2 | 3 => {}
+        version => {
+            return Err(io::Error::other(format!(
+                "it has version {version} of the format; 2 and 3 are known"
+            )));
+        }
+    }
+    if word(32)? != 0 {
+        return Err(io::Error::other("it is encrypted, which Tearless does not read"));
+    }
+    Ok(())
+}
+
+/// Opens what an image refers to.
+#[derive(Clone)]
+struct Chain {
+    /// The files from the image down to here.
+    files: Vec<PathBuf>,
+}
+
+impl ImplicitOpenGate<ImageFile> for Chain {
+    fn open_format<F: FormatDriverBuilder<ImageFile>>(&mut self, builder: F) -> io::Result<Access> {
+        Ok(Access::new(builder.write(false).open(self.clone())?))
+    }
+
+    fn open_storage(&mut self, options: StorageOpenOptions) -> io::Result<ImageFile> {
+        let path = options.get_filename().ok_or_else(|| io::Error::other("it refers to no file"))?;
+        let wrong = |why: String| io::Error::other(format!("it builds on {}, {why}", path.display()));
+        if options.get_writable() {
+            return Err(wrong("an external data file, which Tearless does not use".into()));
+        }
+        let whole = fs::canonicalize(path).map_err(|e| wrong(format!("which cannot be opened: {e}")))?;
+        if self.files.contains(&whole) {
+            return Err(wrong("which builds on it in turn: a cycle".into()));
+        }
+        if self.files.len() >= MAX_CHAIN {
+            return Err(wrong(format!("and more than {MAX_CHAIN} files stand below each other")));
+        }
+        let file = open_file(&whole, true).map_err(|error| match error {
+            DiskError::InUse(_) => wrong("which another virtual machine writes to".into()),
+            DiskError::Kind(_) => wrong("which is neither a file nor a block device".into()),
+            DiskError::Open { error, .. } => wrong(format!("which cannot be opened: {error}")),
+            other => wrong(other.to_string()),
+        })?;
+        let image = ImageFile::from_open_file(file, StorageOpenOptions::new().filename(&whole))?;
+        self.files.push(whole);
+        Ok(image)
+    }
+}
+
+impl Disk for ImageDisk {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    fn read_only(&self) -> bool {
+        self.options.read_only
+    }
+
+    fn read_at(&self, data: &mut [u8], offset: u64) -> io::Result<()> {
+        self.shared().read(data, offset)
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.check_writable()?;
+        self.shared().write(data, offset)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        let access = self.shared();
+        // The format's own tables go to the file in any case, so that the file survives the end of this process.
+        access.flush()?;
+        match self.options.sync {
+            Sync::Full | Sync::Fsync => access.sync(),
+            Sync::None => Ok(()),
+        }
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut access = self.alone()?;
+        // To zeros, not to anything: what a layer below holds must not come back.
+        match access.discard_to_zero(offset, len) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            other => other,
+        }
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, may_unmap: bool) -> io::Result<()> {
+        let mut access = self.alone()?;
+        if may_unmap {
+            match access.discard_to_zero(offset, len) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                other => return other,
+            }
+        }
+        access.write_zeroes(offset, len)
+    }
+
+    fn grow(&self, size: u64) -> io::Result<()> {
+        let access = self.alone()?;
+        let size = size.checked_next_multiple_of(SECTOR).ok_or(io::ErrorKind::FileTooLarge)?;
+        if size < self.size() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        access.resize_grow(size, PreallocateMode::Zero)?;
+        access.flush()?;
+        access.sync()?;
+        self.size.fetch_max(size, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+impl Drop for ImageDisk {
+    fn drop(&mut self) {
+        if let Err(error) = self.flush() {
+            tracing::error!(disk = self.name, %error, "what was written last to a disk image may be lost");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn qemu_img(folder: &Path, args: &[&str]) -> bool {
+        match Command::new("qemu-img").args(args).current_dir(folder).output() {
+            Ok(output) => {
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                true
+            }
+            Err(error) => {
+                eprintln!("skipped: no qemu-img here: {error}");
+                false
+            }
+        }
+    }
+
+    fn check(folder: &Path, image: &str) {
+        qemu_img(folder, &["check", "-q", image]);
+    }
+
+    fn open(path: PathBuf, read_only: bool) -> Result<ImageDisk, DiskError> {
+        ImageDisk::open(&path, Format::Qcow2, OpenOptions { read_only, ..OpenOptions::default() })
+    }
+
+    fn bytes(disk: &ImageDisk, offset: u64, len: usize) -> Vec<u8> {
+        let mut data = vec![0xee; len];
+        disk.read_at(&mut data, offset).unwrap();
+        data
+    }
+
+    fn content() -> Vec<u8> {
+        (0..2 << 20).map(|i: u32| if i % 8192 < 4096 { (i >> 12) as u8 } else { 0 }).collect()
+    }
+
+    #[test]
+    fn reads_what_qemu_img_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        fs::write(at.join("raw"), content()).unwrap();
+        for options in ["compat=0.10", "compat=1.1", "compat=1.1,cluster_size=4k"] {
+            let args = ["convert", "-f", "raw", "-O", "qcow2", "-o", options, "raw", "a.qcow2"];
+            if !qemu_img(at, &args) {
+                return;
+            }
+            assert_eq!(bytes(&open(at.join("a.qcow2"), true).unwrap(), 0, 2 << 20), content(), "{options}");
+            let args = ["convert", "-c", "-f", "raw", "-O", "qcow2", "-o", options, "raw", "c.qcow2"];
+            qemu_img(at, &args);
+            let disk = open(at.join("c.qcow2"), false).unwrap();
+            assert_eq!(bytes(&disk, 0, 2 << 20), content(), "{options}, compressed");
+            disk.write_at(&[0xaa; 700], 8000).unwrap();
+            drop(disk);
+            check(at, "c.qcow2");
+            let disk = open(at.join("c.qcow2"), true).unwrap();
+            assert_eq!(
+                (bytes(&disk, 8000, 700), bytes(&disk, 8700, 1)),
+                (vec![0xaa; 700], content()[8700..8701].to_vec())
+            );
+        }
+    }
+
+    #[test]
+    fn a_chain_is_written_at_its_top_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        fs::write(at.join("raw"), content()).unwrap();
+        if !qemu_img(at, &["create", "-q", "-f", "qcow2", "-b", "raw", "-F", "raw", "mid.qcow2"]) {
+            return;
+        }
+        qemu_img(at, &["create", "-q", "-f", "qcow2", "-b", "mid.qcow2", "-F", "qcow2", "top.qcow2"]);
+        let below = |name: &str| fs::read(at.join(name)).unwrap();
+        let before = (below("raw"), below("mid.qcow2"));
+        let disk = open(at.join("top.qcow2"), false).unwrap();
+        assert!(matches!(open(at.join("top.qcow2"), true), Err(DiskError::InUse(_))));
+        assert!(open(at.join("mid.qcow2"), false).is_err(), "a base is not written while it is one");
+        disk.write_at(&[0xaa; 1000], 4000).unwrap();
+        disk.discard(65536, 65536).unwrap();
+        disk.write_zeroes(262_144, 1000, true).unwrap();
+        disk.grow(3 << 20).unwrap();
+        disk.flush().unwrap();
+        drop(disk);
+        check(at, "top.qcow2");
+        assert_eq!((below("raw"), below("mid.qcow2")), before);
+        let mut expected = content();
+        expected.resize(3 << 20, 0);
+        expected[4000..5000].fill(0xaa);
+        expected[65536..131_072].fill(0);
+        expected[262_144..263_144].fill(0);
+        let disk = open(at.join("top.qcow2"), true).unwrap();
+        assert_eq!(disk.size(), 3 << 20);
+        assert!(bytes(&disk, 0, 3 << 20) == expected);
+        assert!(disk.write_at(&[0; 512], 0).is_err());
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_an_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let error = |name: &str| open(at.join(name), true).map(|_| ()).unwrap_err().to_string();
+        fs::write(at.join("no"), [0; 4096]).unwrap();
+        assert!(error("no").contains("does not begin like"), "{}", error("no"));
+        fs::write(at.join("cut"), b"QFI\xfb\0\0\0\x03").unwrap();
+        assert!(error("cut").contains("too short"), "{}", error("cut"));
+        fs::write(at.join("raw"), content()).unwrap();
+        if !qemu_img(at, &["create", "-q", "-f", "qcow2", "a.qcow2", "1M"]) {
+            return;
+        }
+        let mut image = fs::read(at.join("a.qcow2")).unwrap();
+        for (byte, value, hint) in [(7, 9, "version 9"), (35, 2, "encrypted")] {
+            let mut bad = image.clone();
+            bad[byte] = value;
+            fs::write(at.join("bad"), bad).unwrap();
+            assert!(error("bad").contains(hint), "{}", error("bad"));
+        }
+        // Tables that lie far outside, sizes that no memory holds: errors, not crashes.
+        for at_byte in 20..72 {
+            image[at_byte] ^= 0xff;
+            fs::write(at.join("bad"), &image).unwrap();
+            if let Ok(disk) = open(at.join("bad"), true) {
+                let _ = disk.read_at(&mut [0; 512], 0);
+            }
+            image[at_byte] ^= 0xff;
+        }
+        qemu_img(at, &["create", "-q", "-f", "qcow2", "-b", "a.qcow2", "-F", "qcow2", "b.qcow2"]);
+        qemu_img(at, &["rebase", "-u", "-f", "qcow2", "-b", "b.qcow2", "-F", "qcow2", "a.qcow2"]);
+        assert!(error("a.qcow2").contains("cycle"), "{}", error("a.qcow2"));
+        fs::remove_file(at.join("a.qcow2")).unwrap();
+        let missing = error("b.qcow2");
+        assert!(missing.contains("a.qcow2") && missing.contains("cannot be opened"), "{missing}");
+        let vmdk = ImageDisk::open(&at.join("raw"), Format::Vmdk, OpenOptions::default()).map(|_| ());
+        assert!(vmdk.unwrap_err().to_string().contains("read-only"));
+    }
+
+    #[test]
+    fn reads_flat_vmdk() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        fs::write(at.join("raw"), content()).unwrap();
+        let args = ["convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=monolithicFlat", "raw", "a.vmdk"];
+        if qemu_img(at, &args) {
+            let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
+            let disk = ImageDisk::open(&at.join("a.vmdk"), Format::Vmdk, read_only).unwrap();
+            assert!(bytes(&disk, 0, 2 << 20) == content());
+        }
+    }
+}

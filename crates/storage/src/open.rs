@@ -1,0 +1,87 @@
+//! From a file's name to a disk.
+
+use std::{
+    fs::{File, FileType, OpenOptions as FileOptions},
+    path::Path,
+    sync::Arc,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{Disk, DiskError, Format, ImageDisk, RawDisk};
+
+/// What a flush does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sync {
+    /// Waits until the data is on the medium itself (macOS: `F_FULLFSYNC`).
+    #[default]
+    Full,
+    /// Hands the data to the device, which may hold it in a volatile cache (macOS: `fsync`). Elsewhere as `Full`.
+    Fsync,
+    /// Does nothing: a crash of the host loses data. For disks that are thrown away.
+    None,
+}
+
+/// Whether the host's page cache stands between the guest and the medium. The guest's own cache is another matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// What was read or written lately comes from the host's memory; several VMs on one base share it.
+    #[default]
+    Host,
+    /// Data goes straight to and from the medium (`O_DIRECT`) where the host can; raw disks on Linux only.
+    None,
+}
+
+/// How to open a disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// Refuse changes. Several readers may share the file.
+    pub read_only: bool,
+    /// What a flush does.
+    pub sync: Sync,
+    /// Whether the host caches.
+    pub cache: Cache,
+    /// What the file is. `None` goes by its name, and takes what is not named `.qcow2` or `.vmdk` as raw, unless it begins
+    /// like another format: then it is refused, because either guess could be wrong. A bundle's own files are known, and
+    /// a guest may have written anything into them.
+    pub format: Option<Format>,
+}
+
+/// Opens the disk in `path`.
+///
+/// The file is locked until the disk is dropped: shared if read-only, else exclusively; so are, shared, the files that
+/// back it.
+///
+/// # Errors
+/// [`DiskError`] when the file cannot be opened, is in use or is not what it should be.
+pub fn open(path: &Path, options: OpenOptions) -> Result<Arc<dyn Disk>, DiskError> {
+    match options.format.or_else(|| Format::of_name(path)) {
+        None | Some(Format::Raw) => Ok(Arc::new(RawDisk::open(path, options)?)),
+        Some(format) => Ok(Arc::new(ImageDisk::open(path, format, options)?)),
+    }
+}
+
+/// Opens and locks a file that must be a regular file or a block device.
+pub(crate) fn open_file(path: &Path, read_only: bool) -> Result<File, DiskError> {
+    let fail = |error| DiskError::Open { path: path.to_owned(), error };
+    // Asked before it is opened: opening a pipe would wait for its other end.
+    let kind = std::fs::metadata(path).map_err(fail)?.file_type();
+    if !kind.is_file() && !is_block_device(kind) {
+        return Err(DiskError::Kind(path.to_owned()));
+    }
+    let file = FileOptions::new().read(true).write(!read_only).open(path).map_err(fail)?;
+    let operation = if read_only {
+        FlockOperation::NonBlockingLockShared
+    } else {
+        FlockOperation::NonBlockingLockExclusive
+    };
+    match flock(&file, operation) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DiskError::InUse(path.to_owned())),
+        Err(error) => Err(fail(error.into())),
+    }
+}
+
+fn is_block_device(kind: FileType) -> bool {
+    std::os::unix::fs::FileTypeExt::is_block_device(&kind)
+}
