@@ -79,9 +79,8 @@ pub struct RunArgs {
     /// `:cache=host|none` (whether the host caches).
     #[arg(long = "disk", value_name = "FILE[:ro][:KEY=VALUE]")]
     pub disks: Vec<OsString>,
-    /// A host folder to share with the guest.
-    #[arg(long = "share", value_name = "DIR[:TAG][:ro]")]
-    pub shares: Vec<OsString>,
+    #[command(flatten)]
+    pub shares: ShareArgs,
     #[command(flatten)]
     pub debian: DebianArgs,
     /// Check the software CPU: every block of instructions is run by both its interpreter and its translator, and the first
@@ -117,6 +116,14 @@ pub struct HardwareArgs {
     /// Allow more vCPUs than this host can keep running without stalls.
     #[arg(long)]
     pub overcommit: bool,
+}
+
+#[derive(Args)]
+pub struct ShareArgs {
+    /// A host folder to share with the guest; ours mount it at /mnt/TAG, which is the folder's name unless given. `ro`
+    /// refuses changes; `uid=N` shows your files as those of the guest's user N instead of root. Repeat it for more.
+    #[arg(long = "share", value_name = "DIR[:TAG][:ro][:uid=N]")]
+    pub shares: Vec<OsString>,
 }
 
 #[derive(Args)]
@@ -160,6 +167,8 @@ pub struct CreateArgs {
     /// Size of the VM's disk, for example 64G; it takes room only as it fills.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub disk: Option<ByteSize>,
+    #[command(flatten)]
+    pub shares: ShareArgs,
     #[command(flatten)]
     pub hardware: HardwareArgs,
     #[command(flatten)]

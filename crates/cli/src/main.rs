@@ -11,6 +11,7 @@ mod progress;
 mod run;
 mod serve;
 mod session;
+mod share;
 mod store;
 mod terminal;
 

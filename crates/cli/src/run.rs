@@ -11,7 +11,9 @@ use anyhow::{Context, Result, bail};
 use tearless_boot::{kernel, quick::Mode};
 use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, VmConfig};
 use tearless_image::QuickOptions;
-use tearless_vm::{Hardware, Hub, Keyboard, Payload, Plan, debian, device_tree, host};
+use tearless_vm::{
+    Hardware, Hub, Keyboard, Payload, Plan, SharedFolder, debian, device_tree, host, open_shares,
+};
 
 use crate::{
     args::{DebianArgs, HardwareArgs, RunArgs},
@@ -19,19 +21,13 @@ use crate::{
     progress::Bars,
     serve,
     session::{self, CommandSession, End, Events, InteractiveSession, Primary, Session, Status},
-    store,
+    share, store,
 };
 
 /// The fresh Debian lives in memory and needs little.
 const QUICK_MEMORY: ByteSize = ByteSize::mib(512);
 
 pub fn run(args: RunArgs) -> Result<ExitCode> {
-    if !args.shares.is_empty() {
-        bail!(
-            "cannot share a folder\n  because: this version of Tearless has no shared-folder device yet\n  try: \
-             attach a disk image with --disk instead, or pass data through `tearless run -- CMD` and a pipe"
-        );
-    }
     let mut prepared = match (&args.name, &args.kernel) {
         (Some(name), _) => prepare_bundle(name, &args)?,
         (None, Some(path)) => prepare_kernel(path.clone(), &args)?,
@@ -84,7 +80,9 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
     config.memory = QUICK_MEMORY;
     apply_run(&mut config, args)?;
     config.disks = disks::parse(&args.disks)?;
+    config.shares = share::parse(&args.shares)?;
     config.validate(&host::limits()?)?;
+    let shares = open_shares(&config.shares)?;
 
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal() && io::stderr().is_terminal();
     let events = Events::default();
@@ -103,8 +101,9 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
         (mode, session)
     };
     let extra = args.cmdline.as_deref().unwrap_or_default();
-    let payload = debian::quick(&quick_options(&args.debian), mode, extra, &Bars::new())?;
-    Ok(Prepared { hardware: hardware(&config, payload, None), session, events, bundle: None })
+    let mut payload = debian::quick(&quick_options(&args.debian), mode, extra, &Bars::new())?;
+    payload.mount(&shares)?;
+    Ok(Prepared { hardware: hardware(&config, payload, shares, None), session, events, bundle: None })
 }
 
 fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
@@ -117,7 +116,9 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
     config.console = console_of(&cmdline);
     apply_run(&mut config, args)?;
     config.disks = disks::parse(&args.disks)?;
+    config.shares = share::parse(&args.shares)?;
     config.validate(&host::limits()?)?;
+    let shares = open_shares(&config.shares)?;
     let payload = Payload {
         kernel: kernel::read(&path)?,
         initrd: args.initrd.as_deref().map(kernel::read_initrd).transpose()?.unwrap_or_default(),
@@ -125,7 +126,7 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
     };
     let events = Events::default();
     let session = interactive(config.console, &events, &Keyboard::default());
-    Ok(Prepared { hardware: hardware(&config, payload, None), session, events, bundle: None })
+    Ok(Prepared { hardware: hardware(&config, payload, shares, None), session, events, bundle: None })
 }
 
 fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
@@ -133,8 +134,13 @@ fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
     let mut config = bundle.config.clone();
     apply_run(&mut config, args)?;
     config.disks.extend(disks::parse(&args.disks)?);
+    config.shares.extend(share::parse(&args.shares)?);
     config.validate(&host::limits()?)?;
+    let shares = open_shares(&config.shares)?;
     let mut payload = bundle.payload()?;
+    if let BootConfig::LinuxDebian { .. } = config.boot {
+        payload.mount(&shares)?;
+    }
     if let Some(extra) = &args.cmdline {
         payload.cmdline = format!("{} {extra}", payload.cmdline);
     }
@@ -144,7 +150,7 @@ fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
     } else {
         interactive(config.console, &events, &keyboard)
     };
-    let hardware = hardware(&config, payload, Some(bundle.path()));
+    let hardware = hardware(&config, payload, shares, Some(bundle.path()));
     Ok(Prepared { hardware, session, events, bundle: Some((bundle, keyboard)) })
 }
 
@@ -205,13 +211,19 @@ pub fn quick_options(args: &DebianArgs) -> QuickOptions {
     }
 }
 
-fn hardware(config: &VmConfig, payload: Payload, bundle: Option<&std::path::Path>) -> Hardware {
+fn hardware(
+    config: &VmConfig,
+    payload: Payload,
+    shares: Vec<SharedFolder>,
+    bundle: Option<&std::path::Path>,
+) -> Hardware {
     Hardware {
         engine: config.engine,
         vcpus: config.cpus,
         memory: config.memory.bytes(),
         disks: config.disks.iter().map(|disk| disks::spec(disk, bundle)).collect(),
         sockets: bundle.map(|_| Hub::new()),
+        shares,
         lockstep: false,
         payload,
     }

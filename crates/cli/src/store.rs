@@ -17,13 +17,13 @@ use tearless_image::{
     Progress,
     debian::{Access, DebianOptions},
 };
-use tearless_vm::{Payload, debian, host};
+use tearless_vm::{Payload, debian, host, open_shares};
 
 use crate::{
     args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
     life,
     progress::Bars,
-    run,
+    run, share,
 };
 
 /// The names of a bundle's own files, as its configuration has them.
@@ -100,7 +100,10 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
     run::apply(&mut config, &args.hardware);
     let disk_size = args.disk.or(args.linux.is_some().then_some(DEBIAN_DISK));
     config.disks.extend(disk_size.map(|_| DiskConfig::new(DISK)));
+    config.shares = share::parse(&args.shares)?;
     config.validate(&host::limits()?)?;
+    // Better now than at the first run.
+    open_shares(&config.shares)?;
 
     let new = Store::open()?.create(&args.name)?;
     match &args.kernel {
@@ -328,6 +331,10 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
         let size =
             fs::metadata(&path).map_or_else(|e| e.to_string(), |m| format!("{}", ByteSize::new(m.len())));
         println!("Disk     {} ({size}{})", path.display(), if disk.read_only { ", read-only" } else { "" });
+    }
+    for share in &config.shares {
+        let read_only = if share.read_only { ", read-only" } else { "" };
+        println!("Share    {} (tag {}{read_only})", share.path.display(), share.tag);
     }
     let (BootConfig::LinuxKernel { cmdline, .. } | BootConfig::LinuxDebian { cmdline, .. }) = &config.boot;
     if !cmdline.is_empty() {

@@ -9,10 +9,10 @@ mod validate;
 mod vm;
 
 pub use size::{ByteSize, ParseSizeError};
-pub use validate::{HostLimits, MIN_MEMORY};
+pub use validate::{HostLimits, MAX_SHARES, MAX_TAG, MIN_MEMORY};
 pub use vm::{
-    BootConfig, CacheMode, ConsoleKind, DiskConfig, DiskFormat, EngineChoice, SyncMode, UnknownEngine,
-    VERSION, VmConfig,
+    BootConfig, CacheMode, ConsoleKind, DiskConfig, DiskFormat, EngineChoice, ShareConfig, SyncMode,
+    UnknownEngine, VERSION, VmConfig,
 };
 
 /// Why a description of a VM is refused.

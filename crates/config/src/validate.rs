@@ -17,6 +17,12 @@ const ALWAYS_ALLOWED: u32 = 8;
 /// running; with many vCPUs per host CPU it mostly is not, and the guest crawls or deadlocks.
 const PER_HOST_CPU: u32 = 4;
 
+/// The board has slots for this many shared folders.
+pub const MAX_SHARES: usize = 8;
+
+/// Bytes of the longest tag of a shared folder (virtio 1.3, section 5.11.4).
+pub const MAX_TAG: usize = 36;
+
 /// What the host and the board offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostLimits {
@@ -44,6 +50,7 @@ impl VmConfig {
         self.validate_cpus(limits)?;
         self.validate_memory(limits)?;
         self.validate_disks()?;
+        self.validate_shares()?;
         self.validate_boot()
     }
 
@@ -105,6 +112,41 @@ impl VmConfig {
         Ok(())
     }
 
+    fn validate_shares(&self) -> Result<(), ConfigError> {
+        if self.shares.len() > MAX_SHARES {
+            let why = format!("the board has room for {MAX_SHARES}");
+            let advice = "share a folder that contains several of them";
+            return invalid(format!("{} shared folders", self.shares.len()), why, advice);
+        }
+        let mut seen = HashSet::new();
+        for share in &self.shares {
+            let refuse = |why: String, advice: &str| {
+                let what = format!("tag {:?} for the shared folder {}", share.tag, share.path.display());
+                invalid(what, why, advice)
+            };
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if share.tag.is_empty() || share.tag.len() > MAX_TAG {
+                return refuse(
+                    format!("a tag has 1 to {MAX_TAG} characters"),
+                    "give it a short name: --share DIR:TAG",
+                );
+            }
+            if !share.tag.chars().all(plain) || share.tag.starts_with(['.', '-']) {
+                return refuse(
+                    "it becomes the name of a folder in the guest".into(),
+                    "use letters, digits, '.', '_' and '-', with a letter, digit or '_' first: --share DIR:TAG",
+                );
+            }
+            if !seen.insert(&share.tag) {
+                return refuse(
+                    "another shared folder has it".into(),
+                    "give them different ones: --share DIR:TAG",
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn validate_boot(&self) -> Result<(), ConfigError> {
         /// `COMMAND_LINE_SIZE` of arm64 Linux, with the terminator.
         const MAX_CMDLINE: usize = 2047;
@@ -136,7 +178,7 @@ fn invalid(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DiskConfig;
+    use crate::{DiskConfig, ShareConfig};
 
     const SMALL: HostLimits = HostLimits { cpus: 2, max_vcpus: 123, memory: 8 << 30 };
 
@@ -173,6 +215,25 @@ mod tests {
         assert!(check(|c| c.memory = ByteSize::new(512)).unwrap_err().contains("512M"));
         assert!(check(|c| c.memory = ByteSize::mib(63)).is_err());
         assert!(check(|c| c.memory = ByteSize::new((64 << 20) + 4096)).unwrap_err().contains("whole MiB"));
+    }
+
+    #[test]
+    fn shares_have_tags_that_can_be_told_apart() {
+        let share =
+            |tag: &str| ShareConfig { path: "/d".into(), tag: tag.into(), read_only: false, owner: 0 };
+        let with = |tags: &[&str]| check(|c| c.shares = tags.iter().map(|tag| share(tag)).collect());
+        assert_eq!(with(&["a", "b-c", "_.x", &"y".repeat(36)]), Ok(()));
+        for (tags, hint) in [
+            (&["a", "a"][..], "different"),
+            (&[""], "1 to 36"),
+            (&["a/b"], "letters"),
+            (&["-a"], "letters"),
+            (&[".."], "letters"),
+            (&["1", "2", "3", "4", "5", "6", "7", "8", "9"], "room for 8"),
+        ] {
+            assert!(with(tags).unwrap_err().contains(hint), "{tags:?}");
+        }
+        assert!(with(&["ä"]).is_err() && with(&[&"y".repeat(37)]).is_err());
     }
 
     #[test]

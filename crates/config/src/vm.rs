@@ -26,6 +26,9 @@ pub struct VmConfig {
     /// Its disks, in the order in which the guest finds them.
     #[serde(default)]
     pub disks: Vec<DiskConfig>,
+    /// Folders of the host that the guest sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<ShareConfig>,
     /// How it starts.
     pub boot: BootConfig,
     /// Which device is the console.
@@ -161,6 +164,26 @@ pub enum SyncMode {
     None,
 }
 
+/// A folder of the host that the guest sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareConfig {
+    /// The folder, absolute.
+    pub path: PathBuf,
+    /// What the guest mounts it by. Our Debian guests mount it at `/mnt/TAG`.
+    pub tag: String,
+    /// Refuses changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+    /// The guest's user, and group, that the host's user appears as.
+    #[serde(default, skip_serializing_if = "is_root")]
+    pub owner: u32,
+}
+
+fn is_root(owner: &u32) -> bool {
+    *owner == 0
+}
+
 /// How a VM starts. Further kinds come with the guests that need them; an older release refuses a kind that it does
 /// not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,6 +235,7 @@ impl VmConfig {
             allow_overcommit: false,
             memory: ByteSize::gib(2),
             disks: Vec::new(),
+            shares: Vec::new(),
             boot,
             console: ConsoleKind::default(),
         }

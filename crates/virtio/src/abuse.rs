@@ -14,12 +14,14 @@ use std::{
 
 use tearless_bus::CharInput;
 use tearless_memory::Gpa;
+use tearless_share::{Limits, Passthrough, Share, ShareOptions};
 use tearless_storage::{OpenOptions, RawDisk};
 
 use crate::{
     VirtioDevice,
     blk::{Blk, BlkOptions},
     console::{Console, ConsolePort},
+    fs::{Fs, FsOptions},
     lock,
     rng::Rng,
     testing::{Driver, NEXT, Queue, RAM, RAM_SIZE, WRITE, readable, writable, write_descriptor},
@@ -203,6 +205,21 @@ fn the_disk_survives() {
         assert_eq!((driver.bytes(status, 1), driver.bytes(id, 6)), (vec![0], b"abused".to_vec()));
     }
     assert_eq!(file.as_file().metadata().unwrap().len(), 1 << 20);
+}
+
+#[test]
+fn the_shared_folder_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let share = Share::open(folder.path(), ShareOptions { read_only: false, guest_owner: 0 }).unwrap();
+    let files = Passthrough::new(share, Limits::default()).unwrap();
+    let fs = Fs::new(files, &FsOptions { tag: "abused".to_owned(), queues: 2 });
+    let mut driver = torture(&fs, fs.features(), 3, || {});
+    let mut queue = driver.start(0, 2).remove(1);
+    let words = [56u32, 26, 1, 0, 0, 0, 0, 0, 0, 0, 7, 38, 0, 0].map(u32::to_le_bytes).concat();
+    let (request, reply) = (driver.alloc_with(&words), driver.alloc(80));
+    queue.offer(&driver, &[readable(request, 56), writable(reply, 80)]);
+    assert_eq!(queue.wait(&driver).1, 80);
+    assert_eq!(driver.bytes(reply, 8), [80, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]

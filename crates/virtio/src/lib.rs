@@ -20,6 +20,7 @@
 
 pub mod blk;
 pub mod console;
+pub mod fs;
 pub mod pci;
 pub mod rng;
 pub mod vsock;

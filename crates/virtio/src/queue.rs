@@ -90,6 +90,15 @@ impl Ring {
         Ok(self.pop(chain)? || self.enable_kicks()? && self.pop(chain)?)
     }
 
+    /// Takes the next request and has the driver kick for the one after it, for queues that several workers serve.
+    /// `None` when there is no request; else whether there are more already.
+    ///
+    /// # Errors
+    /// As [`Ring::pop`].
+    pub fn pop_shared(&mut self, chain: &mut Chain) -> Result<Option<bool>, RingError> {
+        if self.pop_or_arm(chain)? { Ok(Some(self.enable_kicks()?)) } else { Ok(None) }
+    }
+
     /// Gives the request `head` back, of whose writable part the first `written` bytes were filled.
     ///
     /// # Errors

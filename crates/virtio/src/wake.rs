@@ -11,7 +11,8 @@ use crate::lock;
 struct State {
     signalled: bool,
     shut_down: bool,
-    waiting: bool,
+    /// Threads in [`Wake::wait`].
+    waiting: usize,
     /// Threads in [`Wake::wait_idle`], so that nobody pays for telling none.
     watchers: usize,
 }
@@ -19,7 +20,8 @@ struct State {
 /// Called for the first of several signals.
 type Bell = Box<dyn Fn() + Send + Sync>;
 
-/// A flag that a worker waits for. Signals that arrive while it works are merged into one.
+/// A flag that a worker waits for, or several. Signals that arrive while all work are merged into one; each signal wakes
+/// one worker.
 #[derive(Default)]
 pub struct Wake {
     state: Mutex<State>,
@@ -42,12 +44,14 @@ impl Wake {
         if let Some(bell) = self.bell.as_ref().filter(|_| !merged) {
             bell();
         }
-        if state.waiting {
-            self.changed.notify_all();
+        match (state.waiting, state.watchers) {
+            (0, _) => (),
+            (_, 0) => self.changed.notify_one(),
+            _ => self.changed.notify_all(),
         }
     }
 
-    /// Makes the worker end as soon as it would wait.
+    /// Makes the workers end as soon as they would wait.
     pub fn shut_down(&self) {
         lock(&self.state).shut_down = true;
         self.changed.notify_all();
@@ -67,7 +71,7 @@ impl Wake {
     /// As [`Wake::wait`], but not for longer than to `deadline`.
     pub fn wait_until(&self, deadline: Option<Instant>) -> bool {
         let mut state = lock(&self.state);
-        state.waiting = true;
+        state.waiting += 1;
         if state.watchers > 0 {
             self.changed.notify_all();
         }
@@ -81,7 +85,7 @@ impl Wake {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        state.waiting = false;
+        state.waiting -= 1;
         state.signalled = false;
         !state.shut_down
     }
@@ -96,7 +100,7 @@ impl Wake {
         let mut state = lock(&self.state);
         state.watchers += 1;
         loop {
-            let idle = state.waiting && !state.signalled;
+            let idle = state.waiting > 0 && !state.signalled;
             let left = deadline.saturating_duration_since(Instant::now());
             if idle || left == Duration::ZERO {
                 state.watchers -= 1;

@@ -1,12 +1,12 @@
 use std::{path::PathBuf, sync::Arc};
 
-use tearless_boot::kernel::KernelImage;
+use tearless_boot::{kernel::KernelImage, quick};
 use tearless_config::EngineChoice;
 use tearless_machine::{Shape, Spec};
 use tearless_storage::{Disk, OpenOptions};
 use tearless_virtio::{VirtioDevice, vsock};
 
-use crate::{Error, HostSide};
+use crate::{Error, HostSide, SharedFolder};
 
 /// A disk of the machine.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Hardware {
     pub disks: Vec<DiskSpec>,
     /// What connects programs of the guest and the host; the guest has a socket device if there is one.
     pub sockets: Option<Arc<vsock::Hub>>,
+    /// The shared folders.
+    pub shares: Vec<SharedFolder>,
     /// Whether the software CPU compares its interpreter with its translator.
     pub lockstep: bool,
     /// What it boots.
@@ -47,6 +49,22 @@ pub struct Payload {
     pub cmdline: String,
 }
 
+impl Payload {
+    /// Has a guest of ours mount `shares`.
+    ///
+    /// # Errors
+    /// When a tag is no plain word.
+    pub fn mount(&mut self, shares: &[SharedFolder]) -> Result<(), Error> {
+        if !shares.is_empty() {
+            let mounts: Vec<_> = shares.iter().map(SharedFolder::mount).collect();
+            // Archives start at multiples of four.
+            self.initrd.resize(self.initrd.len().next_multiple_of(4), 0);
+            self.initrd.extend(quick::mounts(&mounts)?);
+        }
+        Ok(())
+    }
+}
+
 impl Hardware {
     /// What its plan must have room for, with or without named streams.
     pub fn shape(&self, streams: bool) -> Shape {
@@ -55,8 +73,14 @@ impl Hardware {
             memory: self.memory,
             disks: self.disks.len(),
             streams,
-            attached: self.sockets.iter().map(|_| vsock::Vsock::ID).collect(),
+            attached: self.attached_types(),
         }
+    }
+
+    /// The types of [`Self::attached`], in the same order.
+    fn attached_types(&self) -> Vec<u16> {
+        let sockets = self.sockets.iter().map(|_| vsock::Vsock::ID);
+        sockets.chain(self.shares.iter().map(|_| SharedFolder::DEVICE_TYPE)).collect()
     }
 
     /// The devices beside the disks and those that each machine has.
@@ -64,6 +88,9 @@ impl Hardware {
         let mut devices: Vec<Arc<dyn VirtioDevice>> = Vec::new();
         if let Some(hub) = &self.sockets {
             devices.push(vsock::Vsock::new(hub.clone()).map_err(|e| Error::Host("make a socket device", e))?);
+        }
+        for share in &self.shares {
+            devices.push(share.device(self)?);
         }
         Ok(devices)
     }

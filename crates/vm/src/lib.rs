@@ -12,6 +12,7 @@ mod keyboard;
 mod log;
 mod running;
 mod service;
+mod share;
 mod typist;
 
 pub use console::Console;
@@ -20,6 +21,7 @@ pub use keyboard::Keyboard;
 pub use log::LogFile;
 pub use running::{Frontend, HostSide, Plug, Running};
 pub use service::{AskGuest, MAIN_LOG, Served, Service, UART_LOG, VIRTIO_LOG};
+pub use share::{SharedFolder, open_shares};
 pub use tearless_bus::CharSink;
 pub use tearless_control::StopOutcome;
 pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree};
@@ -36,6 +38,9 @@ pub enum Error {
     /// A disk cannot be used.
     #[error(transparent)]
     Disk(#[from] tearless_storage::DiskError),
+    /// A folder cannot be shared.
+    #[error(transparent)]
+    Share(#[from] tearless_share::ShareError),
     /// Debian cannot be had.
     #[error(transparent)]
     Image(#[from] tearless_image::Error),

@@ -17,6 +17,8 @@
 
 mod applets;
 
+use std::fmt::Write as _;
+
 use crate::{
     Error, Result,
     initramfs::{Initramfs, NodeKind},
@@ -79,6 +81,27 @@ pub enum Mode {
         /// Mount options, for example "rw".
         options: String,
     },
+}
+
+/// A shared folder (virtiofs), mounted at `/mnt/TAG`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The device's tag.
+    pub tag: String,
+    /// Mounted read-only.
+    pub read_only: bool,
+}
+
+impl Mount {
+    fn options(&self) -> &'static str {
+        if self.read_only { "ro" } else { "rw" }
+    }
+
+    /// The name of systemd's unit for `/mnt/TAG` (systemd.unit(5), "String escaping").
+    fn unit(&self) -> String {
+        let escaped = self.tag.replace('-', "\\x2d");
+        format!("mnt-{escaped}.mount")
+    }
 }
 
 /// What the RAM disk is made of.
@@ -166,6 +189,30 @@ fn add_busybox(fs: &mut Initramfs, busybox: &[u8]) -> Result<()> {
         fs.symlink(link, target)?;
     }
     Ok(())
+}
+
+/// A second archive, to stand behind the first in memory: the kernel unpacks both. It makes the system mount `mounts`,
+/// whether it stays in the RAM disk or goes on to a disk; so a VM's own RAM disk need not change with its shares.
+///
+/// # Errors
+/// [`Error::Initramfs`] for a tag that is no plain word.
+pub fn mounts(mounts: &[Mount]) -> Result<Vec<u8>> {
+    const UNITS: &str = "tearless/run/systemd/system";
+    let mut fs = Initramfs::new();
+    let mut list = String::new();
+    for mount in mounts {
+        check_word("tag", &mount.tag, 36)?;
+        let (tag, options, unit) = (&mount.tag, mount.options(), mount.unit());
+        writeln!(list, "{tag} {options}").map_err(|_| Error::Initramfs("a list is too long".into()))?;
+        let text = format!(
+            "[Unit]\nDescription=Shared folder {tag}\nDefaultDependencies=no\nBefore=local-fs.target umount.target\n\
+             Conflicts=umount.target\n\n[Mount]\nWhat={tag}\nWhere=/mnt/{tag}\nType=virtiofs\nOptions={options}\n"
+        );
+        fs.file(&format!("{UNITS}/{unit}"), 0o644, text)?;
+        fs.symlink(&format!("{UNITS}/local-fs.target.wants/{unit}"), &format!("../{unit}"))?;
+    }
+    fs.file("tearless/mounts", 0o644, list)?;
+    Ok(fs.finish())
 }
 
 fn add_mode(fs: &mut Initramfs, mode: &Mode) -> Result<()> {

@@ -151,6 +151,22 @@ fn each_mode_has_its_session() {
     assert_eq!(session(command(false)), ("tearless/command".into(), false));
 }
 
+#[test]
+fn shares_are_mounted_by_either_system() {
+    let list =
+        [Mount { tag: "my-files".into(), read_only: false }, Mount { tag: "b".into(), read_only: true }];
+    let archive = mounts(&list).unwrap();
+    assert_eq!(content(&archive, "tearless/mounts").unwrap(), "my-files rw\nb ro\n");
+    let units = "tearless/run/systemd/system";
+    let unit = content(&archive, &format!("{units}/mnt-my\\x2dfiles.mount")).unwrap();
+    assert!(unit.contains("What=my-files\nWhere=/mnt/my-files\nType=virtiofs\nOptions=rw\n"), "{unit}");
+    let link = content(&archive, &format!("{units}/local-fs.target.wants/mnt-b.mount"));
+    assert_eq!(link.unwrap(), "../mnt-b.mount");
+    for tag in ["", "a b", "$(x)", "a\nb", &"x".repeat(37)] {
+        assert!(mounts(&[Mount { tag: tag.into(), read_only: false }]).is_err(), "{tag}");
+    }
+}
+
 /// Syntax errors in the guest's scripts would show only in a booted guest.
 #[test]
 fn scripts_parse() {

@@ -6,4 +6,5 @@
 mod boot;
 mod life;
 mod mistakes;
+mod share;
 mod tool;
