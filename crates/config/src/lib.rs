@@ -4,10 +4,12 @@
 //! writes no files and asks no host: limits come in as [`HostLimits`], paths go out as they are.
 #![forbid(unsafe_code)]
 
+mod net;
 mod size;
 mod validate;
 mod vm;
 
+pub use net::{Allow, MacAddr, NetConfig, NetMode, ParseNetError, PortForward, PortProtocol};
 pub use size::{ByteSize, ParseSizeError};
 pub use validate::{HostLimits, MAX_SHARES, MAX_TAG, MIN_MEMORY};
 pub use vm::{

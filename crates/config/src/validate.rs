@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::{BootConfig, ByteSize, ConfigError, VmConfig};
+use crate::{BootConfig, ByteSize, ConfigError, NetConfig, NetMode, PortForward, VmConfig};
 
 /// Less than this and a distribution's kernel does not reach user space.
 pub const MIN_MEMORY: ByteSize = ByteSize::mib(64);
@@ -51,6 +51,7 @@ impl VmConfig {
         self.validate_memory(limits)?;
         self.validate_disks()?;
         self.validate_shares()?;
+        self.validate_network()?;
         self.validate_boot()
     }
 
@@ -147,6 +148,29 @@ impl VmConfig {
         Ok(())
     }
 
+    fn validate_network(&self) -> Result<(), ConfigError> {
+        let NetConfig { mode, forwards, allow, .. } = &self.network;
+        if matches!(mode, NetMode::Nat | NetMode::Isolated) {
+            let same = |a: &PortForward, b: &PortForward| (a.host, a.protocol) == (b.host, b.protocol);
+            let again =
+                forwards.iter().enumerate().find(|(i, f)| forwards.iter().take(*i).any(|g| same(f, g)));
+            return match again {
+                Some((_, forward)) => invalid(
+                    format!("port forward {forward}"),
+                    "the host's port is forwarded twice",
+                    "forward it once",
+                ),
+                None => Ok(()),
+            };
+        }
+        let what = match (forwards.first(), allow.first()) {
+            (Some(forward), _) => format!("port forward {forward}"),
+            (None, Some(allow)) => format!("--allow {allow}"),
+            (None, None) => return Ok(()),
+        };
+        invalid(what, format!("network {mode} does not pass through Tearless"), "use --net nat or isolated")
+    }
+
     fn validate_boot(&self) -> Result<(), ConfigError> {
         /// `COMMAND_LINE_SIZE` of arm64 Linux, with the terminator.
         const MAX_CMDLINE: usize = 2047;
@@ -234,6 +258,24 @@ mod tests {
             assert!(with(tags).unwrap_err().contains(hint), "{tags:?}");
         }
         assert!(with(&["ä"]).is_err() && with(&[&"y".repeat(37)]).is_err());
+    }
+
+    #[test]
+    fn networks_make_sense() {
+        let net = |mode: &str, forwards: &[&str], allow: &[&str]| {
+            let network = NetConfig {
+                mode: mode.parse().unwrap(),
+                mac: None,
+                forwards: forwards.iter().map(|f| f.parse().unwrap()).collect(),
+                allow: allow.iter().map(|a| a.parse().unwrap()).collect(),
+            };
+            check(|c| c.network = network)
+        };
+        assert_eq!(net("nat", &["80:80", "80:80/udp", "0.0.0.0:80:80"], &["host"]), Ok(()));
+        assert_eq!(net("none", &[], &[]), Ok(()));
+        assert!(net("isolated", &["80:80", "80:81"], &[]).unwrap_err().contains("twice"));
+        assert!(net("none", &["80:80"], &[]).unwrap_err().contains("--net nat"));
+        assert!(net("bridged:br0", &[], &["dns"]).unwrap_err().contains("--allow dns"));
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, ConfigError};
+use crate::{ByteSize, ConfigError, NetConfig};
 
 /// The version of the format that this release writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
@@ -29,6 +29,9 @@ pub struct VmConfig {
     /// Folders of the host that the guest sees.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shares: Vec<ShareConfig>,
+    /// Its network.
+    #[serde(default, skip_serializing_if = "NetConfig::is_default")]
+    pub network: NetConfig,
     /// How it starts.
     pub boot: BootConfig,
     /// Which device is the console.
@@ -236,6 +239,7 @@ impl VmConfig {
             memory: ByteSize::gib(2),
             disks: Vec::new(),
             shares: Vec::new(),
+            network: NetConfig::default(),
             boot,
             console: ConsoleKind::default(),
         }
