@@ -14,6 +14,7 @@ use std::{
 
 use tearless_bus::CharInput;
 use tearless_memory::Gpa;
+use tearless_net::{Card, Endpoint, Frame, Offload, Offloads};
 use tearless_share::{Limits, Passthrough, Share, ShareOptions};
 use tearless_storage::{OpenOptions, RawDisk};
 
@@ -23,6 +24,7 @@ use crate::{
     console::{Console, ConsolePort},
     fs::{Fs, FsOptions},
     lock,
+    net::Net,
     rng::Rng,
     testing::{Driver, NEXT, Queue, RAM, RAM_SIZE, WRITE, readable, writable, write_descriptor},
     vsock::{Hub, Vsock},
@@ -269,4 +271,47 @@ fn the_sockets_survive() {
     queues[0].wait(&driver);
     let header = driver.bytes(at, 44);
     assert_eq!((header[20], header[30]), (9, 1), "a call to port 9");
+}
+
+/// Sends the guest back what it sent, on the thread that kicks.
+#[derive(Default)]
+struct Echo(Mutex<Option<Arc<dyn Card>>>);
+
+impl Endpoint for Echo {
+    fn accepts(&self) -> Offloads {
+        Offloads::ALL
+    }
+
+    fn mtu(&self) -> u16 {
+        1500
+    }
+
+    fn attach(&self, card: Arc<dyn Card>) {
+        *lock(&self.0) = Some(card);
+    }
+
+    fn detach(&self) {
+        *lock(&self.0) = None;
+    }
+
+    fn kick(&self) {
+        let Some(card) = lock(&self.0).clone() else { return };
+        let mut frame = Vec::new();
+        while card.take(&mut frame).is_some() {
+            card.give(&Frame::whole(&frame, Offload::default()));
+        }
+        card.give(&Frame::whole(&[0x5a; 600], Offload::default()));
+        card.flush();
+    }
+}
+
+#[test]
+fn the_network_card_survives() {
+    let mac = [2, 0, 0, 0, 0, 1];
+    let net = Net::new(mac, Arc::new(Echo::default()));
+    let mut driver = torture(&net, net.features(), 2, || {});
+    let mut queues = driver.start(0, 2);
+    let into = driver.alloc(2048);
+    queues[0].offer(&driver, &[writable(into, 2048)]);
+    assert_eq!(queues[0].wait(&driver).1, 612);
 }

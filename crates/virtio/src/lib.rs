@@ -1,4 +1,4 @@
-//! Virtio devices over PCI: console, block, entropy, sockets (virtio 1.3).
+//! Virtio devices over PCI: console, block, network, entropy, sockets (virtio 1.3).
 //!
 //! Three layers, each ignorant of the one above:
 //!
@@ -21,6 +21,7 @@
 pub mod blk;
 pub mod console;
 pub mod fs;
+pub mod net;
 pub mod pci;
 pub mod rng;
 pub mod vsock;

@@ -99,6 +99,22 @@ impl Ring {
         if self.pop_or_arm(chain)? { Ok(Some(self.enable_kicks()?)) } else { Ok(None) }
     }
 
+    /// How many entries the driver chose: no more requests can wait.
+    pub fn size(&self) -> u16 {
+        self.queue.size()
+    }
+
+    /// Which request [`Ring::pop`] takes next, for [`Ring::rewind`].
+    pub fn position(&self) -> u16 {
+        self.queue.next_avail()
+    }
+
+    /// Leaves the requests that were taken since `position` in the ring, as if they had not been. None of them may have
+    /// been given back.
+    pub fn rewind(&mut self, position: u16) {
+        self.queue.set_next_avail(position);
+    }
+
     /// Gives the request `head` back, of whose writable part the first `written` bytes were filled.
     ///
     /// # Errors
@@ -119,7 +135,7 @@ impl Ring {
     }
 
     /// Asks the driver for kicks again. `true` means that requests came in before it could know: look again.
-    fn enable_kicks(&mut self) -> Result<bool, RingError> {
+    pub(crate) fn enable_kicks(&mut self) -> Result<bool, RingError> {
         Ok(self.queue.enable_notification(self.memory.vm())?)
     }
 

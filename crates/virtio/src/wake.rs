@@ -28,6 +28,8 @@ pub struct Wake {
     changed: Condvar,
     /// For a worker that sleeps elsewhere.
     bell: Option<Bell>,
+    /// The bell rings for the signals between as well.
+    always: bool,
 }
 
 impl Wake {
@@ -37,11 +39,16 @@ impl Wake {
         Self { bell: Some(Box::new(bell)), ..Self::default() }
     }
 
+    /// As [`Wake::with_bell`] for a worker that merges signals itself: each of them rings, and none is consumed.
+    pub fn ringing(bell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { always: true, ..Self::with_bell(bell) }
+    }
+
     /// Makes the worker look for work.
     pub fn signal(&self) {
         let mut state = lock(&self.state);
         let merged = std::mem::replace(&mut state.signalled, true);
-        if let Some(bell) = self.bell.as_ref().filter(|_| !merged) {
+        if let Some(bell) = self.bell.as_ref().filter(|_| self.always || !merged) {
             bell();
         }
         match (state.waiting, state.watchers) {
