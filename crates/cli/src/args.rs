@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use tearless_config::{ByteSize, EngineChoice};
+use tearless_config::{Allow, ByteSize, EngineChoice, MacAddr, NetMode, PortForward};
 use tearless_image::Flavour;
 
 /// macOS and Linux virtual machines without tears.
@@ -116,6 +116,25 @@ pub struct HardwareArgs {
     /// Allow more vCPUs than this host can keep running without stalls.
     #[arg(long)]
     pub overcommit: bool,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+}
+
+#[derive(Args)]
+pub struct NetworkArgs {
+    /// What the network card is plugged into: the world through NAT, nothing that is not allowed, or no card at all.
+    #[arg(long, value_name = "nat|isolated|none")]
+    pub net: Option<NetMode>,
+    /// Forward a port of the host to the guest; the host listens at 127.0.0.1 unless told otherwise. Repeat it for more.
+    #[arg(short = 'p', long = "publish", value_name = "[ADDR:]HOST:GUEST[/udp]")]
+    pub forwards: Vec<PortForward>,
+    /// Let the guest reach these addresses; or `host`, the host's loopback services at the gateway's address; or `dns`, its
+    /// name servers, for an isolated guest. Repeat it for more.
+    #[arg(long, value_name = "CIDR|host|dns")]
+    pub allow: Vec<Allow>,
+    /// The network card's address.
+    #[arg(long, value_name = "MAC")]
+    pub mac: Option<MacAddr>,
 }
 
 #[derive(Args)]

@@ -12,7 +12,8 @@ use tearless_boot::{kernel, quick::Mode};
 use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, VmConfig};
 use tearless_image::QuickOptions;
 use tearless_vm::{
-    Hardware, Hub, Keyboard, Payload, Plan, SharedFolder, debian, device_tree, host, open_shares,
+    Hardware, Hub, Keyboard, Network, Payload, Plan, SharedFolder, debian, device_tree, host, network,
+    open_shares,
 };
 
 use crate::{
@@ -101,9 +102,10 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
         (mode, session)
     };
     let extra = args.cmdline.as_deref().unwrap_or_default();
-    let mut payload = debian::quick(&quick_options(&args.debian), mode, extra, &Bars::new())?;
+    let mut payload =
+        debian::quick(&quick_options(&args.debian), mode, &config.network.mode, extra, &Bars::new())?;
     payload.mount(&shares)?;
-    Ok(Prepared { hardware: hardware(&config, payload, shares, None), session, events, bundle: None })
+    Ok(Prepared { hardware: hardware(&config, payload, shares, None)?, session, events, bundle: None })
 }
 
 fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
@@ -126,7 +128,7 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
     };
     let events = Events::default();
     let session = interactive(config.console, &events, &Keyboard::default());
-    Ok(Prepared { hardware: hardware(&config, payload, shares, None), session, events, bundle: None })
+    Ok(Prepared { hardware: hardware(&config, payload, shares, None)?, session, events, bundle: None })
 }
 
 fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
@@ -150,7 +152,7 @@ fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
     } else {
         interactive(config.console, &events, &keyboard)
     };
-    let hardware = hardware(&config, payload, shares, Some(bundle.path()));
+    let hardware = hardware(&config, payload, shares, Some(bundle.path()))?;
     Ok(Prepared { hardware, session, events, bundle: Some((bundle, keyboard)) })
 }
 
@@ -174,6 +176,11 @@ pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
     config.cpus = args.cpus.unwrap_or(config.cpus);
     config.memory = args.memory.unwrap_or(config.memory);
     config.allow_overcommit |= args.overcommit;
+    let (network, args) = (&mut config.network, &args.network);
+    network.mode = args.net.clone().unwrap_or_else(|| network.mode.clone());
+    network.forwards.extend(&args.forwards);
+    network.allow.extend(&args.allow);
+    network.mac = args.mac.or(network.mac);
 }
 
 /// As [`apply`], for one run.
@@ -216,17 +223,20 @@ fn hardware(
     payload: Payload,
     shares: Vec<SharedFolder>,
     bundle: Option<&std::path::Path>,
-) -> Hardware {
-    Hardware {
+) -> Result<Hardware> {
+    let mac =
+        bundle.map_or_else(network::random_mac, |path| network::derived_mac(path.as_os_str().as_bytes()));
+    Ok(Hardware {
         engine: config.engine,
         vcpus: config.cpus,
         memory: config.memory.bytes(),
         disks: config.disks.iter().map(|disk| disks::spec(disk, bundle)).collect(),
         sockets: bundle.map(|_| Hub::new()),
         shares,
+        network: Network::open(&config.network, mac)?,
         lockstep: false,
         payload,
-    }
+    })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tearless_image::{
     Progress,
     debian::{Access, DebianOptions},
 };
-use tearless_vm::{Payload, debian, host, open_shares};
+use tearless_vm::{Payload, debian, host, network, open_shares};
 
 use crate::{
     args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
@@ -98,6 +98,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         config.console = run::console_of(cmdline);
     }
     run::apply(&mut config, &args.hardware);
+    config.network.mac.get_or_insert_with(network::random_mac);
     let disk_size = args.disk.or(args.linux.is_some().then_some(DEBIAN_DISK));
     config.disks.extend(disk_size.map(|_| DiskConfig::new(DISK)));
     config.shares = share::parse(&args.shares)?;
@@ -336,6 +337,10 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
         let read_only = if share.read_only { ", read-only" } else { "" };
         println!("Share    {} (tag {}{read_only})", share.path.display(), share.tag);
     }
+    let mac = config.network.mac.map(|mac| format!(" ({mac})")).unwrap_or_default();
+    println!("Network  {}{mac}", config.network.mode);
+    config.network.forwards.iter().for_each(|forward| println!("Port     {forward}"));
+    config.network.allow.iter().for_each(|allow| println!("Allow    {allow}"));
     let (BootConfig::LinuxKernel { cmdline, .. } | BootConfig::LinuxDebian { cmdline, .. }) = &config.boot;
     if !cmdline.is_empty() {
         println!("Cmdline  {cmdline}");

@@ -2,9 +2,11 @@
 
 use tearless_boot::{
     kernel,
-    quick::{self, Mode, Module, QuickSpec},
+    quick::{self, Mode, Module, Network, QuickSpec},
 };
+use tearless_config::NetMode;
 use tearless_image::{Kernel, Progress, QuickOptions, quick_boot};
+use tearless_net::nat;
 
 use crate::{Error, Payload};
 
@@ -29,11 +31,33 @@ pub fn cmdline(extra: &str) -> String {
 pub fn quick(
     options: &QuickOptions,
     mode: Mode,
+    network: &NetMode,
     extra: &str,
     progress: &dyn Progress,
 ) -> Result<Payload, Error> {
     let quick = quick_boot(options, progress)?;
-    payload(&quick.kernel, &quick.busybox, mode, extra)
+    let known = FixedAddresses::new();
+    let network = match network {
+        NetMode::Nat | NetMode::Isolated => known.network(),
+        NetMode::None => Network::Untouched,
+        NetMode::Bridged(_) | NetMode::Socket(_) | NetMode::Fd(_) => Network::Dhcp,
+    };
+    payload(&quick.kernel, &quick.busybox, (mode, network), extra)
+}
+
+/// What the NAT's DHCP server would say: a guest that knows it need not ask.
+struct FixedAddresses([String; 4]);
+
+impl FixedAddresses {
+    fn new() -> Self {
+        let known = nat::ADDRESSES;
+        Self([known.guest, known.mask(), known.gateway, known.dns].map(|address| address.to_string()))
+    }
+
+    fn network(&self) -> Network<'_> {
+        let [address, mask, gateway, dns] = &self.0;
+        Network::Fixed { address, mask, gateway, dns }
+    }
 }
 
 /// What boots into the Debian on the machine's first disk.
@@ -42,10 +66,15 @@ pub fn quick(
 /// When the parts do not fit together.
 pub fn root_payload(kernel: &Kernel, busybox: &[u8]) -> Result<Payload, Error> {
     let mode = Mode::Root { device: ROOT_DEVICE.into(), fstype: "ext4".into(), options: "rw".into() };
-    payload(kernel, busybox, mode, "")
+    payload(kernel, busybox, (mode, Network::Untouched), "")
 }
 
-fn payload(kernel: &Kernel, busybox: &[u8], mode: Mode, extra: &str) -> Result<Payload, Error> {
+fn payload(
+    kernel: &Kernel,
+    busybox: &[u8],
+    (mode, network): (Mode, Network<'_>),
+    extra: &str,
+) -> Result<Payload, Error> {
     let modules: Vec<_> = kernel.modules.iter().map(|m| Module { name: &m.name, bytes: &m.bytes }).collect();
     let term = std::env::var("TERM").ok();
     let spec = QuickSpec {
@@ -53,6 +82,7 @@ fn payload(kernel: &Kernel, busybox: &[u8], mode: Mode, extra: &str) -> Result<P
         modules: &modules,
         hostname: HOSTNAME,
         term: term.as_deref().filter(|term| is_word(term)),
+        network,
         mode,
     };
     Ok(Payload {

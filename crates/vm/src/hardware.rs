@@ -4,9 +4,9 @@ use tearless_boot::{kernel::KernelImage, quick};
 use tearless_config::EngineChoice;
 use tearless_machine::{Shape, Spec};
 use tearless_storage::{Disk, OpenOptions};
-use tearless_virtio::{VirtioDevice, vsock};
+use tearless_virtio::{VirtioDevice, net::Net, vsock};
 
-use crate::{Error, HostSide, SharedFolder};
+use crate::{Error, HostSide, Network, SharedFolder};
 
 /// A disk of the machine.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Hardware {
     pub sockets: Option<Arc<vsock::Hub>>,
     /// The shared folders.
     pub shares: Vec<SharedFolder>,
+    /// The network card; none when absent.
+    pub network: Option<Network>,
     /// Whether the software CPU compares its interpreter with its translator.
     pub lockstep: bool,
     /// What it boots.
@@ -80,7 +82,8 @@ impl Hardware {
     /// The types of [`Self::attached`], in the same order.
     fn attached_types(&self) -> Vec<u16> {
         let sockets = self.sockets.iter().map(|_| vsock::Vsock::ID);
-        sockets.chain(self.shares.iter().map(|_| SharedFolder::DEVICE_TYPE)).collect()
+        let shares = self.shares.iter().map(|_| SharedFolder::DEVICE_TYPE);
+        sockets.chain(shares).chain(self.network.iter().map(|_| Net::ID)).collect()
     }
 
     /// The devices beside the disks and those that each machine has.
@@ -92,6 +95,7 @@ impl Hardware {
         for share in &self.shares {
             devices.push(share.device(self)?);
         }
+        devices.extend(self.network.iter().map(Network::device));
         Ok(devices)
     }
 

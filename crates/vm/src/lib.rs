@@ -10,6 +10,7 @@ mod hardware;
 pub mod host;
 mod keyboard;
 mod log;
+pub mod network;
 mod running;
 mod service;
 mod share;
@@ -19,6 +20,7 @@ pub use console::Console;
 pub use hardware::{DiskSpec, Hardware, Payload};
 pub use keyboard::Keyboard;
 pub use log::LogFile;
+pub use network::Network;
 pub use running::{Frontend, HostSide, Plug, Running};
 pub use service::{AskGuest, MAIN_LOG, Served, Service, UART_LOG, VIRTIO_LOG};
 pub use share::{SharedFolder, open_shares};
@@ -41,6 +43,9 @@ pub enum Error {
     /// A folder cannot be shared.
     #[error(transparent)]
     Share(#[from] tearless_share::ShareError),
+    /// The network cannot be had.
+    #[error(transparent)]
+    Network(#[from] tearless_net::NetError),
     /// Debian cannot be had.
     #[error(transparent)]
     Image(#[from] tearless_image::Error),

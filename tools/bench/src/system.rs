@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tearless_boot::quick::{self, Mode, Module, QuickSpec};
+use tearless_boot::quick::{self, Mode, Module, Network, QuickSpec};
 use tearless_image::{
     Progress, QuickOptions,
     cache::Cache,
@@ -194,6 +194,7 @@ impl Maker<'_> {
             modules: &modules,
             hostname: "bench",
             term: None,
+            network: Network::Untouched,
             mode: root,
         };
         fs::write(self.folder.join("initrd"), quick::build(&spec)?)?;

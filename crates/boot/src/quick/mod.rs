@@ -45,6 +45,8 @@ const LIBRARY: &str = include_str!("guest/library");
 const SHELL: &str = include_str!("guest/shell");
 const COMMAND: &str = include_str!("guest/command");
 const TERMINAL: &str = include_str!("guest/terminal");
+const NETWORK: &str = include_str!("guest/network");
+const LEASE: &str = include_str!("guest/lease");
 const ROOT: &str = include_str!("guest/root");
 const OFF: &str = include_str!("guest/off");
 const FSTAB: &str = include_str!("guest/fstab");
@@ -102,6 +104,28 @@ impl Mount {
         let escaped = self.tag.replace('-', "\\x2d");
         format!("mnt-{escaped}.mount")
     }
+    }
+}
+
+/// How the guest's network card gets its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network<'a> {
+    /// It stays down, or whoever starts after the RAM disk sees to it.
+    #[default]
+    Untouched,
+    /// They are known: no question, no time.
+    Fixed {
+        /// The guest's address.
+        address: &'a str,
+        /// The network's mask.
+        mask: &'a str,
+        /// The router.
+        gateway: &'a str,
+        /// The name server.
+        dns: &'a str,
+    },
+    /// The network is asked, in the background.
+    Dhcp,
 }
 
 /// What the RAM disk is made of.
@@ -115,6 +139,8 @@ pub struct QuickSpec<'a> {
     pub hostname: &'a str,
     /// The terminal's type (`TERM`); without it `vt102`.
     pub term: Option<&'a str>,
+    /// How it finds its network.
+    pub network: Network<'a>,
     /// What the guest does.
     pub mode: Mode,
 }
@@ -133,6 +159,7 @@ pub fn build(spec: &QuickSpec<'_>) -> Result<Vec<u8>> {
         let file = format!("tearless/modules/{i:03}-{}.ko", module.name);
         fs.file(&file, 0o644, without_signature(module.bytes))?;
     }
+    add_network(&mut fs, spec.network)?;
     add_mode(&mut fs, &spec.mode)?;
     Ok(fs.finish())
 }
@@ -213,6 +240,28 @@ pub fn mounts(mounts: &[Mount]) -> Result<Vec<u8>> {
     }
     fs.file("tearless/mounts", 0o644, list)?;
     Ok(fs.finish())
+}
+
+fn add_network(fs: &mut Initramfs, network: Network<'_>) -> Result<()> {
+    let settings = match network {
+        Network::Untouched => return Ok(()),
+        Network::Fixed { address, mask, gateway, dns } => {
+            for (what, word) in
+                [("address", address), ("mask", mask), ("gateway", gateway), ("name server", dns)]
+            {
+                check_word(what, word, 64)?;
+            }
+            fs.file("etc/resolv.conf", 0o644, format!("nameserver {dns}\n"))?;
+            format!("address={address}\nmask={mask}\ngateway={gateway}\n")
+        }
+        Network::Dhcp => {
+            fs.file("tearless/lease", 0o755, LEASE)?;
+            String::new()
+        }
+    };
+    fs.file("tearless/network-settings", 0o644, settings)?;
+    fs.file("tearless/network", 0o644, NETWORK)?;
+    Ok(())
 }
 
 fn add_mode(fs: &mut Initramfs, mode: &Mode) -> Result<()> {

@@ -21,7 +21,14 @@ fn busybox(kind: u32, applets: &str) -> Vec<u8> {
 const APPLETS: &str = "[ [[ ash busybox cp init insmod mount poweroff sh";
 
 fn spec(busybox: &[u8], mode: Mode) -> QuickSpec<'_> {
-    QuickSpec { busybox, modules: &[], hostname: "tearless", term: Some("xterm-256color"), mode }
+    QuickSpec {
+        busybox,
+        modules: &[],
+        hostname: "tearless",
+        term: Some("xterm-256color"),
+        network: Network::Untouched,
+        mode,
+    }
 }
 
 /// The content of `path`, or the target of a link.

@@ -22,6 +22,9 @@ pub struct Net {
 }
 
 impl Net {
+    /// The device type.
+    pub const ID: u16 = DEVICE_ID;
+
     /// A card with the address `mac`, plugged into `endpoint`.
     pub fn new(mac: Mac, endpoint: Arc<dyn Endpoint>) -> Arc<Self> {
         let kicked = endpoint.clone();
