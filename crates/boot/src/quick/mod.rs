@@ -104,7 +104,6 @@ impl Mount {
         let escaped = self.tag.replace('-', "\\x2d");
         format!("mnt-{escaped}.mount")
     }
-    }
 }
 
 /// How the guest's network card gets its addresses.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use mio::{Interest, Registry, unix::SourceFd};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto};
 
 use super::{port::Port, table::Table, tcp::FlowKey, token};
@@ -166,12 +167,10 @@ impl Echo {
         };
         let Some(flow) = self.flows.get_mut(index) else { return };
         flow.last = now;
-        match rustix::net::send(&flow.socket, ip.payload, SendFlags::empty()) {
-            Err(rustix::io::Errno::HOSTUNREACH | rustix::io::Errno::NETUNREACH) => {
-                unreachable(port, ip, Unreachable::Host);
-            }
-            // As lost as any other echo request may be.
-            _ => {}
+        let sent = rustix::net::send(&flow.socket, ip.payload, SendFlags::empty());
+        // Otherwise it is as lost as any other echo request may be.
+        if let Err(Errno::HOSTUNREACH | Errno::NETUNREACH) = sent {
+            unreachable(port, ip, Unreachable::Host);
         }
     }
 
@@ -237,7 +236,7 @@ fn receive(flow: &mut Flow, port: &mut Port) {
     let mut buffer = vec![0; 65536];
     let len = match rustix::net::recv(&flow.socket, buffer.as_mut_slice(), RecvFlags::empty()) {
         Ok((_, len)) => len,
-        Err(rustix::io::Errno::AGAIN) => {
+        Err(Errno::AGAIN) => {
             flow.readable = false;
             return;
         }

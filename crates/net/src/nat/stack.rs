@@ -237,11 +237,7 @@ impl Stack {
                 }
             }
             protocol::ICMP if ip.src.is_ipv4() => self.icmp_packet(ip),
-            protocol::ICMPV6 if is_trusted || ip.checksum_holds() => {
-                if !ndp::serve(&mut self.port, &self.addresses, ip) {
-                    self.icmp_packet(ip);
-                }
-            }
+            protocol::ICMPV6 if is_trusted || ip.checksum_holds() => self.icmp6_packet(ip),
             _ => {}
         }
     }
@@ -278,6 +274,13 @@ impl Stack {
             Some(address) => self.udp.send(key, SocketAddr::new(address, dst), ip, context),
             None if ip.dst.is_multicast() || ip.dst == IpAddr::from(Ipv4Addr::BROADCAST) => {}
             None => icmp::unreachable(&mut self.port, ip, icmp::Unreachable::Prohibited),
+        }
+    }
+
+    fn icmp6_packet(&mut self, ip: &Ip<'_>) {
+        let is_local = ndp::serve(&mut self.port, &self.addresses, ip);
+        if !is_local {
+            self.icmp_packet(ip);
         }
     }
 

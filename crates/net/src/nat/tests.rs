@@ -292,7 +292,7 @@ fn many_connections_at_once() {
     });
     let mut guest = Guest::new(open());
     let handles: Vec<_> = (0..COUNT as u16).map(|i| guest.connect(to, 40000 + i)).collect();
-    let mut told = vec![false; COUNT];
+    let mut told = [false; COUNT];
     let mut done = 0;
     guest.until("every answer", |guest| {
         for (i, handle) in handles.iter().enumerate() {
