@@ -24,7 +24,7 @@ fn both_sides_see_each_others_files() {
     symlink("/etc/passwd", work.join("link")).unwrap();
     let read_only = format!("{}:d:ro", data.to_str().unwrap());
     let script = "cat /mnt/d/a; echo >/mnt/d/b; cd /mnt/work && mkdir -p x/y && echo guest >x/y/f && chmod 4755 x/y/f \
-                  && mv x z && grep -c host link; ls -ln z/y";
+                  && mv x z && grep -c host link; ls -ln z/y/f";
     let out = guest(&tool, &[work.to_str().unwrap(), &read_only], script);
     // The link leads where it says in the guest, whose passwd has no such word.
     assert!(out.starts_with("from the host0\n-rwsr-xr-x    1 0        0 "), "{out}");

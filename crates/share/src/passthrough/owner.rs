@@ -24,6 +24,8 @@ pub(super) const DIRECTORY: u32 = 0o040_000;
 pub(super) const LINK: u32 = 0o120_000;
 pub(super) const FIFO: u32 = 0o010_000;
 pub(super) const SOCKET: u32 = 0o140_000;
+/// Permissions, and the sticky bit, which gives no rights.
+const HARMLESS: u32 = 0o1777;
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
 
@@ -49,7 +51,12 @@ impl Owner {
     /// The permissions that the host's file gets: what the guest's kernel checks is checked there, but we must be able
     /// to look into each file and to work in each folder.
     fn host_mode(&self, kind: u32) -> u32 {
-        self.mode & 0o777 | if kind == DIRECTORY { 0o700 } else { 0o400 }
+        let ours = match kind {
+            DIRECTORY => 0o700,
+            REGULAR => 0o400,
+            _ => 0,
+        };
+        self.mode & HARMLESS | ours
     }
 }
 
@@ -64,7 +71,7 @@ impl Share {
         let guest = self.options.guest_owner;
         let mode = u32::from(stat.stx_mode);
         // The host's set-user-ID means another user than the guest's.
-        let keep = if mode & TYPE == DIRECTORY { 0o7777 } else { 0o1777 };
+        let keep = if mode & TYPE == DIRECTORY { 0o7777 } else { HARMLESS };
         Owner {
             mode: mode & keep,
             uid: if stat.stx_uid == self.owner.0 { guest } else { OTHERS },
@@ -81,7 +88,7 @@ impl Share {
         let mut buffer = [0u8; 64];
         let len = fs::getxattr(path_of(fd), STAT_XATTR, &mut buffer[..]).unwrap_or(0);
         let Some((kept, host_mode)) = buffer.get(..len).and_then(parse) else { return plain };
-        let mode = if u32::from(stat.stx_mode) & 0o777 == host_mode { kept.mode } else { plain.mode };
+        let mode = if u32::from(stat.stx_mode) & HARMLESS == host_mode { kept.mode } else { plain.mode };
         Owner { mode, ..kept }
     }
 
@@ -94,7 +101,7 @@ impl Share {
         }
         let host_mode = wanted.host_mode(kind);
         // The host's own bits go, unless on a folder, where they say whose group new files get.
-        let keep = if kind == DIRECTORY { u32::from(stat.stx_mode) & 0o7000 } else { 0 };
+        let keep = if kind == DIRECTORY { u32::from(stat.stx_mode) & !HARMLESS & 0o7777 } else { 0 };
         let path = path_of(fd);
         let ours = self.has_xattrs && has_attribute(kind);
         if ours {

@@ -11,6 +11,7 @@ mod pci;
 mod platform;
 mod release;
 mod self_test;
+mod share;
 mod unpack;
 mod virtqueue;
 
@@ -25,6 +26,7 @@ pub use packages::packages;
 pub use pci::pci;
 pub use platform::{pl011, pl031, pl061};
 pub use release::release;
+pub use share::share;
 pub use unpack::unpack;
 pub use virtqueue::virtqueue;
 
@@ -80,6 +82,13 @@ pub const TARGETS: &[Target] = &[
         name: "pci",
         about: "configuration space, BAR routing and MSI-X",
         run: pci,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "share",
+        about: "requests to a shared folder (FUSE)",
+        run: share,
         seeds: seeds::none,
         memory_mib: LITTLE,
     },

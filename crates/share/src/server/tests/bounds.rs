@@ -1,5 +1,11 @@
 //! What a hostile guest can do.
 
+use std::{
+    os::unix::fs::symlink,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
 use super::*;
 
 const PLAIN: ShareOptions = ShareOptions { read_only: false, guest_owner: 0 };
@@ -124,4 +130,98 @@ fn what_is_no_folder_is_not_shared() {
     let error = |path: &std::path::Path| Share::open(path, PLAIN).unwrap_err().to_string();
     assert!(error(&file).contains("not a folder"));
     assert!(error(&folder.path().join("none")).contains("mkdir"));
+}
+
+/// Sends a request without the help of [`Guest::ask`], which is for one thread. The reply, or nothing after an error.
+fn send(server: &Server<Passthrough>, code: u32, node: u64, body: &[u8]) -> Option<Vec<u8>> {
+    let mut request = (40 + body.len() as u32).to_le_bytes().to_vec();
+    request.extend(code.to_le_bytes());
+    request.extend(1u64.to_le_bytes());
+    request.extend(node.to_le_bytes());
+    request.extend([0; 16]);
+    request.extend(body);
+    let mut reply = Reply::default();
+    server.handle(&request, 1 << 16, &mut reply);
+    let (head, body) = reply.bytes().split_at_checked(16)?;
+    (head[4..8] == [0; 4]).then(|| body.to_vec())
+}
+
+fn first(body: &[u8]) -> u64 {
+    u64::from_le_bytes(*body.first_chunk().unwrap())
+}
+
+/// The host swaps a folder for a link that leads out, again and again; the guest never gets there.
+#[test]
+fn no_race_leads_out_of_the_folder() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("f"), "secret").unwrap();
+    let guest = Guest::new();
+    fs::create_dir(guest.path("d")).unwrap();
+    guest.host_file("d/f", "public");
+    symlink(outside.path(), guest.path("evil")).unwrap();
+    let (done, server) = (AtomicBool::new(false), &guest.server);
+    let mut reads = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let root = fs::File::open(guest.folder.path()).unwrap();
+            while !done.load(Ordering::Relaxed) {
+                rustix::fs::renameat_with(&root, "d", &root, "evil", rustix::fs::RenameFlags::EXCHANGE)
+                    .unwrap();
+            }
+        });
+        for _ in 0..3000 {
+            let file = send(server, opcode::LOOKUP, 1, b"d\0")
+                .and_then(|entry| send(server, opcode::LOOKUP, first(&entry), b"f\0"))
+                .and_then(|entry| send(server, opcode::OPEN, first(&entry), &[0; 8]));
+            let Some(opened) = file else { continue };
+            let rest = [99u32, 0, 0, 0, 0, 0].map(u32::to_le_bytes).concat();
+            let read = [&opened[..8], &[0; 8], &rest].concat();
+            assert_eq!(send(server, opcode::READ, 1, &read).unwrap(), b"public");
+            send(server, opcode::RELEASE, 1, &[&opened[..8], &[0; 16]].concat()).unwrap();
+            reads += 1;
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(reads > 0);
+}
+
+/// Several of the guest's processes move files about, with few descriptors, and none gets lost.
+#[test]
+fn renames_from_all_sides_lose_nothing() {
+    const FILES: usize = 16;
+    let mut guest = Guest::with(PLAIN, Limits { descriptors: 6, ..Limits::default() });
+    let folders: Vec<u64> =
+        ["a", "b", "c"].map(|name| guest.name(opcode::MKDIR, 1, &[0o755, 0], name).ok().u64(0)).to_vec();
+    for i in 0..FILES {
+        guest.host_file(&format!("a/{i}"), &i.to_string());
+    }
+    let (server, folders) = (&guest.server, &folders);
+    thread::scope(|scope| {
+        for worker in 0..4usize {
+            scope.spawn(move || {
+                let mut seed = worker as u64 + 1;
+                for _ in 0..2000 {
+                    seed =
+                        seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let pick = |shift: u32, limit: usize| (seed >> shift) as usize % limit;
+                    let (from, to) = (folders[pick(20, 3)], folders[pick(30, 3)]);
+                    let name = format!("{}\0", pick(40, FILES));
+                    let body = [&to.to_le_bytes()[..], &1u64.to_le_bytes(), name.as_bytes(), name.as_bytes()]
+                        .concat();
+                    send(server, opcode::RENAME2, from, &body);
+                    if let Some(entry) = send(server, opcode::LOOKUP, to, name.as_bytes()) {
+                        send(server, opcode::FORGET, first(&entry), &1u64.to_le_bytes());
+                    }
+                }
+            });
+        }
+    });
+    let mut found: Vec<usize> = ["a", "b", "c"]
+        .iter()
+        .flat_map(|folder| fs::read_dir(guest.path(folder)).unwrap())
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap().parse().unwrap())
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, (0..FILES).collect::<Vec<_>>());
+    assert_eq!(guest.server.files().counts().0, 3);
 }

@@ -21,7 +21,12 @@ fn files_belong_to_the_host_user_whoever_makes_them() {
     guest.uid = 1000;
     let by_user = guest.create(1, "user", 0o600).0;
     let folder = guest.name(opcode::MKDIR, 1, &[0o750, 0], "folder").ok().u64(0);
-    guest.name(opcode::MKNOD, 1, &[0o140_755, 0, 0, 0], "socket").ok();
+    let socket = guest.name(opcode::MKNOD, 1, &[0o140_755, 0, 0, 0], "socket").ok().u64(0);
+    guest.chmod(socket, 0o1021).ok();
+    assert_eq!((owner(&mut guest, socket).0, host_mode(&guest, "socket")), (0o1021, 0o1021));
+    guest.chmod(folder, 0o1777).ok();
+    assert_eq!(host_mode(&guest, "folder"), 0o1777);
+    guest.chmod(folder, 0o750).ok();
     for name in ["root", "user", "folder", "socket"] {
         let metadata = fs::metadata(guest.path(name)).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (ours.uid(), ours.gid()), "{name}");
