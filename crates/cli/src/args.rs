@@ -19,7 +19,7 @@ pub struct Cli {
 
 const EXIT_STATUSES: &str = "\
 Exit statuses: 0 the command succeeded, or the guest powered off; 1 it failed; 2 wrong usage;
-with `run -- CMD` the status of CMD, 125 if Tearless failed; 128+N ended by signal N.";
+with `run -- CMD` and `exec` the status of CMD, 125 if Tearless failed; 128+N ended by signal N.";
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -41,6 +41,24 @@ pub enum Command {
     Console(ConsoleArgs),
     /// Show what a VM's guest has said on its console.
     Logs(LogsArgs),
+    /// Run a program in a running VM. Its output, input, signals and exit status pass through.
+    Exec(ExecArgs),
+    /// Copy files and folders between the host and a running VM.
+    Cp(CopyArgs),
+    /// Print a running VM's network addresses.
+    Ip(IpArgs),
+    /// Log into a running VM with ssh; it needs no network for that.
+    Ssh(SshArgs),
+    /// Make ports of a running VM reachable at ports of this host, until this is interrupted; it needs no network.
+    Forward(ForwardArgs),
+    /// Write the guest agent to a file, for guests that Tearless did not install.
+    ///
+    /// Debian VMs made with `create --linux debian` have the agent of this release at each boot. In other Linux guests on
+    /// ARM64, copy the file into the guest and run `./FILE install` there as root: systemd then starts it at each boot.
+    Agent(AgentArgs),
+    /// Connect standard input and output with a ssh server in a running VM.
+    #[command(hide = true)]
+    Proxy(ProxyArgs),
     /// List the VMs.
     #[command(visible_alias = "ls")]
     List(ListArgs),
@@ -209,6 +227,9 @@ pub struct StartArgs {
     /// All VMs that do not run.
     #[arg(long, conflicts_with = "names")]
     pub all: bool,
+    /// Return only when the agents in the guests serve, so that programs can be run in them; give up after TIME.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2m", value_parser = parse_time)]
+    pub wait: Option<Duration>,
 }
 
 #[derive(Args)]
@@ -258,6 +279,132 @@ pub enum LogSource {
     Virtio,
     /// Messages of Tearless.
     Vmm,
+}
+
+/// For commands that need the agent in the guest.
+#[derive(Args)]
+pub struct WaitArgs {
+    /// How long to wait for the guest while it boots, for example 30s or 2m.
+    #[arg(id = "wait", long = "wait", value_name = "TIME", default_value = "60s", value_parser = parse_time)]
+    pub time: Duration,
+}
+
+#[derive(Args)]
+pub struct ExecArgs {
+    /// The VM.
+    pub name: String,
+    /// Pass our input on; that is the default.
+    #[arg(short, long, overrides_with = "no_input")]
+    pub input: bool,
+    /// Give the program no input.
+    #[arg(short, long, overrides_with = "input")]
+    pub no_input: bool,
+    /// Run it on a terminal; that is the default when input and output are terminals.
+    #[arg(short, long, overrides_with = "no_tty")]
+    pub tty: bool,
+    /// Do not run it on a terminal.
+    #[arg(short = 'T', long, overrides_with = "tty")]
+    pub no_tty: bool,
+    /// Run it as this user, a name or number; default: root.
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Set a variable of its environment; repeat it for more.
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<OsString>,
+    /// The folder to run it in; default: the user's home.
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// Leave it running and print its process ID; it has no input and output.
+    #[arg(short, long, conflicts_with_all = ["tty", "input"])]
+    pub detach: bool,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    /// The program and its arguments; default: the user's shell.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+impl ExecArgs {
+    /// `command` as root, without a terminal, in a guest that is up.
+    pub fn plain(name: &str, command: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            input: true,
+            no_input: false,
+            tty: false,
+            no_tty: true,
+            user: None,
+            env: Vec::new(),
+            workdir: None,
+            detach: false,
+            wait: WaitArgs { time: Duration::ZERO },
+            command: command.iter().map(OsString::from).collect(),
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct CopyArgs {
+    /// What to copy: NAME:PATH in a VM, a path on the host, or - for standard input.
+    #[arg(value_name = "SOURCE")]
+    pub source: OsString,
+    /// Where to: NAME:PATH in a VM, a path on the host, or - for standard output. If it is a folder, into it.
+    #[arg(value_name = "TARGET")]
+    pub target: OsString,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+#[derive(Args)]
+pub struct IpArgs {
+    /// The VM.
+    pub name: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+#[derive(Args)]
+pub struct SshArgs {
+    /// The VM.
+    pub name: String,
+    /// Log in as this user; default: root.
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    /// What ssh is told besides: a command to run in the guest.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub struct ForwardArgs {
+    /// The VM.
+    pub name: String,
+    /// A port of the host and the guest's port that it leads to; repeat it for more.
+    #[arg(short = 'p', long = "port", value_name = "[ADDR:]HOST[:GUEST]", required_unless_present = "all")]
+    pub ports: Vec<String>,
+    /// Every TCP port that programs in the guest listen at, as long as they do, under the same number at 127.0.0.1.
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+#[derive(Args)]
+pub struct AgentArgs {
+    /// Where to write it.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+#[derive(Args)]
+pub struct ProxyArgs {
+    /// The VM.
+    pub name: String,
 }
 
 #[derive(Args)]

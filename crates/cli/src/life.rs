@@ -15,7 +15,7 @@ use tearless_control::{Client, Error, Reply, Request, StopOutcome};
 
 use crate::{
     args::{NamesArgs, StartArgs, StopArgs},
-    explain, serve,
+    explain, guest, serve,
 };
 
 /// How long the process of a VM may take to go once its guest has ended.
@@ -28,7 +28,11 @@ pub fn start(args: &StartArgs, verbose: u8) -> Result<ExitCode> {
     // All of them first, then one after the other: they come up at the same time.
     let starting: Vec<_> = bundles.iter().map(|bundle| Starting::spawn(bundle, verbose)).collect();
     let results = starting.into_iter().zip(&bundles).map(|(starting, bundle)| {
-        starting.and_then(Starting::wait).map(|pid| format!("started {} (pid {pid})", bundle.name()))
+        let pid = starting.and_then(Starting::wait)?;
+        if let Some(patience) = args.wait {
+            guest::agent(bundle, patience)?.info()?;
+        }
+        Ok(format!("started {} (pid {pid})", bundle.name()))
     });
     report(results)
 }
@@ -45,7 +49,7 @@ pub fn restart(args: &StopArgs, verbose: u8) -> Result<ExitCode> {
         return Ok(stopped);
     }
     let names = bundles.iter().map(|bundle| bundle.path().display().to_string()).collect();
-    start(&StartArgs { names, all: false }, verbose)
+    start(&StartArgs { names, all: false, wait: None }, verbose)
 }
 
 pub fn pause(args: &NamesArgs) -> Result<ExitCode> {

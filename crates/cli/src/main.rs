@@ -6,6 +6,7 @@ mod args;
 mod console;
 mod disks;
 mod doctor;
+mod guest;
 mod life;
 mod progress;
 mod run;
@@ -22,7 +23,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use args::{Cli, Command};
 
-/// What `run -- CMD` exits with when Tearless itself fails, so that it is no status of CMD's.
+/// What `run -- CMD` and `exec` exit with when Tearless itself fails, so that it is no status of CMD's.
 const OWN_FAILURE: u8 = 125;
 
 fn main() -> ExitCode {
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     start_log(cli.verbose, detached);
     let failure = match &cli.command {
         Command::Run(args) if !args.command.is_empty() => OWN_FAILURE,
+        Command::Exec(_) => OWN_FAILURE,
         _ => 1,
     };
     let result = match cli.command {
@@ -47,6 +49,13 @@ fn main() -> ExitCode {
         Command::Resume(args) => life::resume(&args),
         Command::Console(args) => console::console(&args),
         Command::Logs(args) => console::logs(&args),
+        Command::Exec(args) => guest::exec(&args),
+        Command::Cp(args) => guest::copy(&args),
+        Command::Ip(args) => guest::ip(&args),
+        Command::Ssh(args) => guest::ssh(&args),
+        Command::Forward(args) => guest::forward(&args),
+        Command::Agent(args) => guest::agent_program(&args),
+        Command::Proxy(args) => guest::proxy(&args),
         Command::List(args) => store::list(&args),
         Command::Info(args) => store::info(&args),
         Command::Delete(args) => store::delete(args),

@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context, Result};
 use tearless_config::ConsoleKind;
 use tearless_control::{Server, place};
-use tearless_vm::{Console, Hardware, Keyboard, LogFile, Plug, Served, Service};
+use tearless_guest::Power;
+use tearless_vm::{Console, Hardware, Keyboard, LogFile, Plug, Served, Service, guest};
 
 use crate::{
     session::{self, Events, HeadlessSession, Session},
@@ -39,6 +40,11 @@ pub fn run(
 ) -> Result<ExitCode> {
     let plug = Plug::default();
     let service = Service::new(&hardware, Console::new(keyboard), plug.clone());
+    if let Some(hub) = &hardware.sockets {
+        let agent = guest::agent(hub.clone());
+        // The power button serves those that have no agent.
+        service.ask_with(Arc::new(move || agent.power(Power::Off).is_ok()));
+    }
     // The lock is ours, so whatever socket there is belongs to a process that crashed.
     place::remove_stale(bundle.path());
     let socket = place::for_new(bundle.path())?;

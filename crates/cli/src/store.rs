@@ -60,11 +60,15 @@ impl Opened {
             }
         };
         let initrd = initrd.map(|initrd| kernel::read_initrd(&self.path().join(initrd))).transpose()?;
-        Ok(Payload {
+        let mut payload = Payload {
             kernel: kernel::read(&self.path().join(kernel))?,
             initrd: initrd.unwrap_or_default(),
             cmdline,
-        })
+        };
+        if matches!(self.config.boot, BootConfig::LinuxDebian { .. }) {
+            debian::add_agent(&mut payload)?;
+        }
+        Ok(payload)
     }
 }
 

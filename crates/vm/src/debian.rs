@@ -69,6 +69,18 @@ pub fn root_payload(kernel: &Kernel, busybox: &[u8]) -> Result<Payload, Error> {
     payload(kernel, busybox, (mode, Network::Untouched), "")
 }
 
+/// Adds the guest agent to what boots the Debian on a disk. Its `/run` has it then, and systemd starts it.
+///
+/// # Errors
+/// When it does not fit.
+pub fn add_agent(payload: &mut Payload) -> Result<(), Error> {
+    // Linux unpacks one archive after the other; each begins at a multiple of four bytes.
+    let len = payload.initrd.len().next_multiple_of(4);
+    payload.initrd.resize(len, 0);
+    payload.initrd.extend(quick::agent_archive(tearless_guest::AGENT, tearless_guest::AGENT_UNIT)?);
+    Ok(())
+}
+
 fn payload(
     kernel: &Kernel,
     busybox: &[u8],

@@ -336,6 +336,62 @@ pub fn cpu() -> Vec<Vec<u8>> {
     [0x01, 0x00, 0x29, 0x20, 0x2d, 0x61].map(program).into()
 }
 
+/// A conversation's answers.
+pub fn guest_frames() -> Vec<Vec<u8>> {
+    use tearless_guest_proto::{Address, Ended, Reply, frame, hello};
+    let mut wire = hello().to_vec();
+    let address = Address { interface: "eth0".to_owned(), address: [10, 0, 2, 15].into(), prefix: 24 };
+    let replies = [
+        Reply::Started { pid: 7 },
+        Reply::Window(9),
+        Reply::Addresses(vec![address]),
+        Reply::Copied { skipped: 1, why: Some("it is a device".to_owned()) },
+        Reply::Ended(Ended::Exited(3)),
+    ];
+    for reply in replies {
+        _ = frame::send(&mut wire, &reply);
+    }
+    let mut data = Vec::new();
+    for part in [&b"some data"[..], b""] {
+        _ = frame::write(&mut data, frame::Kind::Data, part);
+    }
+    vec![wire.split_off(12), wire, data]
+}
+
+/// A folder with a file and a link, and links that lead out.
+pub fn guest_trees() -> Vec<Vec<u8>> {
+    let tree = |entries: &[(tar::EntryType, &str, &str)]| {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (kind, name, link) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_mode(0o755);
+            let content: &[u8] = if kind.is_file() { b"content" } else { b"" };
+            header.set_size(content.len() as u64);
+            let name_field = &mut header.as_old_mut().name;
+            name_field.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+            let link_field = &mut header.as_old_mut().linkname;
+            link_field.iter_mut().zip(link.bytes()).for_each(|(to, from)| *to = from);
+            header.set_cksum();
+            _ = archive.append(&header, content);
+        }
+        archive.into_inner().unwrap_or_default()
+    };
+    use tar::EntryType::{Directory, Regular, Symlink};
+    vec![
+        tree(&[(Regular, ".", "")]),
+        tree(&[
+            (Directory, ".", ""),
+            (Directory, "./a", ""),
+            (Regular, "./a/b", ""),
+            (Symlink, "./c", "a/b"),
+        ]),
+        tree(&[(Directory, ".", ""), (Symlink, "./a", ".."), (Regular, "./a/bystander", "")]),
+        tree(&[(Directory, ".", ""), (Symlink, "./a", "../bystander"), (Regular, "./a", "")]),
+        tree(&[(Regular, "../bystander", "")]),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use tearless_boot::kernel::{self, Shape};

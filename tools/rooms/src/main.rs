@@ -22,6 +22,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("virtio", &["bus", "memory", "net", "pci", "share", "storage"]),
     ("boot", &["memory"]),
     ("bundle", &["config"]),
+    ("guest-proto", &[]),
+    ("guest-agent", &["guest-proto"]),
+    ("guest", &["guest-proto"]),
     ("image", &[]),
     ("machine", &["arm64", "boot", "bus", "devices", "engine", "memory", "pci", "storage", "virtio"]),
     (
@@ -34,6 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "control",
             "engine",
             "engine-soft",
+            "guest",
             "image",
             "machine",
             "net",
@@ -42,7 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "virtio",
         ],
     ),
-    ("cli", &["boot", "bundle", "bus", "config", "control", "image", "vm"]),
+    ("cli", &["boot", "bundle", "bus", "config", "control", "guest", "image", "vm"]),
 ];
 
 fn main() -> Result<()> {

@@ -40,6 +40,9 @@ const MAX_ARGUMENTS: usize = 1 << 20;
 /// `HOST_NAME_MAX`.
 const MAX_HOSTNAME: usize = 64;
 
+/// The unit that starts the agent.
+const AGENT_UNIT: &str = "tearless-agent.service";
+
 const INIT: &str = include_str!("guest/init");
 const LIBRARY: &str = include_str!("guest/library");
 const SHELL: &str = include_str!("guest/shell");
@@ -160,6 +163,23 @@ pub fn build(spec: &QuickSpec<'_>) -> Result<Vec<u8>> {
     }
     add_network(&mut fs, spec.network)?;
     add_mode(&mut fs, &spec.mode)?;
+    Ok(fs.finish())
+}
+
+/// A RAM disk to append to that of [`Mode::Root`]: it puts `agent`, a static arm64 program, into the `/run` of the system
+/// on the disk, where systemd starts it as `unit` says. The disk itself is not touched, and each boot brings the agent
+/// of this release.
+///
+/// # Errors
+/// [`Error::Initramfs`] when the agent is larger than 4 GiB.
+pub fn agent_archive(agent: &[u8], unit: &str) -> Result<Vec<u8>> {
+    const SYSTEMD: &str = "tearless/run/systemd/system";
+    let mut fs = Initramfs::new();
+    fs.file("tearless/run/tearless/agent", 0o755, agent)?;
+    // RAM disks that an older release made do not know about it.
+    fs.file("tearless/root", 0o644, ROOT)?;
+    fs.file(&format!("{SYSTEMD}/{AGENT_UNIT}"), 0o644, unit)?;
+    fs.symlink(&format!("{SYSTEMD}/multi-user.target.wants/{AGENT_UNIT}"), &format!("../{AGENT_UNIT}"))?;
     Ok(fs.finish())
 }
 

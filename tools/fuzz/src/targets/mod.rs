@@ -4,6 +4,7 @@ mod config;
 mod cpu;
 mod deb;
 mod gic;
+mod guest;
 mod kernel_image;
 mod modules;
 mod packages;
@@ -20,6 +21,7 @@ pub(crate) use cpu::HEAD;
 pub use cpu::cpu;
 pub use deb::deb;
 pub use gic::gic;
+pub use guest::{guest_frames, guest_tree};
 pub use kernel_image::kernel_image;
 pub use modules::modules;
 pub use packages::packages;
@@ -133,6 +135,20 @@ pub const TARGETS: &[Target] = &[
         run: modules,
         seeds: seeds::modules,
         memory_mib: DECOMPRESSOR,
+    },
+    Target {
+        name: "guest_frames",
+        about: "what a guest's agent sends: frames and messages",
+        run: guest_frames,
+        seeds: seeds::guest_frames,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "guest_tree",
+        about: "files that a guest sends",
+        run: guest_tree,
+        seeds: seeds::guest_trees,
+        memory_mib: LITTLE,
     },
     Target { name: "config", about: "config.json", run: config, seeds: seeds::configs, memory_mib: LITTLE },
 ];

@@ -1,0 +1,182 @@
+//! Programs and files in a running guest.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use tearless_boot::{
+    initramfs::Initramfs,
+    quick::{self, Mode, Module, QuickSpec},
+};
+use tearless_image::{QuickOptions, Silent};
+
+use crate::tool::{Outcome, Tool};
+
+impl Tool {
+    /// Starts a VM called `g`: busybox in memory, with the agent. It boots in a second.
+    fn start_guest(&self) {
+        let quick = tearless_image::quick_boot(&QuickOptions::default(), &Silent).unwrap();
+        let modules = quick.kernel.modules.iter();
+        let modules: Vec<_> = modules.map(|m| Module { name: &m.name, bytes: &m.bytes }).collect();
+        let spec = QuickSpec {
+            busybox: &quick.busybox,
+            modules: &modules,
+            hostname: "g",
+            term: None,
+            mode: Mode::Shell,
+            network: quick::Network::Untouched,
+        };
+        let mut initrd = quick::build(&spec).unwrap();
+        let mut agent = Initramfs::new();
+        agent.file("tearless/agent", 0o755, tearless_guest::AGENT).unwrap();
+        agent.file("etc/inittab", 0o644, "::respawn:/tearless/agent\n::shutdown:/tearless/off\n").unwrap();
+        initrd.extend(agent.finish());
+        let initrd = self.file("initrd", &initrd);
+        let (kernel, initrd) = (quick.kernel.image.to_str().unwrap(), initrd.to_str().unwrap());
+        let cmdline = format!("console=ttyAMA0 quiet {}", quick::FAST_START);
+        let made = [
+            "create",
+            "g",
+            "--kernel",
+            kernel,
+            "--initrd",
+            initrd,
+            "--cmdline",
+            &cmdline,
+            "--memory",
+            "512M",
+        ];
+        self.succeeds(&made);
+        self.succeeds(&["start", "g", "--wait"]);
+    }
+
+    fn succeeds(&self, args: &[&str]) -> Outcome {
+        let outcome = self.run(args);
+        assert_eq!(outcome.status, Some(0), "{args:?}: {}", outcome.stderr);
+        outcome
+    }
+
+    fn exec(&self, command: &[&str]) -> Outcome {
+        self.run(&[&["exec", "g", "--"], command].concat())
+    }
+}
+
+/// Ends the VM whatever becomes of the test.
+struct Guest(Tool);
+
+impl Guest {
+    fn new() -> Self {
+        let guest = Self(Tool::new());
+        guest.0.start_guest();
+        guest
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.run(&["stop", "--force", "g"]);
+    }
+}
+
+#[test]
+fn programs_run_in_a_running_guest() {
+    let Guest(tool) = &Guest::new();
+    let outcome = tool.exec(&["sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!(
+        (outcome.status, outcome.stdout.as_str(), outcome.stderr.as_str()),
+        (Some(7), "out\n", "err\n")
+    );
+    assert_eq!(tool.exec(&["no-such-program"]).status, Some(127));
+    assert_eq!(tool.exec(&["sh", "-c", "kill -9 $$"]).status, Some(137));
+
+    // A mebibyte of everything but what is no text, for the outcome is a string.
+    let input: Vec<u8> =
+        (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 & 0x7f).collect();
+    let outcome = tool.run_with_input(&["exec", "g", "--", "cat"], &input);
+    assert!(
+        outcome.stdout.as_bytes() == input,
+        "{} bytes came back: {}",
+        outcome.stdout.len(),
+        outcome.stderr
+    );
+
+    let terminal = tool.run(&["exec", "-t", "g", "--", "sh", "-c", "stty size; tty"]);
+    assert_eq!(terminal.stdout, "24 80\r\n/dev/pts/0\r\n", "{}", terminal.stderr);
+
+    let mut command = tool.command([
+        "exec",
+        "g",
+        "--",
+        "sh",
+        "-c",
+        "trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done",
+    ]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    assert_eq!(Command::new("kill").arg(child.id().to_string()).status().unwrap().code(), Some(0));
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+
+    let stopped = tool.succeeds(&["stop", "g"]);
+    assert!(stopped.stdout.contains("its guest shut down"), "{}", stopped.stdout);
+    let refused = tool.exec(&["true"]);
+    assert_eq!(refused.status, Some(125));
+    assert!(
+        refused.stderr.contains("not running") && refused.stderr.contains("tearless start g"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn files_and_ports_of_a_running_guest() {
+    let Guest(tool) = &Guest::new();
+    let folder = tool.home().join("folder");
+    fs::create_dir_all(folder.join("sub")).unwrap();
+    fs::write(folder.join("sub/file"), vec![0xa5; 300_000]).unwrap();
+    fs::set_permissions(folder.join("sub/file"), fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink("sub/file", folder.join("link")).unwrap();
+    let (folder, back) = (folder.to_str().unwrap(), tool.home().join("back"));
+    tool.succeeds(&["cp", folder, "g:/tmp/there"]);
+    tool.succeeds(&["cp", "g:/tmp/there", back.to_str().unwrap()]);
+    assert!(fs::read(back.join("link")).unwrap() == vec![0xa5; 300_000]);
+    assert_eq!(fs::metadata(back.join("sub/file")).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(tool.run_with_input(&["cp", "-", "g:/tmp/x"], b"from a pipe").status, Some(0));
+    assert_eq!(tool.succeeds(&["cp", "g:/tmp/x", "-"]).stdout, "from a pipe");
+    let missing = tool.run(&["cp", "g:/nothing", "x"]);
+    assert!(missing.status == Some(1) && missing.stderr.contains("/nothing"), "{}", missing.stderr);
+
+    tool.succeeds(&["exec", "-d", "g", "--", "sh", "-c", "while :; do nc -l -p 8123 -e cat; done"]);
+    // A port of the host that is free now.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = tool.command(["forward", "g", "-p", &format!("{port}:8123")]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("g:8123"), "{line}");
+    // The program in the guest may still be starting.
+    let echoed = (0..200).find_map(|_| {
+        let echoed = echo(port);
+        thread::sleep(Duration::from_millis(if echoed.is_some() { 0 } else { 50 }));
+        echoed
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(echoed.as_deref(), Some("there and back"));
+}
+
+/// What comes back through the forwarded port.
+fn echo(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"there and back").ok()?;
+    stream.shutdown(Shutdown::Write).ok()?;
+    let mut back = String::new();
+    stream.read_to_string(&mut back).ok()?;
+    Some(back).filter(|back| !back.is_empty())
+}

@@ -1,0 +1,151 @@
+//! Files to and from the host.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::{
+        ffi::OsStringExt,
+        fs::{MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use tearless_guest_proto::{
+    FailureKind, Put, Reply,
+    frame::{self, DataReader},
+    tree::{self, Unpack},
+};
+
+use super::{
+    failure::{Explain, Outcome, failure},
+    server::{Gone, Host},
+};
+
+fn path_of(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// Takes a file or folder.
+pub fn put(host: &Host, put: &Put) -> Result<Reply, Gone> {
+    let target = target(put)?;
+    host.send(&Reply::Ready)?;
+    // New files belong to whoever owns the folder that they go to, as if its owner had made them.
+    let owner =
+        target.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let owner = owner.and_then(|parent| fs::metadata(parent).ok()).map(|m| (m.uid(), m.gid()));
+    let mut data = DataReader::new(host.reader());
+    let made = |path: &Path| {
+        if let Some((uid, gid)) = owner {
+            // Where owners do not exist, as on a FAT file system, there is nothing to do.
+            drop(std::os::unix::fs::lchown(path, Some(uid), Some(gid)));
+        }
+    };
+    Unpack { special_bits: true }
+        .unpack(&mut data, &target, made)
+        .explain(|| format!("cannot write {}", target.display()))?;
+    let (_, message) = data.finish()?;
+    given_up(message)?;
+    Ok(Reply::Done)
+}
+
+/// The host sends a message instead of the end when it cannot go on.
+fn given_up(message: Option<Vec<u8>>) -> Outcome<()> {
+    message.map_or(Ok(()), |_| {
+        Err(failure(FailureKind::Request, "cannot copy all", "the host could not read its files"))
+    })
+}
+
+/// Where it goes: into a folder that exists, or to that very path.
+fn target(put: &Put) -> Outcome<PathBuf> {
+    let path = path_of(put.path.clone());
+    let cannot = || format!("cannot write {}", path.display());
+    let refuse = |kind, why: &str| Err(failure(kind, cannot(), why));
+    if path.as_os_str().is_empty() {
+        return refuse(FailureKind::Request, "no path was given");
+    }
+    if path.is_dir() {
+        let name = path_of(put.name.clone());
+        let plain = name.file_name().is_some_and(|plain| plain == name);
+        let inside = if plain { path.join(&name) } else { path.clone() };
+        return match inside.symlink_metadata() {
+            Ok(old) if !put.folder && old.is_dir() => {
+                refuse(FailureKind::Request, &format!("{} is a folder", inside.display()))
+            }
+            Ok(old) if put.folder && !old.is_dir() => {
+                refuse(FailureKind::Request, &format!("{} is no folder", inside.display()))
+            }
+            _ => Ok(inside),
+        };
+    }
+    if put.path.ends_with(b"/") && !put.folder {
+        return refuse(FailureKind::NotFound, "there is no such folder");
+    }
+    if put.folder && path.exists() {
+        return refuse(FailureKind::Request, "it is no folder");
+    }
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+            refuse(FailureKind::NotFound, &format!("there is no folder {}", parent.display()))
+        }
+        // A link leads to what is to be replaced.
+        _ => Ok(fs::canonicalize(&path).unwrap_or(path)),
+    }
+}
+
+/// Gives a file or folder.
+pub fn get(host: &Host, path: Vec<u8>) -> Result<(), Gone> {
+    let path = path_of(path);
+    let cannot = || format!("cannot read {}", path.display());
+    fs::metadata(&path).explain(cannot)?;
+    host.send(&Reply::Size { bytes: tree::size(&path) })?;
+    let mut data = host.data();
+    // After an error the host gets a message instead of the end of the data.
+    let skipped = tree::pack(&path, &mut data).explain(cannot)?;
+    data.finish()?;
+    Ok(host.send(&Reply::Copied { skipped: skipped.count, why: skipped.why })?)
+}
+
+/// Gives a file's content, whatever kind of file it is.
+pub fn read(host: &Host, path: Vec<u8>) -> Result<(), Gone> {
+    let path = path_of(path);
+    let cannot = || format!("cannot read {}", path.display());
+    let mut file = File::open(&path).explain(cannot)?;
+    if file.metadata().is_ok_and(|m| m.is_dir()) {
+        return Err(failure(FailureKind::Request, cannot(), "it is a folder").into());
+    }
+    host.send(&Reply::Ready)?;
+    let mut buffer = vec![0; frame::MAX];
+    loop {
+        let len = file.read(&mut buffer).explain(cannot)?;
+        host.write(frame::Kind::Data, buffer.get(..len).unwrap_or_default())?;
+        if len == 0 {
+            return Ok(host.send(&Reply::Copied { skipped: 0, why: None })?);
+        }
+    }
+}
+
+/// Writes a file's content.
+pub fn write(host: &Host, path: Vec<u8>) -> Result<Reply, Gone> {
+    let path = path_of(path);
+    let cannot = || format!("cannot write {}", path.display());
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o644).open(&path).explain(cannot)?;
+    host.send(&Reply::Ready)?;
+    let mut data = DataReader::new(host.reader());
+    let mut buffer = vec![0; frame::MAX];
+    loop {
+        let len = data.read(&mut buffer)?;
+        if len == 0 {
+            break;
+        }
+        if let Err(error) = file.write_all(buffer.get(..len).unwrap_or_default()) {
+            // The host hears of it when it has sent all.
+            data.finish()?;
+            return Err(failure(FailureKind::System, cannot(), error).into());
+        }
+    }
+    let (_, message) = data.finish()?;
+    given_up(message)?;
+    Ok(Reply::Done)
+}

@@ -1,0 +1,342 @@
+//! Files and folders as a stream: a tar archive whose paths are relative to what is copied.
+//!
+//! A file is an archive with the one entry `.`; a folder is its own entry `.` and what it holds. Modes, times, symbolic
+//! links and holes are kept; owners are not, nor are devices, sockets and pipes.
+//!
+//! Whoever unpacks trusts nobody: entries that would lead out of the target are refused, and so is everything that is no
+//! file, folder or link.
+
+use std::{
+    fs::{self, File, FileTimes, Metadata, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Component, Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use tar::{Archive, Builder, Entry, EntryType, Header};
+
+/// Files of no size, such as those of procfs, may have content all the same; so much of it is taken.
+const UNSIZED: u64 = 16 << 20;
+/// No file system of today takes larger files. A sparse file may claim any size, and its zeros are not sent.
+const LARGEST: u64 = 16 << 40;
+
+/// What was left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// How many.
+    pub count: u64,
+    /// Why the first one was.
+    pub why: Option<String>,
+}
+
+impl Skipped {
+    fn note(&mut self, path: &Path, why: impl std::fmt::Display) {
+        self.count += 1;
+        self.why.get_or_insert_with(|| format!("{}: {why}", path.display()));
+    }
+}
+
+/// How many bytes of content are in `path`. What cannot be read counts for nothing.
+pub fn size(path: &Path) -> u64 {
+    let Ok(metadata) = fs::metadata(path) else { return 0 };
+    if metadata.is_dir() { folder_size(path) } else { content_size(&metadata) }
+}
+
+fn content_size(metadata: &Metadata) -> u64 {
+    metadata.len().min(metadata.blocks().saturating_mul(512))
+}
+
+fn folder_size(path: &Path) -> u64 {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+        .map(|(path, metadata)| match metadata.is_dir() {
+            true => folder_size(&path),
+            false if metadata.is_file() => content_size(&metadata),
+            false => 0,
+        })
+        .sum()
+}
+
+/// Writes the file or folder `path` to `to`. A symbolic link at `path` itself is followed.
+///
+/// # Errors
+/// When `path` cannot be read or `to` fails. What inside of a folder cannot be read is skipped.
+pub fn pack(path: &Path, to: impl Write) -> io::Result<Skipped> {
+    let path = fs::canonicalize(path)?;
+    let metadata = fs::metadata(&path)?;
+    let mut packer = Packer { archive: Builder::new(to), skipped: Skipped::default() };
+    packer.archive.follow_symlinks(false);
+    if metadata.is_dir() {
+        packer.folder(&path, Path::new("."), &metadata)?;
+    } else if metadata.is_file() {
+        let file = File::open(&path)?;
+        packer.file(&path, file, Path::new("."), &metadata)?;
+    } else {
+        let why = format!("{} is neither a file nor a folder", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    packer.archive.into_inner()?.flush()?;
+    Ok(packer.skipped)
+}
+
+struct Packer<W: Write> {
+    archive: Builder<W>,
+    skipped: Skipped,
+}
+
+impl<W: Write> Packer<W> {
+    fn folder(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> io::Result<()> {
+        let mut header = header(metadata, EntryType::Directory);
+        self.archive.append_data(&mut header, name, io::empty())?;
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.skipped.note(path, error);
+                return Ok(());
+            }
+        };
+        // Unlike the order of the disk, that of the names is the same each time.
+        let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        for child in names {
+            self.child(&path.join(&child), &name.join(&child))?;
+        }
+        Ok(())
+    }
+
+    fn child(&mut self, path: &Path, name: &Path) -> io::Result<()> {
+        let metadata = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                self.skipped.note(path, error);
+                return Ok(());
+            }
+        };
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            self.folder(path, name, &metadata)
+        } else if kind.is_symlink() {
+            match fs::read_link(path) {
+                Ok(target) => {
+                    let mut header = header(&metadata, EntryType::Symlink);
+                    self.archive.append_link(&mut header, name, target)
+                }
+                Err(error) => {
+                    self.skipped.note(path, error);
+                    Ok(())
+                }
+            }
+        } else if kind.is_file() {
+            match File::open(path) {
+                Ok(file) => self.file(path, file, name, &metadata),
+                Err(error) => {
+                    self.skipped.note(path, error);
+                    Ok(())
+                }
+            }
+        } else {
+            self.skipped.note(path, "it is a device, socket or pipe");
+            Ok(())
+        }
+    }
+
+    fn file(&mut self, path: &Path, mut file: File, name: &Path, metadata: &Metadata) -> io::Result<()> {
+        let size = metadata.len();
+        if size > 0 && metadata.blocks().saturating_mul(512) < size {
+            // With holes.
+            return self.archive.append_file(name, &mut file);
+        }
+        let mut header = header(metadata, EntryType::Regular);
+        if size == 0 {
+            let mut content = Vec::new();
+            if let Err(error) = file.take(UNSIZED).read_to_end(&mut content) {
+                self.skipped.note(path, error);
+                return Ok(());
+            }
+            header.set_size(content.len() as u64);
+            return self.archive.append_data(&mut header, name, content.as_slice());
+        }
+        header.set_size(size);
+        // A file that shrinks meanwhile is filled up, for its size was said already.
+        let exact = file.chain(io::repeat(0)).take(size);
+        self.archive.append_data(&mut header, name, exact)
+    }
+}
+
+fn header(metadata: &Metadata, kind: EntryType) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(0);
+    header.set_mode(metadata.mode() & 0o7777);
+    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
+    header
+}
+
+/// How to unpack.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unpack {
+    /// Keep the set-user-ID, set-group-ID and sticky bits.
+    pub special_bits: bool,
+}
+
+impl Unpack {
+    /// Reads a tree from `from` and makes it at `target`: a folder that exists is added to, a file replaced. Calls
+    /// `made` for everything that it makes.
+    ///
+    /// # Errors
+    /// When the stream is broken or malicious, or the host's file system fails.
+    pub fn unpack(self, from: impl Read, target: &Path, mut made: impl FnMut(&Path)) -> io::Result<()> {
+        let mut archive = Archive::new(from);
+        archive.set_preserve_mtime(true);
+        // Folders get their modes and times at the end: they may forbid writing.
+        let mut folders = Vec::new();
+        for entry in archive.entries()? {
+            let mut entry = entry?;
+            let name = relative(&entry.path()?)?;
+            let path = if name.as_os_str().is_empty() { target.to_owned() } else { target.join(&name) };
+            if !name.as_os_str().is_empty() {
+                check_parents(target, &name)?;
+            }
+            match entry.header().entry_type() {
+                EntryType::Directory => {
+                    make_folder(&path, name.as_os_str().is_empty())?;
+                    folders.push((path.clone(), self.mode(&entry)?, entry.header().mtime()?));
+                }
+                EntryType::Symlink if !name.as_os_str().is_empty() => make_link(&entry, &path)?,
+                EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                    self.make_file(&mut entry, &path)?;
+                }
+                other => {
+                    let why = format!("{} is of a kind that is not copied: {other:?}", name.display());
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                }
+            }
+            made(&path);
+        }
+        for (path, mode, mtime) in folders.into_iter().rev() {
+            let folder = File::open(&path)?;
+            folder.set_permissions(Permissions::from_mode(mode))?;
+            set_mtime(&folder, mtime)?;
+        }
+        Ok(())
+    }
+
+    fn mode(self, entry: &Entry<'_, impl Read>) -> io::Result<u32> {
+        let bits = if self.special_bits { 0o7777 } else { 0o777 };
+        Ok(entry.header().mode()? & bits)
+    }
+
+    fn make_file(self, entry: &mut Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
+        match fs::symlink_metadata(path) {
+            Ok(old) if old.is_dir() => {
+                let why = format!("{} is a folder", path.display());
+                return Err(io::Error::new(io::ErrorKind::IsADirectory, why));
+            }
+            // Replaced rather than written to: it may be a link, or a program that runs.
+            Ok(_) => fs::remove_file(path)?,
+            Err(_) => {}
+        }
+        if entry.size() > LARGEST {
+            let why = format!("{} is larger than 16 TiB", path.display());
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
+        let mode = self.mode(entry)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        copy_with_holes(entry, &mut file)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        set_mtime(&file, entry.header().mtime()?)
+    }
+}
+
+/// The target itself may be a link to a folder; inside, a link could be one that the tree brought.
+fn make_folder(path: &Path, is_target: bool) -> io::Result<()> {
+    let is_there =
+        || if is_target { path.is_dir() } else { fs::symlink_metadata(path).is_ok_and(|m| m.is_dir()) };
+    match fs::create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_there() => Ok(()),
+        result => result,
+    }
+}
+
+fn make_link(entry: &Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
+    let target = entry.link_name()?.ok_or(io::ErrorKind::InvalidData)?;
+    if fs::symlink_metadata(path).is_ok_and(|old| !old.is_dir()) {
+        fs::remove_file(path)?;
+    }
+    std::os::unix::fs::symlink(target, path)
+}
+
+/// Copies `from` to the new file `to`. Runs of zeros become holes.
+///
+/// # Errors
+/// Those of reading and writing.
+pub fn copy_with_holes(from: &mut impl Read, to: &mut File) -> io::Result<u64> {
+    use std::io::{Seek, SeekFrom};
+    const BLOCK: usize = 64 << 10;
+    let mut block = vec![0; BLOCK];
+    let mut total = 0;
+    loop {
+        let mut len = 0;
+        while len < BLOCK {
+            let (_, rest) = block.split_at_mut(len);
+            match from.read(rest)? {
+                0 => break,
+                more => len += more,
+            }
+        }
+        let (data, _) = block.split_at(len);
+        if data.is_empty() {
+            to.set_len(total)?;
+            return Ok(total);
+        }
+        total += len as u64;
+        if data.iter().all(|byte| *byte == 0) {
+            to.seek(SeekFrom::Start(total))?;
+        } else {
+            to.write_all(data)?;
+        }
+    }
+}
+
+fn set_mtime(file: &File, seconds: u64) -> io::Result<()> {
+    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    // A time that this host cannot have is not worth failing for.
+    time.map_or(Ok(()), |time| file.set_times(FileTimes::new().set_modified(time)))
+}
+
+/// The path of an entry without `.`; anything else that is no plain name is refused.
+fn relative(path: &Path) -> io::Result<PathBuf> {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(name) => plain.push(name),
+            _ => return Err(escape(path)),
+        }
+    }
+    Ok(plain)
+}
+
+/// Every folder on the way from `target` to `name` must be one, and no link: the tree could bring a link first and then
+/// something behind it.
+fn check_parents(target: &Path, name: &Path) -> io::Result<()> {
+    let mut at = target.to_owned();
+    for component in name.parent().into_iter().flat_map(Path::components) {
+        at.push(component);
+        if !fs::symlink_metadata(&at)?.is_dir() {
+            return Err(escape(name));
+        }
+    }
+    Ok(())
+}
+
+fn escape(path: &Path) -> io::Error {
+    let why = format!("{} leads out of the copied folder", path.display());
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+#[path = "tree/tests.rs"]
+mod tests;
