@@ -248,7 +248,8 @@ pub trait FileSystem: Send + Sync {
     fn readlink(&self, node: NodeId) -> Result<Vec<u8>>;
 
     fn symlink(&self, by: Caller, parent: NodeId, name: Name<'_>, target: &[u8]) -> Result<Entry>;
-    fn mknod(&self, by: Caller, parent: NodeId, name: Name<'_>, mode: u32) -> Result<Entry>;
+    /// `device` is a device's number, in the encoding of the protocol.
+    fn mknod(&self, by: Caller, parent: NodeId, name: Name<'_>, mode: u32, device: u32) -> Result<Entry>;
     fn mkdir(&self, by: Caller, parent: NodeId, name: Name<'_>, mode: u32) -> Result<Entry>;
     fn unlink(&self, parent: NodeId, name: Name<'_>) -> Result<()>;
     fn rmdir(&self, parent: NodeId, name: Name<'_>) -> Result<()>;

@@ -55,7 +55,7 @@ impl FileSystem for Passthrough {
         fn access(NodeId, u32) -> Result<(), Errno>;
         fn readlink(NodeId) -> Result<Vec<u8>, Errno>;
         fn symlink(Caller, NodeId, Name<'_>, &[u8]) -> Result<Entry, Errno>;
-        fn mknod(Caller, NodeId, Name<'_>, u32) -> Result<Entry, Errno>;
+        fn mknod(Caller, NodeId, Name<'_>, u32, u32) -> Result<Entry, Errno>;
         fn mkdir(Caller, NodeId, Name<'_>, u32) -> Result<Entry, Errno>;
         fn unlink(NodeId, Name<'_>) -> Result<(), Errno>;
         fn rmdir(NodeId, Name<'_>) -> Result<(), Errno>;

@@ -45,7 +45,9 @@ impl Passthrough {
             // A file that vanished meanwhile, or that there is no room to remember, is listed by name only.
             let found =
                 (plus && !special).then(|| self.find_in(file.node(), file.fd(), &next.name).ok()).flatten();
-            let entry = DirEntry { inode: next.inode, next: next.next, kind: next.kind, name: &next.name };
+            // The guest's own devices are known by their attributes only.
+            let kind = found.map_or(next.kind, |found| Kind((found.attr.mode >> 12) as u8));
+            let entry = DirEntry { inode: next.inode, next: next.next, kind, name: &next.name };
             sink.add(&entry, found.as_ref());
         }
     }

@@ -77,22 +77,25 @@ impl Passthrough {
         self.share.writable()?;
         let host = self.flags(flags)?;
         let (parent, folder) = self.folder(parent)?;
-        let (mode, group) = self.creation(folder.as_fd(), REGULAR, mode)?;
+        let birth = self.birth(folder.as_fd(), REGULAR, mode)?;
         let create = host | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd =
-            match fs::openat(folder.as_fd(), name.bytes(), create, Mode::from_raw_mode(mode & 0o777 | 0o400))
-            {
-                Err(rustix::io::Errno::EXIST) if flags & guest::EXCL == 0 => {
-                    // Somebody on the host was faster.
-                    let entry = self.find_in(&parent, folder.as_fd(), name.bytes())?;
-                    let opened =
-                        self.nodes.get(entry.node).and_then(|n| self.open_file(&n, flags, kill_privileges));
-                    return self.both(entry, opened);
-                }
-                outcome => outcome?,
-            };
+        let fd = match fs::openat(
+            folder.as_fd(),
+            name.bytes(),
+            create,
+            Mode::from_raw_mode(birth.mode & 0o777 | 0o400),
+        ) {
+            Err(rustix::io::Errno::EXIST) if flags & guest::EXCL == 0 => {
+                // Somebody on the host was faster.
+                let entry = self.find_in(&parent, folder.as_fd(), name.bytes())?;
+                let opened =
+                    self.nodes.get(entry.node).and_then(|n| self.open_file(&n, flags, kill_privileges));
+                return self.both(entry, opened);
+            }
+            outcome => outcome?,
+        };
         let path = self.share.open_again(fd.as_fd(), OFlags::PATH)?;
-        self.share.adopt(path.as_fd(), by, mode, group)?;
+        self.share.adopt(path.as_fd(), by, &birth)?;
         let entry = self.entry(&parent, name.bytes(), path)?;
         let opened = self.nodes.get(entry.node).and_then(|node| self.opened(&node, fd));
         self.both(entry, opened)
@@ -111,13 +114,13 @@ impl Passthrough {
             return Err(Errno::INVAL);
         }
         let (parent, folder) = self.folder(parent)?;
-        let (mode, group) = self.creation(folder.as_fd(), REGULAR, mode)?;
+        let birth = self.birth(folder.as_fd(), REGULAR, mode)?;
         let create = host.difference(OFlags::TRUNC) | OFlags::TMPFILE | OFlags::CLOEXEC;
         // A link to the folder by descriptor, for an `O_PATH` one is refused.
         let open = open_path(folder.as_fd(), b".")?;
-        let fd = fs::openat(open, c".", create, Mode::from_raw_mode(mode & 0o777 | 0o400))?;
+        let fd = fs::openat(open, c".", create, Mode::from_raw_mode(birth.mode & 0o777 | 0o400))?;
         let path = self.share.open_again(fd.as_fd(), OFlags::PATH)?;
-        self.share.adopt(path.as_fd(), by, mode, group)?;
+        self.share.adopt(path.as_fd(), by, &birth)?;
         // It has no place to be found again at; it stays open for as long as it is of use.
         let entry = self.entry(&parent, b"", path)?;
         let opened = self.nodes.get(entry.node).and_then(|node| self.opened(&node, fd));

@@ -5,7 +5,7 @@
 //! `/proc/self/fd`, by descriptor.
 //!
 //! **What is opened** for reading or writing is a regular file or a folder: a FIFO, socket or device of the host that
-//! lies in the folder can be seen but not used, and none is made but FIFOs and sockets, which are the guest's own.
+//! lies in the folder can be seen but not used. None is made: those of the guest are regular files of the host (see `owner`).
 
 mod directory;
 mod file;
@@ -215,8 +215,8 @@ impl FileSystem for Passthrough {
         self.make_link(by, parent, name, target)
     }
 
-    fn mknod(&self, by: Caller, parent: NodeId, name: Name<'_>, mode: u32) -> Result<Entry> {
-        self.make_node(by, parent, name, mode)
+    fn mknod(&self, by: Caller, parent: NodeId, name: Name<'_>, mode: u32, device: u32) -> Result<Entry> {
+        self.make_node(by, parent, name, mode, device)
     }
 
     fn mkdir(&self, by: Caller, parent: NodeId, name: Name<'_>, mode: u32) -> Result<Entry> {

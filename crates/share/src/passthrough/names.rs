@@ -7,7 +7,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags};
 use super::{
     Passthrough, Result,
     nodes::{Key, Node, open_path},
-    owner::{DIRECTORY, FIFO, REGULAR, SOCKET, TYPE},
+    owner::{Birth, DIRECTORY, REGULAR, Special, TYPE},
     share::{stat, stat_at},
 };
 use crate::{Caller, Entry, Errno, Name, NodeId, RenameMode};
@@ -22,39 +22,42 @@ impl Passthrough {
         self.entry(parent, name, open_path(folder, name)?)
     }
 
-    /// What a new file of type `kind` in `folder` gets: its permissions, and its group if the folder hands it on.
-    pub(super) fn creation(
-        &self,
-        folder: BorrowedFd<'_>,
-        kind: u32,
-        mode: u32,
-    ) -> Result<(u32, Option<u32>)> {
+    /// What a new file of type `kind` in `folder` gets.
+    pub(super) fn birth(&self, folder: BorrowedFd<'_>, kind: u32, mode: u32) -> Result<Birth> {
         let owner = self.share.owner_of(folder, &stat(folder)?);
-        Ok(self.share.creation(owner, kind, mode))
+        Ok(self.share.birth(owner, kind, mode))
     }
 
     pub(super) fn make_folder(&self, by: Caller, parent: NodeId, name: Name<'_>, mode: u32) -> Result<Entry> {
         self.share.writable()?;
         let (parent, folder) = self.folder(parent)?;
-        let (mode, group) = self.creation(folder.as_fd(), DIRECTORY, mode)?;
-        fs::mkdirat(folder.as_fd(), name.bytes(), Mode::from_raw_mode(mode & 0o777 | 0o700))?;
-        self.made(by, (&parent, folder.as_fd()), name, mode, group)
+        let birth = self.birth(folder.as_fd(), DIRECTORY, mode)?;
+        fs::mkdirat(folder.as_fd(), name.bytes(), Mode::from_raw_mode(birth.mode & 0o777 | 0o700))?;
+        self.made(by, (&parent, folder.as_fd()), name, &birth)
     }
 
-    /// A regular file, FIFO or socket. Devices are refused: the host's would be real ones.
-    pub(super) fn make_node(&self, by: Caller, parent: NodeId, name: Name<'_>, mode: u32) -> Result<Entry> {
+    /// A regular file, or what the guest is to see as a FIFO, socket or device.
+    pub(super) fn make_node(
+        &self,
+        by: Caller,
+        parent: NodeId,
+        name: Name<'_>,
+        mode: u32,
+        device: u32,
+    ) -> Result<Entry> {
         self.share.writable()?;
-        let kind = match mode & TYPE {
-            REGULAR | 0 => FileType::RegularFile,
-            FIFO => FileType::Fifo,
-            SOCKET => FileType::Socket,
-            _ => return Err(Errno::PERM),
-        };
+        let special = Special::new(mode, device);
+        if special.is_none() && !matches!(mode & TYPE, REGULAR | 0) {
+            return Err(Errno::INVAL);
+        }
+        if special.is_some() && !self.share.has_xattrs {
+            return Err(Errno::PERM);
+        }
         let (parent, folder) = self.folder(parent)?;
-        let (mode, group) = self.creation(folder.as_fd(), REGULAR, mode)?;
-        let host_mode = Mode::from_raw_mode(mode & 0o777 | 0o600);
-        fs::mknodat(folder.as_fd(), name.bytes(), kind, host_mode, 0)?;
-        self.made(by, (&parent, folder.as_fd()), name, mode, group)
+        let birth = Birth { special, ..self.birth(folder.as_fd(), REGULAR, mode)? };
+        let host_mode = Mode::from_raw_mode(birth.mode & 0o777 | 0o600);
+        fs::mknodat(folder.as_fd(), name.bytes(), FileType::RegularFile, host_mode, 0)?;
+        self.made(by, (&parent, folder.as_fd()), name, &birth)
     }
 
     pub(super) fn make_link(
@@ -67,7 +70,7 @@ impl Passthrough {
         self.share.writable()?;
         let (parent, folder) = self.folder(parent)?;
         fs::symlinkat(target, folder.as_fd(), name.bytes())?;
-        self.made(by, (&parent, folder.as_fd()), name, 0o777, None)
+        self.made(by, (&parent, folder.as_fd()), name, &Birth { mode: 0o777, group: None, special: None })
     }
 
     /// The entry of what was just made.
@@ -76,11 +79,10 @@ impl Passthrough {
         by: Caller,
         (parent, folder): (&Node, BorrowedFd<'_>),
         name: Name<'_>,
-        mode: u32,
-        group: Option<u32>,
+        birth: &Birth,
     ) -> Result<Entry> {
         let fd = open_path(folder, name.bytes())?;
-        self.share.adopt(fd.as_fd(), by, mode, group)?;
+        self.share.adopt(fd.as_fd(), by, birth)?;
         self.entry(parent, name.bytes(), fd)
     }
 

@@ -4,6 +4,9 @@
 //! program of the guest's root would be one of the host's). What does not fit the host's file stands in an extended
 //! attribute of it, which the guest never sees; most files have none. It holds the host's permissions as they were, too:
 //! when somebody on the host changes them, those count again.
+//!
+//! The guest's devices, FIFOs and sockets are empty regular files of the host, with their type in the attribute: it is the
+//! guest's kernel that gives them a meaning, and the host's must not.
 
 use std::os::fd::BorrowedFd;
 
@@ -12,7 +15,7 @@ use rustix::fs::{self, XattrFlags};
 use super::share::{Share, path_of, stat};
 use crate::{Attr, Caller, Errno, Time};
 
-/// Permissions, owner and group that the guest gave a file: "MODE HOST-MODE UID GID", modes octal.
+/// What the guest made of a file: "MODE HOST-MODE UID GID DEVICE", modes octal. MODE has a type if it is not the host's.
 pub(super) const STAT_XATTR: &str = "user.tearless.stat";
 
 /// Of files that belong to others than the share's owner: nobody, nogroup.
@@ -24,6 +27,8 @@ pub(super) const DIRECTORY: u32 = 0o040_000;
 pub(super) const LINK: u32 = 0o120_000;
 pub(super) const FIFO: u32 = 0o010_000;
 pub(super) const SOCKET: u32 = 0o140_000;
+const CHARACTER_DEVICE: u32 = 0o020_000;
+const BLOCK_DEVICE: u32 = 0o060_000;
 /// Permissions, and the sticky bit, which gives no rights.
 const HARMLESS: u32 = 0o1777;
 const SET_UID: u32 = 0o4000;
@@ -36,6 +41,28 @@ pub(super) struct Owner {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// What it is, if not what the host has.
+    pub(super) special: Option<Special>,
+}
+
+/// A file that only the guest's kernel gives a meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Special {
+    /// The type bits of the mode.
+    kind: u32,
+    /// The device's number, in the encoding of the protocol.
+    device: u32,
+}
+
+impl Special {
+    /// Of a mode, if its type is of this sort.
+    pub(super) fn new(mode: u32, device: u32) -> Option<Self> {
+        match mode & TYPE {
+            kind @ (CHARACTER_DEVICE | BLOCK_DEVICE) => Some(Self { kind, device }),
+            kind @ (FIFO | SOCKET) => Some(Self { kind, device: 0 }),
+            _ => None,
+        }
+    }
 }
 
 impl Owner {
@@ -65,6 +92,16 @@ fn has_attribute(kind: u32) -> bool {
     matches!(kind, REGULAR | DIRECTORY)
 }
 
+/// What a new file gets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Birth {
+    /// Its permissions.
+    pub(super) mode: u32,
+    /// The group of a folder that hands it on.
+    pub(super) group: Option<u32>,
+    pub(super) special: Option<Special>,
+}
+
 impl Share {
     /// The owner of a file that only the host knows.
     fn plain_owner(&self, stat: &fs::Statx) -> Owner {
@@ -76,6 +113,7 @@ impl Share {
             mode: mode & keep,
             uid: if stat.stx_uid == self.owner.0 { guest } else { OTHERS },
             gid: if stat.stx_gid == self.owner.1 { guest } else { OTHERS },
+            special: None,
         }
     }
 
@@ -87,7 +125,10 @@ impl Share {
         }
         let mut buffer = [0u8; 64];
         let len = fs::getxattr(path_of(fd), STAT_XATTR, &mut buffer[..]).unwrap_or(0);
-        let Some((kept, host_mode)) = buffer.get(..len).and_then(parse) else { return plain };
+        let Some((mut kept, host_mode)) = buffer.get(..len).and_then(parse) else { return plain };
+        if u32::from(stat.stx_mode) & TYPE != REGULAR {
+            kept.special = None;
+        }
         let mode = if u32::from(stat.stx_mode) & HARMLESS == host_mode { kept.mode } else { plain.mode };
         Owner { mode, ..kept }
     }
@@ -116,8 +157,9 @@ impl Share {
                     Err(e) => return Err(e.into()),
                 }
             } else {
-                let Owner { mode, uid, gid } = wanted;
-                let text = format!("{mode:o} {host_mode:o} {uid} {gid}");
+                let Owner { mode, uid, gid, special } = wanted;
+                let Special { kind, device } = special.unwrap_or(Special { kind: 0, device: 0 });
+                let text = format!("{:o} {host_mode:o} {uid} {gid} {device}", mode | kind);
                 fs::setxattr(&path, STAT_XATTR, text.as_bytes(), XattrFlags::empty())?;
             }
         }
@@ -132,16 +174,11 @@ impl Share {
         Ok(())
     }
 
-    /// Gives a file that `by` just created its owner and `mode`; `group` is that of a folder that hands its group on.
-    pub(super) fn adopt(
-        &self,
-        fd: BorrowedFd<'_>,
-        by: Caller,
-        mode: u32,
-        group: Option<u32>,
-    ) -> Result<(), Errno> {
+    /// Gives a file that `by` just created what it was born with.
+    pub(super) fn adopt(&self, fd: BorrowedFd<'_>, by: Caller, birth: &Birth) -> Result<(), Errno> {
         let stat = stat(fd)?;
-        let wanted = Owner { mode: mode & 0o7777, uid: by.uid, gid: group.unwrap_or(by.gid) };
+        let Birth { mode, group, special } = *birth;
+        let wanted = Owner { mode: mode & 0o7777, uid: by.uid, gid: group.unwrap_or(by.gid), special };
         let same = u32::from(stat.stx_mode) & 0o7777 == wanted.mode;
         if same
             && wanted.host_mode(u32::from(stat.stx_mode) & TYPE) == wanted.mode
@@ -151,20 +188,16 @@ impl Share {
         }
         match self.set_owner(fd, &stat, wanted) {
             // A file system without attributes: the file is the share's owner's, as all others.
-            Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
+            Err(Errno::PERM | Errno::OPNOTSUPP) if special.is_none() => Ok(()),
             outcome => outcome,
         }
     }
 
-    /// The mode to create a file with, and the group that it gets from its folder, whose owner is given.
-    pub(super) fn creation(&self, folder: Owner, kind: u32, mode: u32) -> (u32, Option<u32>) {
-        if folder.mode & SET_GID == 0 {
-            (mode & 0o7777, None)
-        } else if kind == DIRECTORY {
-            (mode & 0o7777 | SET_GID, Some(folder.gid))
-        } else {
-            (mode & 0o7777, Some(folder.gid))
-        }
+    /// What a file of type `kind` gets that is made in a folder with that owner.
+    pub(super) fn birth(&self, folder: Owner, kind: u32, mode: u32) -> Birth {
+        let hands_on = folder.mode & SET_GID != 0;
+        let inherited = if hands_on && kind == DIRECTORY { SET_GID } else { 0 };
+        Birth { mode: mode & 0o7777 | inherited, group: hands_on.then_some(folder.gid), special: None }
     }
 
     /// What the guest sees of a file.
@@ -178,22 +211,31 @@ impl Share {
             atime: time(stat.stx_atime),
             mtime: time(stat.stx_mtime),
             ctime: time(stat.stx_ctime),
-            mode: u32::from(stat.stx_mode) & TYPE | owner.mode,
+            mode: owner.special.map_or(u32::from(stat.stx_mode) & TYPE, |special| special.kind) | owner.mode,
             links: stat.stx_nlink,
             uid: owner.uid,
             gid: owner.gid,
-            rdev: stat.stx_rdev_minor & 0xff | stat.stx_rdev_major << 8 | (stat.stx_rdev_minor & !0xff) << 12,
+            rdev: owner.special.map_or_else(|| device_number(stat), |special| special.device),
             block_size: stat.stx_blksize,
             submount: false,
         }
     }
 }
 
+/// In the encoding of the protocol (Linux `new_encode_dev`).
+fn device_number(stat: &fs::Statx) -> u32 {
+    stat.stx_rdev_minor & 0xff | stat.stx_rdev_major << 8 | (stat.stx_rdev_minor & !0xff) << 12
+}
+
+/// The value of our attribute: the guest's view, and the host's permissions that it belongs to.
 fn parse(text: &[u8]) -> Option<(Owner, u32)> {
     let mut words = std::str::from_utf8(text).ok()?.split(' ');
-    let mut octal = || u32::from_str_radix(words.next()?, 8).ok().filter(|mode| *mode <= 0o7777);
+    let mut octal = || u32::from_str_radix(words.next()?, 8).ok();
     let (mode, host_mode) = (octal()?, octal()?);
     let mut decimal = || words.next()?.parse().ok();
-    let (uid, gid) = (decimal()?, decimal()?);
-    words.next().is_none().then_some((Owner { mode, uid, gid }, host_mode))
+    let (uid, gid, device) = (decimal()?, decimal()?, decimal()?);
+    let special = Special::new(mode, device);
+    let known = mode & TYPE == 0 || special.is_some();
+    let owner = Owner { mode: mode & 0o7777, uid, gid, special };
+    (known && mode < 0o200_000 && words.next().is_none()).then_some((owner, host_mode))
 }

@@ -35,9 +35,9 @@ impl<F: FileSystem> Server<F> {
                 self.files.mkdir(by, parent, request.name()?, mode)?
             }
             opcode::MKNOD => {
-                let mode = request.body.u32()?;
-                request.body.skip(12)?;
-                self.files.mknod(by, parent, request.name()?, mode)?
+                let (mode, device) = (request.body.u32()?, request.body.u32()?);
+                request.body.skip(8)?;
+                self.files.mknod(by, parent, request.name()?, mode, device)?
             }
             opcode::SYMLINK => {
                 let name = request.name()?;

@@ -23,7 +23,7 @@ fn files_belong_to_the_host_user_whoever_makes_them() {
     let folder = guest.name(opcode::MKDIR, 1, &[0o750, 0], "folder").ok().u64(0);
     let socket = guest.name(opcode::MKNOD, 1, &[0o140_755, 0, 0, 0], "socket").ok().u64(0);
     guest.chmod(socket, 0o1021).ok();
-    assert_eq!((owner(&mut guest, socket).0, host_mode(&guest, "socket")), (0o1021, 0o1021));
+    assert_eq!((owner(&mut guest, socket).0, host_mode(&guest, "socket")), (0o1021, 0o1421));
     guest.chmod(folder, 0o1777).ok();
     assert_eq!(host_mode(&guest, "folder"), 0o1777);
     guest.chmod(folder, 0o750).ok();
@@ -80,6 +80,25 @@ fn bits_that_give_rights_stay_in_the_guest() {
 }
 
 #[test]
+fn the_guests_devices_are_files_here() {
+    let mut guest = Guest::new();
+    for (kind, device) in [(0o010_000, 0), (0o140_000, 0), (0o020_000, 0x103), (0o060_000, 0x12_0834)] {
+        let name = format!("{kind:o}");
+        let node = guest.name(opcode::MKNOD, 1, &[kind | 0o640, device, 0, 0], &name).ok().u64(0);
+        let attr = guest.attr(node).ok();
+        assert_eq!((attr.u32(MODE), attr.u32(76)), (kind | 0o640, device));
+        guest.set(node, fattr::UID | fattr::MODE, (kind | 0o604, 7, 0), 0).ok();
+        let attr = guest.attr(node).ok();
+        assert_eq!((attr.u32(MODE), attr.u32(UID), attr.u32(76)), (kind | 0o604, 7, device));
+        let host = fs::symlink_metadata(guest.path(&name)).unwrap();
+        assert!(host.is_file() && host.len() == 0, "{name}");
+    }
+    for kind in [0o040_000, 0o120_000, 0o170_000, 0o030_000] {
+        guest.name(opcode::MKNOD, 1, &[kind | 0o644, 0, 0, 0], "no").failed(Errno::INVAL);
+    }
+}
+
+#[test]
 fn the_hosts_change_of_permissions_counts() {
     let mut guest = Guest::new();
     let node = guest.create(1, "a", 0o644).0;
@@ -90,7 +109,7 @@ fn the_hosts_change_of_permissions_counts() {
     rustix::fs::setxattr(
         guest.path("a"),
         "user.tearless.stat",
-        b"7777 700 0 x",
+        b"7777 700 0 x 0",
         rustix::fs::XattrFlags::empty(),
     )
     .unwrap();
