@@ -15,6 +15,8 @@ use crate::{
 /// What a bundle's folder is called after its name.
 pub(crate) const SUFFIX: &str = ".vm";
 pub(crate) const CONFIG_FILE: &str = "config.json";
+/// The first disk, as it is made.
+pub(crate) const DISK_FILE: &str = "Disk.img";
 /// A configuration is a few hundred bytes; this is room for any number of disks.
 const MAX_CONFIG: u64 = 1 << 20;
 
@@ -62,9 +64,9 @@ impl Bundle {
         &self.path
     }
 
-    /// The first disk (raw).
+    /// Where the first disk (raw) of a new VM is made. Later its configuration says where its disks are.
     pub fn disk(&self) -> PathBuf {
-        self.path.join("Disk.img")
+        self.path.join(DISK_FILE)
     }
 
     /// The kernel.

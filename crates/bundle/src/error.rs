@@ -46,6 +46,76 @@ pub enum Error {
         /// What is wrong with it.
         source: ConfigError,
     },
+    /// There is no such snapshot.
+    #[error("VM {vm} has no snapshot {name}\n  try: `tearless snapshot list {vm}` shows them")]
+    NoSnapshot {
+        /// The VM.
+        vm: String,
+        /// The snapshot.
+        name: String,
+    },
+    /// The snapshot's name is taken.
+    #[error("there is already a snapshot {name}\n  try: another name, or delete it first")]
+    SnapshotExists {
+        /// The name.
+        name: String,
+    },
+    /// The snapshot cannot be used.
+    #[error("cannot use snapshot {name}\n  because: {}: {why}\n  try: repair the file, or move it away to lose the snapshot", path.display())]
+    Snapshot {
+        /// The name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A disk that changes lies elsewhere.
+    #[error(
+        "cannot keep the state of disk {}\n  because: it is not a file of the VM's own folder\n  try: make it read-only in the VM's configuration, or move it into the VM's folder",
+        path.display()
+    )]
+    Foreign {
+        /// The disk.
+        path: PathBuf,
+    },
+    /// A file cannot be shared by two VMs.
+    #[error(
+        "cannot clone {}\n  because: {source}\n  try: keep both VMs in one file system: the clone would be {}",
+        from.display(), to.display()
+    )]
+    Link {
+        /// The file.
+        from: PathBuf,
+        /// Its second name.
+        to: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// The disk would lose its end.
+    #[error(
+        "cannot make disk {} smaller\n  because: it has {} MiB, and what lies at its end would be lost\n  try: a larger size",
+        path.display(), has >> 20
+    )]
+    Shrink {
+        /// The disk.
+        path: PathBuf,
+        /// Its size in bytes.
+        has: u64,
+    },
+    /// There is no disk to change.
+    #[error(
+        "VM {name} has no disk {} of its own that can be written\n  try: `tearless info {name}` shows its disks", index + 1
+    )]
+    NoDisk {
+        /// The VM.
+        name: String,
+        /// Which disk, counted from 0.
+        index: usize,
+    },
+    /// A disk cannot be opened or made.
+    #[error(transparent)]
+    Disk(#[from] tearless_storage::DiskError),
     /// No folder for VMs can be told.
     #[error(
         "cannot tell where VMs are kept\n  because: neither HOME nor TEARLESS_HOME is set\n  try: set TEARLESS_HOME to a folder"

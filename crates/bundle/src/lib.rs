@@ -9,17 +9,22 @@
 //!     config.json            the VM, written atomically
 //!     lock                   held exclusively while the VM runs; says by which process
 //!     Disk.img  Kernel  Initrd  logs/
+//!     disks/                 layers of disks, after the first snapshot or clone
+//!     snapshots/NAME.json    states to go back to
 //! ```
 //! Whatever is interrupted leaves either the old state or the new one, and at worst a hidden folder that the next
 //! creation clears away once the lock in it is free.
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod clone;
 mod create;
 mod error;
 mod files;
+mod layers;
 mod lock;
 mod name;
+mod snapshot;
 mod store;
 
 pub use bundle::Bundle;
@@ -27,6 +32,7 @@ pub use create::NewBundle;
 pub use error::{Error, Result};
 pub use lock::Lock;
 pub use name::check_name;
+pub use snapshot::{Snapshot, Snapshots};
 pub use store::{HOME_VARIABLE, Listed, Store};
 
 #[cfg(test)]

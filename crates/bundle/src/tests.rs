@@ -98,7 +98,8 @@ fn a_running_vm_is_left_alone() {
     let (_dir, store, bundle) = store_with_deb();
     let lock = bundle.lock().unwrap();
     let text = store.find("deb").unwrap().lock().unwrap_err().to_string();
-    assert_eq!(text, format!("VM deb is running (pid {})\n  try: stop it first", std::process::id()));
+    let expected = format!("VM deb is running (pid {})\n  try: tearless stop deb", std::process::id());
+    assert!(text.starts_with(&expected), "{text}");
     assert_eq!(bundle.running(), Some(Some(std::process::id())));
     assert_eq!(store.list().unwrap()[0].running, Some(Some(std::process::id())));
     assert!(matches!(bundle.clone().delete(), Err(Error::Running { .. })));
@@ -288,5 +289,203 @@ proptest! {
             prop_assert_eq!(path.parent(), Some(store.path()));
             prop_assert!(!path.file_name().unwrap().to_str().unwrap().starts_with('.'));
         }
+    }
+}
+
+mod layered {
+    use tearless_config::{DiskConfig, VmConfig};
+    use tearless_storage::{Disk, Format, OpenOptions, Sync};
+
+    use super::*;
+
+    const SIZE: usize = 200 << 10;
+
+    fn with_disk() -> VmConfig {
+        VmConfig { disks: vec![DiskConfig::new("Disk.img")], ..config() }
+    }
+
+    /// A store with the VM "deb", whose disk is full of sevens.
+    fn store() -> (tempfile::TempDir, Store, Bundle) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path().join("vms"));
+        let new = store.create("deb").unwrap();
+        fs::write(new.path().join("Disk.img"), vec![7; SIZE]).unwrap();
+        fs::write(new.path().join("Kernel"), b"kernel").unwrap();
+        let bundle = new.finish(&with_disk()).unwrap();
+        (dir, store, bundle)
+    }
+
+    fn disk(bundle: &Bundle) -> std::sync::Arc<dyn Disk> {
+        let config = bundle.config().unwrap();
+        let format = Some(if config.disks[0].format.is_some() { Format::Qcow2 } else { Format::Raw });
+        let options = OpenOptions { format, sync: Sync::None, ..OpenOptions::default() };
+        tearless_storage::open(&bundle.path().join(&config.disks[0].path), options).unwrap()
+    }
+
+    /// Writes `byte` at `at`, as a guest would.
+    fn write(bundle: &Bundle, at: u64, byte: u8) {
+        disk(bundle).write_at(&[byte; 512], at).unwrap();
+    }
+
+    /// The first bytes of the first three 64 KiB.
+    fn read(bundle: &Bundle) -> [u8; 3] {
+        let disk = disk(bundle);
+        [0, 1, 2].map(|i| {
+            let mut data = [0];
+            disk.read_at(&mut data, i << 16).unwrap();
+            data[0]
+        })
+    }
+
+    fn layers(bundle: &Bundle) -> usize {
+        let first = usize::from(bundle.path().join("Disk.img").exists());
+        first + fs::read_dir(bundle.path().join("disks")).map_or(0, Iterator::count)
+    }
+
+    fn snapshots(bundle: &Bundle) -> Vec<(String, Option<String>)> {
+        bundle.list_snapshots().unwrap().into_iter().map(|(name, s)| (name, s.parent)).collect()
+    }
+
+    #[test]
+    fn snapshots_are_a_tree_to_move_in() {
+        let (_dir, _store, bundle) = store();
+        let lock = bundle.lock().unwrap();
+        let tree = bundle.snapshots(&lock);
+        tree.take("one").unwrap();
+        write(&bundle, 0, 1);
+        tree.take("two").unwrap();
+        write(&bundle, 1 << 16, 2);
+        assert_eq!(read(&bundle), [1, 2, 7]);
+        tree.restore("one").unwrap();
+        assert_eq!(read(&bundle), [7, 7, 7]);
+        write(&bundle, 2 << 16, 3);
+        tree.take("three").unwrap();
+        assert_eq!(read(&bundle), [7, 7, 3]);
+        tree.restore("two").unwrap();
+        assert_eq!(read(&bundle), [1, 7, 7]);
+        let some = |name: &str| Some(name.to_owned());
+        let mut tree_of = snapshots(&bundle);
+        tree_of.sort();
+        assert_eq!(
+            tree_of,
+            [("one".to_owned(), None), ("three".to_owned(), some("one")), ("two".to_owned(), some("one"))]
+        );
+        tree.delete("one").unwrap();
+        assert!(snapshots(&bundle).iter().all(|(_, parent)| parent.is_none()));
+        assert_eq!(read(&bundle), [1, 7, 7]);
+        tree.restore("three").unwrap();
+        assert_eq!(read(&bundle), [7, 7, 3]);
+        assert!(matches!(tree.restore("one"), Err(Error::NoSnapshot { .. })));
+        assert!(matches!(tree.take("two"), Err(Error::SnapshotExists { .. })));
+    }
+
+    #[test]
+    fn room_comes_back_when_nothing_needs_it() {
+        let (_dir, _store, bundle) = store();
+        let lock = bundle.lock().unwrap();
+        let tree = bundle.snapshots(&lock);
+        tree.take("a").unwrap();
+        let with_one = layers(&bundle);
+        for _ in 0..5 {
+            tree.restore("a").unwrap();
+        }
+        assert_eq!(layers(&bundle), with_one, "what was thrown away is gone");
+        write(&bundle, 0, 1);
+        tree.take("b").unwrap();
+        tree.restore("a").unwrap();
+        tree.delete("b").unwrap();
+        assert_eq!(layers(&bundle), with_one);
+        assert_eq!(read(&bundle), [7, 7, 7]);
+    }
+
+    #[test]
+    fn an_interrupted_take_leaves_the_old_state() {
+        let (_dir, _store, bundle) = store();
+        let lock = bundle.lock().unwrap();
+        let tree = bundle.snapshots(&lock);
+        // A crash before the commit: a layer that nobody names.
+        fs::create_dir(bundle.path().join("disks")).unwrap();
+        fs::write(bundle.path().join("disks/0123.qcow2"), b"half").unwrap();
+        assert_eq!(read(&bundle), [7, 7, 7]);
+        tree.take("a").unwrap();
+        assert!(!bundle.path().join("disks/0123.qcow2").exists());
+        // A crash after it, before the snapshot is named: the state is the same, one layer up.
+        write(&bundle, 0, 1);
+        tree.take("b").unwrap();
+        fs::remove_file(bundle.path().join("snapshots/b.json")).unwrap();
+        assert_eq!(read(&bundle), [1, 7, 7]);
+        tree.take("b").unwrap();
+        assert_eq!(snapshots(&bundle).last().unwrap(), &("b".to_owned(), None));
+        tree.restore("b").unwrap();
+        assert_eq!(read(&bundle), [1, 7, 7]);
+    }
+
+    #[test]
+    fn a_damaged_snapshot_loses_nothing() {
+        let (_dir, _store, bundle) = store();
+        let lock = bundle.lock().unwrap();
+        let tree = bundle.snapshots(&lock);
+        tree.take("a").unwrap();
+        write(&bundle, 0, 1);
+        tree.take("b").unwrap();
+        let file = bundle.path().join("snapshots/a.json");
+        let good = fs::read_to_string(&file).unwrap();
+        fs::write(&file, good.replacen("\"version\": 1", "\"version\": 9", 1)).unwrap();
+        let before = layers(&bundle);
+        assert!(tree.restore("a").unwrap_err().to_string().contains("version 9"));
+        assert!(tree.restore("b").is_err(), "nothing is swept while something cannot be read");
+        assert!(layers(&bundle) >= before);
+        fs::write(&file, good).unwrap();
+        tree.restore("a").unwrap();
+        assert_eq!(read(&bundle), [7, 7, 7]);
+    }
+
+    #[test]
+    fn a_clone_and_its_original_go_their_own_ways() {
+        let (_dir, store, bundle) = store();
+        write(&bundle, 0, 1);
+        let clone =
+            bundle.clone_to(&store, "two", |config| config.machine_id = Some("0".repeat(32))).unwrap();
+        write(&bundle, 1 << 16, 2);
+        write(&clone, 2 << 16, 3);
+        assert_eq!((read(&bundle), read(&clone)), ([1, 2, 7], [1, 7, 3]));
+        assert_eq!(clone.config().unwrap().machine_id, Some("0".repeat(32)));
+        let third = clone.clone_to(&store, "three", |_| {}).unwrap();
+        write(&third, 0, 9);
+        bundle.delete().unwrap();
+        assert_eq!((read(&clone), read(&third)), ([1, 7, 3], [9, 7, 3]));
+        clone.delete().unwrap();
+        assert_eq!(read(&third), [9, 7, 3]);
+        assert_eq!(fs::read(third.path().join("Kernel")).unwrap(), b"kernel");
+    }
+
+    #[test]
+    fn a_clone_that_fails_leaves_nothing() {
+        let (_dir, store, bundle) = store();
+        let lock = bundle.lock().unwrap();
+        assert!(matches!(bundle.clone_to(&store, "two", |_| {}), Err(Error::Running { .. })));
+        drop(lock);
+        assert!(matches!(bundle.clone_to(&store, "deb", |_| {}), Err(Error::Exists { .. })));
+        let mut config = bundle.config().unwrap();
+        config.disks.push(DiskConfig::new("/somewhere/else.img"));
+        bundle.save_config(&config).unwrap();
+        assert!(matches!(bundle.clone_to(&store, "two", |_| {}), Err(Error::Foreign { .. })));
+        assert_eq!(names(&store), ["deb"]);
+        assert!(leftovers(store.path()).is_empty());
+        assert_eq!(read(&bundle), [7, 7, 7]);
+    }
+
+    #[test]
+    fn disks_of_stopped_vms_grow() {
+        let (_dir, _store, bundle) = store();
+        bundle.grow_disk(0, 1 << 20).unwrap();
+        assert_eq!(disk(&bundle).size(), 1 << 20);
+        bundle.snapshots(&bundle.lock().unwrap()).take("a").unwrap();
+        bundle.grow_disk(0, 2 << 20).unwrap();
+        assert_eq!(disk(&bundle).size(), 2 << 20);
+        assert!(matches!(bundle.grow_disk(0, 1 << 20), Err(Error::Shrink { .. })));
+        assert!(matches!(bundle.grow_disk(1, 4 << 20), Err(Error::NoDisk { .. })));
+        bundle.snapshots(&bundle.lock().unwrap()).restore("a").unwrap();
+        assert_eq!(disk(&bundle).size(), 1 << 20);
     }
 }

@@ -64,6 +64,15 @@ pub enum Command {
     List(ListArgs),
     /// Show what a VM is made of.
     Info(InfoArgs),
+    /// Keep states of a VM to go back to.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Make another VM with the content of one, at once and without taking room.
+    Clone(CloneArgs),
+    /// Give a VM another name.
+    Rename(RenameArgs),
+    /// Change what a VM is made of.
+    Set(SetArgs),
     /// Delete a VM and its disk.
     #[command(visible_alias = "rm")]
     Delete(DeleteArgs),
@@ -97,6 +106,9 @@ pub struct RunArgs {
     /// `:cache=host|none` (whether the host caches).
     #[arg(long = "disk", value_name = "FILE[:ro][:KEY=VALUE]")]
     pub disks: Vec<OsString>,
+    /// Throw away what the guest writes to its disks.
+    #[arg(long)]
+    pub ephemeral: bool,
     #[command(flatten)]
     pub shares: ShareArgs,
     #[command(flatten)]
@@ -153,6 +165,59 @@ pub struct NetworkArgs {
     /// The network card's address.
     #[arg(long, value_name = "MAC")]
     pub mac: Option<MacAddr>,
+}
+
+#[derive(Subcommand)]
+pub enum SnapshotCommand {
+    /// Keep the VM's disks and configuration as they are now, under a name.
+    Take(SnapshotArgs),
+    /// List the snapshots as a tree.
+    #[command(visible_alias = "ls")]
+    List(InfoArgs),
+    /// Put the VM back. What it was since is lost unless another snapshot has it.
+    Restore(SnapshotArgs),
+    /// Forget a snapshot; others stay as they are.
+    #[command(visible_alias = "rm")]
+    Delete(SnapshotArgs),
+}
+
+#[derive(Args)]
+pub struct SnapshotArgs {
+    /// The VM; it must not run.
+    pub name: String,
+    /// The snapshot.
+    pub snapshot: String,
+}
+
+#[derive(Args)]
+pub struct CloneArgs {
+    /// The VM; it must not run.
+    pub name: String,
+    /// The new VM's name.
+    pub new: String,
+    /// Let the clone be the same machine to its guest and to the network. Never run both at once then.
+    #[arg(long)]
+    pub keep_identity: bool,
+}
+
+#[derive(Args)]
+pub struct RenameArgs {
+    /// The VM; it must not run.
+    pub name: String,
+    /// Its new name.
+    pub new: String,
+}
+
+#[derive(Args)]
+pub struct SetArgs {
+    /// The VM.
+    pub name: String,
+    /// Make a disk larger, for example 128G. The guest's partitions and file systems are its own business.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, required = true)]
+    pub disk_size: Option<ByteSize>,
+    /// Which disk, counted from 1.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "disk_size")]
+    pub disk: usize,
 }
 
 #[derive(Args)]

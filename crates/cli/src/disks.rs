@@ -86,7 +86,8 @@ pub fn spec(disk: &DiskConfig, bundle: Option<&Path>) -> DiskSpec {
         },
         format,
     };
-    DiskSpec { path: own.map_or_else(|| disk.path.clone(), |bundle| bundle.join(&disk.path)), options }
+    let path = own.map_or_else(|| disk.path.clone(), |bundle| bundle.join(&disk.path));
+    DiskSpec { path, options, changes: None }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod run;
 mod serve;
 mod session;
 mod share;
+mod states;
 mod store;
 mod terminal;
 
@@ -58,6 +59,10 @@ fn main() -> ExitCode {
         Command::Proxy(args) => guest::proxy(&args),
         Command::List(args) => store::list(&args),
         Command::Info(args) => store::info(&args),
+        Command::Snapshot(command) => states::snapshot(&command),
+        Command::Clone(args) => states::clone(&args),
+        Command::Rename(args) => states::rename(&args),
+        Command::Set(args) => states::set(&args),
         Command::Delete(args) => store::delete(args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => {

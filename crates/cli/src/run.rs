@@ -48,6 +48,10 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     prepared.hardware.lockstep = args.lockstep;
+    if args.ephemeral {
+        let folder = prepared.bundle.as_ref().map_or_else(std::env::temp_dir, |(b, _)| b.path().to_owned());
+        prepared.hardware.disks.iter_mut().for_each(|disk| disk.changes = Some(folder.clone()));
+    }
     let Prepared { hardware, session, events, bundle } = prepared;
     match bundle {
         None => session::run(hardware, &events, session),

@@ -59,6 +59,8 @@ impl Opened {
                 (kernel, Some(initrd), debian::cmdline(cmdline))
             }
         };
+        let identity = self.config.machine_id.as_ref().map(|id| format!(" systemd.machine_id={id}"));
+        let cmdline = cmdline + identity.as_deref().unwrap_or_default();
         let initrd = initrd.map(|initrd| kernel::read_initrd(&self.path().join(initrd))).transpose()?;
         let mut payload = Payload {
             kernel: kernel::read(&self.path().join(kernel))?,
@@ -234,7 +236,7 @@ impl Entry {
             live,
             running: running.is_some(),
             pid: running.flatten(),
-            used_bytes: used_bytes(bundle.path()),
+            used_bytes: bundle.used_bytes(),
             config,
             error,
         }
@@ -250,17 +252,6 @@ impl Entry {
             s => format!("{}d{:02}h", s / 86400, s / 3600 % 24),
         }
     }
-}
-
-/// What a folder's files take on the host, holes not counted.
-fn used_bytes(folder: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    files
-        .filter_map(|file| file.metadata().ok())
-        .filter(fs::Metadata::is_file)
-        .map(|m| m.blocks() * 512)
-        .sum()
 }
 
 pub fn list(args: &ListArgs) -> Result<ExitCode> {
@@ -361,7 +352,7 @@ pub fn delete(args: DeleteArgs) -> Result<ExitCode> {
         if !io::stdin().is_terminal() {
             bail!("will not delete {} without being asked twice\n  try: --force", bundle.name());
         }
-        eprint!("Delete {} and its disk ({} MiB)? [y/N] ", bundle.name(), used_bytes(bundle.path()) >> 20);
+        eprint!("Delete {} and its disk ({} MiB)? [y/N] ", bundle.name(), bundle.used_bytes() >> 20);
         io::stderr().flush()?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;

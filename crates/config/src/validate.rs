@@ -52,6 +52,7 @@ impl VmConfig {
         self.validate_disks()?;
         self.validate_shares()?;
         self.validate_network()?;
+        self.validate_identity()?;
         self.validate_boot()
     }
 
@@ -169,6 +170,17 @@ impl VmConfig {
             (None, None) => return Ok(()),
         };
         invalid(what, format!("network {mode} does not pass through Tearless"), "use --net nat or isolated")
+    }
+
+    fn validate_identity(&self) -> Result<(), ConfigError> {
+        match &self.machine_id {
+            Some(id) if id.len() != 32 || !id.bytes().all(|b| b.is_ascii_hexdigit()) => invalid(
+                "the machine's identity",
+                "it is not 32 hexadecimal digits",
+                "remove `machine_id`, and the guest keeps its own",
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn validate_boot(&self) -> Result<(), ConfigError> {

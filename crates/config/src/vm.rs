@@ -37,6 +37,13 @@ pub struct VmConfig {
     /// Which device is the console.
     #[serde(default)]
     pub console: ConsoleKind,
+    /// What systemd in the guest is told to be its machine's identity: 32 hexadecimal digits. Without it the guest keeps
+    /// what it has; a clone is given its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
+    /// The snapshot that the disks have started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
 }
 
 /// An engine, as the user names it.
@@ -242,6 +249,8 @@ impl VmConfig {
             network: NetConfig::default(),
             boot,
             console: ConsoleKind::default(),
+            machine_id: None,
+            snapshot: None,
         }
     }
 

@@ -15,6 +15,19 @@ pub struct DiskSpec {
     pub path: PathBuf,
     /// How to open it. A bundle's own files have their format told: whatever they look like, a guest wrote it.
     pub options: OpenOptions,
+    /// Throw away what the guest writes: until the VM ends, it is kept in a file in this folder that has no name.
+    pub changes: Option<PathBuf>,
+}
+
+impl DiskSpec {
+    fn open(&self) -> Result<Arc<dyn Disk>, Error> {
+        match &self.changes {
+            Some(folder) if !self.options.read_only => {
+                Ok(tearless_storage::open_ephemeral(&self.path, self.options, folder)?)
+            }
+            _ => Ok(tearless_storage::open(&self.path, self.options)?),
+        }
+    }
 }
 
 /// What a machine is made of, before it is built.
@@ -104,7 +117,7 @@ impl Hardware {
     /// # Errors
     /// When one cannot be opened.
     pub fn open_disks(&self) -> Result<Vec<Arc<dyn Disk>>, Error> {
-        self.disks.iter().map(|disk| Ok(tearless_storage::open(&disk.path, disk.options)?)).collect()
+        self.disks.iter().map(DiskSpec::open).collect()
     }
 
     /// The specification of a machine with these disks and the host's end of the serial devices.

@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("virtio", &["bus", "memory", "net", "pci", "share", "storage"]),
     ("boot", &["memory"]),
-    ("bundle", &["config"]),
+    ("bundle", &["config", "storage"]),
     ("guest-proto", &[]),
     ("guest-agent", &["guest-proto"]),
     ("guest", &["guest-proto"]),

@@ -8,4 +8,5 @@ mod guest;
 mod life;
 mod mistakes;
 mod share;
+mod states;
 mod tool;

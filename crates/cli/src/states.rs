@@ -1,0 +1,188 @@
+//! `snapshot`, `clone`, `rename` and `set`: what a VM has been, is called and may become.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow, bail};
+use serde::Serialize;
+use tearless_bundle::{Snapshot, Store};
+use tearless_config::VmConfig;
+
+use crate::args::{CloneArgs, RenameArgs, SetArgs, SnapshotArgs, SnapshotCommand};
+
+pub fn snapshot(command: &SnapshotCommand) -> Result<ExitCode> {
+    match command {
+        SnapshotCommand::Take(args) => {
+            change(args, |snapshots, name| snapshots.take(name))?;
+            println!("took snapshot {} of {}", args.snapshot, args.name);
+        }
+        SnapshotCommand::Restore(args) => {
+            change(args, |snapshots, name| snapshots.restore(name))?;
+            println!("put {} back to snapshot {}", args.name, args.snapshot);
+        }
+        SnapshotCommand::Delete(args) => change(args, |snapshots, name| snapshots.delete(name))?,
+        SnapshotCommand::List(args) => list(&args.name, args.json)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn change(
+    args: &SnapshotArgs,
+    work: impl FnOnce(tearless_bundle::Snapshots<'_>, &str) -> tearless_bundle::Result<()>,
+) -> Result<()> {
+    let bundle = Store::open()?.find(&args.name)?;
+    let lock = bundle.lock()?;
+    Ok(work(bundle.snapshots(&lock), &args.snapshot)?)
+}
+
+/// The schema of `snapshot list --json`: an array of these, oldest first.
+#[derive(Serialize)]
+struct Entry<'a> {
+    name: &'a str,
+    /// Seconds since 1970.
+    taken: u64,
+    parent: Option<&'a str>,
+    /// Whether the VM has gone on from it.
+    current: bool,
+}
+
+fn list(vm: &str, json: bool) -> Result<()> {
+    let bundle = Store::open()?.find(vm)?;
+    let current = bundle.config()?.snapshot;
+    let snapshots = bundle.list_snapshots()?;
+    if json {
+        let entries: Vec<_> = snapshots
+            .iter()
+            .map(|(name, snapshot)| Entry {
+                name,
+                taken: snapshot.taken,
+                parent: snapshot.parent.as_deref(),
+                current: current.as_ref() == Some(name),
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&entries)?);
+    } else if snapshots.is_empty() {
+        println!("{vm} has no snapshots; `tearless snapshot take {vm} NAME` takes one");
+    } else {
+        print!("{}", tree(&snapshots, current.as_deref()));
+    }
+    Ok(())
+}
+
+/// The snapshots, each below the one that it started from; the one that the VM is at is marked.
+fn tree(snapshots: &[(String, Snapshot)], current: Option<&str>) -> String {
+    let known =
+        |parent: &Option<String>| parent.as_ref().is_some_and(|p| snapshots.iter().any(|(n, _)| n == p));
+    let mut text = String::new();
+    // A stack of what is still to print: no recursion, however deep the tree; no endless loop, however odd the parents.
+    let mut rest: Vec<_> =
+        snapshots.iter().rev().filter(|(_, s)| !known(&s.parent)).map(|s| (s, 0)).collect();
+    let mut printed = 0;
+    while let Some(((name, snapshot), depth)) = rest.pop() {
+        let mark = if current == Some(name) { "  (the VM is here)" } else { "" };
+        text += &format!("{}{name}  {}{mark}\n", "  ".repeat(depth), time(snapshot.taken));
+        printed += 1;
+        if printed <= snapshots.len() {
+            let children = snapshots.iter().rev().filter(|(_, s)| s.parent.as_ref() == Some(name));
+            rest.extend(children.map(|s| (s, depth + 1)));
+        }
+    }
+    text
+}
+
+/// `2026-11-22 21:05 UTC`.
+fn time(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 0000-03-01 of the Gregorian calendar, in eras of 400 years.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", second / 3600, second / 60 % 60)
+}
+
+pub fn clone(args: &CloneArgs) -> Result<ExitCode> {
+    let store = Store::open()?;
+    let bundle = store.find(&args.name)?;
+    let identity = if args.keep_identity { None } else { Some(random_id()?) };
+    let clone = bundle.clone_to(&store, &args.new, |config| {
+        if let Some(id) = identity {
+            renew(config, id);
+        }
+    })?;
+    println!("cloned {} to {}; start it with: tearless run {}", bundle.name(), clone.name(), clone.name());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the VM another machine.
+fn renew(config: &mut VmConfig, id: String) {
+    config.machine_id = Some(id);
+    // Without one it is derived, and not as the original's was.
+    config.network.mac = None;
+}
+
+fn random_id() -> Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow!("cannot draw a random number: {e}"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+pub fn rename(args: &RenameArgs) -> Result<ExitCode> {
+    let bundle = Store::open()?.find(&args.name)?.rename(&args.new)?;
+    println!("renamed {} to {}", args.name, bundle.name());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn set(args: &SetArgs) -> Result<ExitCode> {
+    let bundle = Store::open()?.find(&args.name)?;
+    let Some(index) = args.disk.checked_sub(1) else {
+        bail!("there is no disk 0\n  try: --disk 1 for the first");
+    };
+    if let Some(size) = args.disk_size {
+        bundle.grow_disk(index, size.bytes())?;
+        println!("disk {} of {} has {size} now", args.disk, bundle.name());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use tearless_config::BootConfig;
+
+    use super::*;
+
+    #[test]
+    fn times_are_read_by_people() {
+        assert_eq!(time(0), "1970-01-01 00:00 UTC");
+        assert_eq!(time(951_782_400 + 3_600 + 60), "2000-02-29 01:01 UTC");
+        assert_eq!(time(1_795_381_500), "2026-11-22 21:05 UTC");
+    }
+
+    #[test]
+    fn trees_are_indented_and_end() {
+        let boot = BootConfig::LinuxKernel { kernel: "k".into(), initrd: None, cmdline: String::new() };
+        let one = |name: &str, parent: Option<&str>| {
+            let config = VmConfig::new(boot.clone());
+            (name.to_owned(), Snapshot { version: 1, taken: 0, parent: parent.map(str::to_owned), config })
+        };
+        let list = [
+            one("a", None),
+            one("b", Some("a")),
+            one("c", Some("b")),
+            one("d", Some("a")),
+            one("e", Some("gone")),
+        ];
+        let names: Vec<_> =
+            tree(&list, Some("d")).lines().map(|l| l.replace("  1970-01-01 00:00 UTC", "")).collect();
+        assert_eq!(names, ["a", "  b", "    c", "  d  (the VM is here)", "e"]);
+        assert!(tree(&[one("a", Some("a")), one("b", None)], None).contains('b'));
+    }
+
+    #[test]
+    fn identities_differ() {
+        let (a, b) = (random_id().unwrap(), random_id().unwrap());
+        assert!(a != b && a.len() == 32);
+    }
+}
