@@ -114,8 +114,8 @@ pub trait Endpoint: Send + Sync {
     /// What the guest may leave unfinished.
     fn accepts(&self) -> Offloads;
 
-    /// The largest packet of the network, in bytes without the Ethernet header.
-    fn mtu(&self) -> u16;
+    /// The largest packet of the network, in bytes without the Ethernet header, where that is known before the guest asks.
+    fn mtu(&self) -> Option<u16>;
 
     /// The guest's driver is up. A card that was plugged in before is gone.
     fn attach(&self, card: Arc<dyn Card>);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   virtio-net ── Card ◄──────────► Endpoint ──┬── Nat      the host's sockets speak for the guest
-//!    (queues)     take, give          kick     └── further ways to other networks
+//!    (queues)     take, give          kick     └── Socket   a program such as passt
 //! ```
 //! An [`Endpoint`] has one thread, which takes the guest's frames from the [`Card`] and gives it others; the card's queues
 //! are touched by that thread only, so a frame crosses no thread on its way from the guest's memory to a socket. When the
@@ -15,12 +15,15 @@
 
 mod card;
 pub mod nat;
+mod plug;
 mod policy;
+mod socket;
 mod wire;
 
 pub use card::{Card, Endpoint, Frame, Gso, GsoKind, MAX_FRAME, Mac, Offload, Offloads, PartialChecksum};
 pub use nat::{Forward, Nat, NatOptions, Transport};
 pub use policy::{Cidr, ParseCidrError, Policy};
+pub use socket::Socket;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tearless_config::{Allow, MacAddr, NetConfig, NetMode, PortProtocol};
-use tearless_net::{Endpoint, Forward, Mac, Nat, NatOptions, NetError, Policy, Transport};
+use tearless_net::{Endpoint, Forward, Mac, Nat, NatOptions, NetError, Policy, Socket, Transport};
 use tearless_virtio::{VirtioDevice, net::Net};
 
 /// A network card and what it is plugged into. It is opened once per VM and lives through the guest's resets.
@@ -25,11 +25,13 @@ impl Network {
         let endpoint: Arc<dyn Endpoint> = match &config.mode {
             NetMode::None => return Ok(None),
             NetMode::Nat | NetMode::Isolated => Nat::start(nat_options(config))?,
-            NetMode::Bridged(_) | NetMode::Socket(_) | NetMode::Fd(_) => {
+            NetMode::Socket(path) => Socket::connect(path)?,
+            NetMode::Bridged(_) | NetMode::Fd(_) => {
                 return Err(NetError {
                     what: format!("cannot use network {}", config.mode),
-                    why: "this version of Tearless has nothing but its own NAT yet".to_owned(),
-                    advice: "--net nat".to_owned(),
+                    why: "this version of Tearless does not use taps of the host yet".to_owned(),
+                    advice: "--net nat with -p for the ports that others need, or --net socket:PATH"
+                        .to_owned(),
                 });
             }
         };

@@ -25,22 +25,19 @@ mod tcp_table;
 mod udp;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
-use mio::{Poll, Token, Waker};
+use mio::{Poll, Token};
 
-use crate::{Card, Endpoint, Mac, NetError, Offloads, Policy, lock};
+use crate::{Card, Endpoint, Mac, NetError, Offloads, Policy, plug::Plug};
 use stack::Stack;
 
 /// The network's MTU. Large frames carry the data; this is what they stand for.
@@ -151,25 +148,9 @@ fn token(kind: usize, index: usize) -> Token {
     Token(index << token::BITS | kind)
 }
 
-/// What other threads tell the NAT's.
-struct Shared {
-    waker: Arc<Waker>,
-    kicked: AtomicBool,
-    ended: AtomicBool,
-    /// The card, and whether it is another one than the thread has.
-    card: Mutex<(Option<Arc<dyn Card>>, bool)>,
-}
-
-impl Shared {
-    fn wake(&self) {
-        // It cannot fail but by a full counter, and then the thread wakes anyway.
-        drop(self.waker.wake());
-    }
-}
-
 /// The NAT of one VM.
 pub struct Nat {
-    shared: Arc<Shared>,
+    plug: Arc<Plug>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -184,29 +165,18 @@ impl Nat {
         };
         let listeners = Listeners::open(&options.forwards)?;
         let poll = Poll::new().map_err(resource)?;
-        let waker = Arc::new(Waker::new(poll.registry(), token(token::WAKE, 0)).map_err(resource)?);
-        let shared = Arc::new(Shared {
-            waker,
-            kicked: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            card: Mutex::new((None, false)),
-        });
+        let plug = Plug::new(&poll, token(token::WAKE, 0)).map_err(resource)?;
         let thread = thread::Builder::new()
             .name("net".to_owned())
             .spawn({
-                let shared = shared.clone();
-                move || match Stack::new(options, listeners, poll, shared) {
+                let plug = plug.clone();
+                move || match Stack::new(options, listeners, poll, plug) {
                     Ok(mut stack) => stack.run(),
                     Err(error) => tracing::error!(%error, "the network cannot start"),
                 }
             })
             .map_err(resource)?;
-        Ok(Arc::new(Self { shared, thread: Some(thread) }))
-    }
-
-    fn plug(&self, card: Option<Arc<dyn Card>>) {
-        *lock(&self.shared.card) = (card, true);
-        self.shared.wake();
+        Ok(Arc::new(Self { plug, thread: Some(thread) }))
     }
 }
 
@@ -215,30 +185,27 @@ impl Endpoint for Nat {
         Offloads::ALL
     }
 
-    fn mtu(&self) -> u16 {
-        MTU
+    fn mtu(&self) -> Option<u16> {
+        Some(MTU)
     }
 
     fn attach(&self, card: Arc<dyn Card>) {
-        self.plug(Some(card));
+        self.plug.insert(Some(card));
     }
 
     fn detach(&self) {
-        self.plug(None);
+        self.plug.insert(None);
     }
 
     fn kick(&self) {
-        if !self.shared.kicked.swap(true, Ordering::AcqRel) {
-            self.shared.wake();
-        }
+        self.plug.kick();
     }
 }
 
 impl Drop for Nat {
     /// Ends every connection: when this returns the forwarded ports are free.
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::Release);
-        self.shared.wake();
+        self.plug.end();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

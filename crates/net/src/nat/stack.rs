@@ -3,14 +3,14 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use mio::{Events, Poll};
 
 use super::{
-    ADDRESSES, Addresses, Listeners, MTU, NatOptions, Shared, arp, dhcp,
+    ADDRESSES, Addresses, Listeners, MTU, NatOptions, arp, dhcp,
     dns::{self, Dns, Resolvers},
     icmp::{self, Echo},
     ndp,
@@ -22,7 +22,8 @@ use super::{
     udp::{self, Udp},
 };
 use crate::{
-    MAX_FRAME, Offload, Policy, lock,
+    MAX_FRAME, Offload, Policy,
+    plug::Plug,
     wire::{self, Ip, Link, be16, protocol},
 };
 
@@ -35,7 +36,7 @@ const SLOW_TICK: Duration = Duration::from_secs(1);
 
 pub(super) struct Stack {
     poll: Poll,
-    shared: Arc<Shared>,
+    plug: Arc<Plug>,
     port: Port,
     tcp: TcpTable,
     udp: Udp,
@@ -56,7 +57,7 @@ impl Stack {
         options: NatOptions,
         listeners: Listeners,
         poll: Poll,
-        shared: Arc<Shared>,
+        plug: Arc<Plug>,
     ) -> io::Result<Self> {
         let now = Instant::now();
         let addresses = ADDRESSES;
@@ -72,9 +73,9 @@ impl Stack {
         tcp.register(poll.registry())?;
         udp.register(poll.registry())?;
         Ok(Self {
-            dns: Dns::new(Resolvers::new(options.resolv_conf), shared.waker.clone()),
+            dns: Dns::new(Resolvers::new(options.resolv_conf), plug.waker.clone()),
             poll,
-            shared,
+            plug,
             port: Port::new(Link { guest: [0; 6], gateway: addresses.mac }, MTU.into()),
             tcp,
             udp,
@@ -94,7 +95,7 @@ impl Stack {
         let mut events = Events::with_capacity(256);
         let mut frame = Vec::with_capacity(MAX_FRAME);
         let mut busy = false;
-        while !self.shared.ended.load(Ordering::Acquire) {
+        while !self.plug.has_ended() {
             let timeout = if busy { Some(Duration::ZERO) } else { self.timeout() };
             match self.poll.poll(&mut events, timeout) {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => {
@@ -137,11 +138,7 @@ impl Stack {
 
     /// Takes note of a new card, and of room in the guest.
     fn meet_guest(&mut self) {
-        let card = {
-            let mut slot = lock(&self.shared.card);
-            std::mem::take(&mut slot.1).then(|| slot.0.clone())
-        };
-        if let Some(card) = card {
+        if let Some(card) = self.plug.changed() {
             self.tcp.clear();
             self.udp.clear();
             self.echo.clear();
@@ -150,7 +147,7 @@ impl Stack {
             self.advertise = (card.is_some() && self.has_ipv6).then_some(self.now);
             self.port.plug(card);
         }
-        if self.shared.kicked.swap(false, Ordering::AcqRel) {
+        if self.plug.was_kicked() {
             self.port.retry();
         }
     }

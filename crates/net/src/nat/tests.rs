@@ -28,7 +28,7 @@ const MAC: Mac = [0x52, 0x54, 0, 1, 2, 3];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A card whose rings are lists.
-pub(super) struct FakeCard {
+pub(crate) struct FakeCard {
     sent: Mutex<VecDeque<Vec<u8>>>,
     received: Mutex<VecDeque<Vec<u8>>>,
     room: AtomicUsize,
@@ -36,9 +36,17 @@ pub(super) struct FakeCard {
 }
 
 impl FakeCard {
-    fn new(room: usize) -> Arc<Self> {
+    pub(crate) fn new(room: usize) -> Arc<Self> {
         let (sent, received) = (Mutex::default(), Mutex::default());
         Arc::new(Self { sent, received, room: AtomicUsize::new(room), offloads: Offloads::default() })
+    }
+
+    pub(crate) fn send(&self, frame: Vec<u8>) {
+        lock(&self.sent).push_back(frame);
+    }
+
+    pub(crate) fn receive(&self) -> Option<Vec<u8>> {
+        lock(&self.received).pop_front()
     }
 }
 

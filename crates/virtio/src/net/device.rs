@@ -42,12 +42,13 @@ impl VirtioDevice for Net {
     fn features(&self) -> u64 {
         let accepts = self.endpoint.accepts();
         let offers = [
+            (self.endpoint.mtu().is_some(), feature::MTU),
             (accepts.checksum, feature::CSUM),
             (accepts.checksum && accepts.tcp4, feature::HOST_TSO4),
             (accepts.checksum && accepts.tcp6, feature::HOST_TSO6),
         ];
         let guest = feature::GUEST_CSUM | feature::GUEST_TSO4 | feature::GUEST_TSO6;
-        let always = feature::MAC | feature::STATUS | feature::MTU | feature::MRG_RXBUF | guest;
+        let always = feature::MAC | feature::STATUS | feature::MRG_RXBUF | guest;
         offers.into_iter().filter(|(yes, _)| *yes).fold(always, |all, (_, bit)| all | bit)
     }
 
@@ -60,7 +61,7 @@ impl VirtioDevice for Net {
         let mut bytes = self.mac.to_vec();
         bytes.extend(STATUS_LINK_UP.to_le_bytes());
         bytes.extend([0; 2]);
-        bytes.extend(self.endpoint.mtu().to_le_bytes());
+        bytes.extend(self.endpoint.mtu().unwrap_or_default().to_le_bytes());
         read_window(&bytes, offset, data);
     }
 

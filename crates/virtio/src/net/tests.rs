@@ -28,8 +28,8 @@ impl Endpoint for Bench {
         Offloads::ALL
     }
 
-    fn mtu(&self) -> u16 {
-        1500
+    fn mtu(&self) -> Option<u16> {
+        Some(1500)
     }
 
     fn attach(&self, card: Arc<dyn Card>) {

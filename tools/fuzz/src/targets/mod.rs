@@ -7,6 +7,7 @@ mod gic;
 mod guest;
 mod kernel_image;
 mod modules;
+mod network;
 mod packages;
 mod pci;
 mod platform;
@@ -24,6 +25,7 @@ pub use gic::gic;
 pub use guest::{guest_frames, guest_tree};
 pub use kernel_image::kernel_image;
 pub use modules::modules;
+pub use network::network;
 pub use packages::packages;
 pub use pci::pci;
 pub use platform::{pl011, pl031, pl061};
@@ -69,6 +71,13 @@ pub const TARGETS: &[Target] = &[
         run: virtqueue,
         seeds: seeds::none,
         memory_mib: LITTLE,
+    },
+    Target {
+        name: "network",
+        about: "frames of a guest behind NAT: ARP, IP, TCP, UDP, ICMP, DHCP, DNS",
+        run: network,
+        seeds: seeds::none,
+        memory_mib: 64,
     },
     Target {
         name: "gic",
