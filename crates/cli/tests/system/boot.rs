@@ -81,3 +81,29 @@ fn a_16k_page_kernel_boots_too() {
     assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
     assert!(outcome.stdout.contains(" 16 kB"), "{}", outcome.stdout);
 }
+
+#[test]
+fn a_guest_reaches_what_it_is_allowed_and_nothing_else() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // What is left unread at the end would make it a reset.
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            std::io::Read::read_exact(&mut stream, &mut byte).unwrap();
+            request.extend(byte);
+        }
+        std::io::Write::write_all(&mut stream, b"HTTP/1.0 200 OK\r\n\r\nthrough the NAT\n").unwrap();
+    });
+    let tool = Tool::new();
+    let fetch = format!("wget -q -T 5 -O - http://10.0.2.2:{port}/");
+    let closed = tool.run(&["run", "--", "sh", "-c", &fetch]);
+    assert_eq!((closed.status, closed.stdout.as_str()), (Some(1), ""), "{}", closed.stderr);
+    let open = tool.run(&["run", "--allow", "host", "--", "sh", "-c", &fetch]);
+    assert_eq!((open.status, open.stdout.as_str()), (Some(0), "through the NAT\n"), "{}", open.stderr);
+    server.join().unwrap();
+    let none = tool.run(&["run", "--net", "none", "--", "ls", "/sys/class/net"]);
+    assert_eq!((none.status, none.stdout.as_str()), (Some(0), "lo\n"), "{}", none.stderr);
+}

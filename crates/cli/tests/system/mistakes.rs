@@ -63,3 +63,15 @@ fn vms_that_do_not_exist_or_are_damaged() {
     assert_eq!(list.status, Some(0));
     assert!(list.stdout.contains("hurt"), "{}", list.stdout);
 }
+
+#[test]
+fn bad_networks() {
+    let tool = Tool::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let forward = format!("{}:80", taken.local_addr().unwrap().port());
+    refused(&tool, &["run", "-p", &forward], &["cannot forward TCP port", "in use", "try:"]);
+    refused(&tool, &["run", "-p", "99:80", "-p", "99:81"], &["twice"]);
+    refused(&tool, &["run", "--net", "none", "-p", "9999:80"], &["--net nat"]);
+    refused(&tool, &["run", "--net", "socket:/no/such/socket"], &["/no/such/socket", "passt"]);
+    refused(&tool, &["run", "--net", "bridged:br0"], &["bridged:br0", "try:"]);
+}
