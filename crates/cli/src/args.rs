@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use tearless_config::{Allow, ByteSize, EngineChoice, MacAddr, NetMode, PortForward};
+use tearless_config::{Allow, ByteSize, CpuList, EngineChoice, MacAddr, NetMode, PortForward};
 use tearless_image::Flavour;
 
 /// macOS and Linux virtual machines without tears.
@@ -32,7 +32,7 @@ pub enum Command {
     /// Stop VMs: ask their guests to shut down, and end them when they have not in time.
     Stop(StopArgs),
     /// Stop VMs and start them again.
-    Restart(StopArgs),
+    Restart(RestartArgs),
     /// Stop the vCPUs of VMs and the clocks of their guests.
     Pause(NamesArgs),
     /// Let paused VMs go on.
@@ -123,6 +123,8 @@ pub struct RunArgs {
     /// Write the device tree to FILE and exit.
     #[arg(long, value_name = "FILE")]
     pub dump_dtb: Option<PathBuf>,
+    #[command(flatten)]
+    pub confinement: ConfinementArgs,
     /// Run the VM as a background process of `start`.
     #[arg(long, hide = true, requires = "name")]
     pub detached: bool,
@@ -146,6 +148,12 @@ pub struct HardwareArgs {
     /// Allow more vCPUs than this host can keep running without stalls.
     #[arg(long)]
     pub overcommit: bool,
+    /// The niceness of the VM's process: 1 to 19 yield to other programs; less than 0 needs privileges.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub nice: Option<i8>,
+    /// The host CPUs that the VM may run on, for example 0-3,8; `all` for no choice.
+    #[arg(long, value_name = "LIST")]
+    pub cpu_affinity: Option<CpuList>,
     #[command(flatten)]
     pub network: NetworkArgs,
 }
@@ -207,18 +215,6 @@ pub struct RenameArgs {
     pub name: String,
     /// Its new name.
     pub new: String,
-}
-
-#[derive(Args)]
-pub struct SetArgs {
-    /// The VM.
-    pub name: String,
-    /// Make a disk larger, for example 128G. The guest's partitions and file systems are its own business.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, required = true)]
-    pub disk_size: Option<ByteSize>,
-    /// Which disk, counted from 1.
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "disk_size")]
-    pub disk: usize,
 }
 
 #[derive(Args)]
@@ -296,6 +292,8 @@ pub struct StartArgs {
     /// Return only when the agents in the guests serve, so that programs can be run in them; give up after TIME.
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2m", value_parser = parse_time)]
     pub wait: Option<Duration>,
+    #[command(flatten)]
+    pub confinement: ConfinementArgs,
 }
 
 #[derive(Args)]
@@ -312,6 +310,45 @@ pub struct StopArgs {
     /// Do not ask the guests: pull the plug.
     #[arg(short, long)]
     pub force: bool,
+}
+
+#[derive(Args)]
+pub struct RestartArgs {
+    #[command(flatten)]
+    pub stop: StopArgs,
+    #[command(flatten)]
+    pub confinement: ConfinementArgs,
+}
+
+/// What confines a VM's process.
+#[derive(Args)]
+pub struct ConfinementArgs {
+    /// Do not confine the VM's process to its own files and the system calls that it needs. For debugging.
+    #[arg(long)]
+    pub no_sandbox: bool,
+}
+
+#[derive(Args)]
+pub struct SetArgs {
+    /// The VM.
+    pub name: String,
+    #[command(flatten)]
+    pub hardware: HardwareArgs,
+    /// Make a disk larger, for example 128G. The guest's partitions and file systems are its own business.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub disk_size: Option<ByteSize>,
+    /// Which disk, counted from 1.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "disk_size")]
+    pub disk: usize,
+    /// A note about the VM.
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// Attach a disk image besides those that the VM has, as in `run`; repeat it for more.
+    #[arg(long = "add-disk", value_name = "FILE[:ro]...")]
+    pub disks: Vec<OsString>,
+    /// Detach a disk image, named as `info --json` shows it. The file stays.
+    #[arg(long = "remove-disk", value_name = "FILE")]
+    pub remove_disks: Vec<PathBuf>,
 }
 
 #[derive(Args)]

@@ -14,7 +14,7 @@ use tearless_bundle::{Bundle, Store};
 use tearless_control::{Client, Error, Reply, Request, StopOutcome};
 
 use crate::{
-    args::{NamesArgs, StartArgs, StopArgs},
+    args::{ConfinementArgs, NamesArgs, RestartArgs, StartArgs, StopArgs},
     explain, guest, serve,
 };
 
@@ -26,7 +26,9 @@ const MAX_MESSAGE: u64 = 64 << 10;
 pub fn start(args: &StartArgs, verbose: u8) -> Result<ExitCode> {
     let bundles = if args.all { all(|running| !running)? } else { find(&args.names)? };
     // All of them first, then one after the other: they come up at the same time.
-    let starting: Vec<_> = bundles.iter().map(|bundle| Starting::spawn(bundle, verbose)).collect();
+    let confinement = &args.confinement;
+    let starting: Vec<_> =
+        bundles.iter().map(|bundle| Starting::spawn(bundle, confinement, verbose)).collect();
     let results = starting.into_iter().zip(&bundles).map(|(starting, bundle)| {
         let pid = starting.and_then(Starting::wait)?;
         if let Some(patience) = args.wait {
@@ -42,14 +44,15 @@ pub fn stop(args: &StopArgs) -> Result<ExitCode> {
     report(stop_all(&bundles, args))
 }
 
-pub fn restart(args: &StopArgs, verbose: u8) -> Result<ExitCode> {
-    let bundles = if args.all { all(|running| running)? } else { find(&args.names)? };
-    let stopped = report(stop_all(&bundles, args))?;
+pub fn restart(args: RestartArgs, verbose: u8) -> Result<ExitCode> {
+    let RestartArgs { stop, confinement } = args;
+    let bundles = if stop.all { all(|running| running)? } else { find(&stop.names)? };
+    let stopped = report(stop_all(&bundles, &stop))?;
     if stopped != ExitCode::SUCCESS {
         return Ok(stopped);
     }
     let names = bundles.iter().map(|bundle| bundle.path().display().to_string()).collect();
-    start(&StartArgs { names, all: false, wait: None }, verbose)
+    start(&StartArgs { names, all: false, wait: None, confinement }, verbose)
 }
 
 pub fn pause(args: &NamesArgs) -> Result<ExitCode> {
@@ -108,11 +111,12 @@ struct Starting {
 }
 
 impl Starting {
-    fn spawn(bundle: &Bundle, verbose: u8) -> Result<Self> {
+    fn spawn(bundle: &Bundle, confinement: &ConfinementArgs, verbose: u8) -> Result<Self> {
         let name = bundle.name().to_owned();
         let program = env::current_exe().context("cannot find the tearless program")?;
         let mut command = Command::new(program);
         command.args(["run", "--detached"]).args((0..verbose).map(|_| "-v")).arg(bundle.path());
+        command.args(confinement.no_sandbox.then_some("--no-sandbox"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start a process for VM {name}"))?;
         let stderr = child.stderr.take();
@@ -219,7 +223,7 @@ fn signal(pid: u32) -> Result<()> {
 
 /// Removes what a VM that was killed left behind, unless somebody runs it again.
 pub fn clear_up(bundle: &Bundle) {
-    if !tearless_control::place::existing(bundle.path()).is_empty()
+    if tearless_control::place::is_stale(bundle.path())
         && let Ok(_lock) = bundle.lock()
     {
         tearless_control::place::remove_stale(bundle.path());

@@ -9,9 +9,11 @@ mod doctor;
 mod guest;
 mod life;
 mod progress;
+mod qos;
 mod run;
 mod serve;
 mod session;
+mod set;
 mod share;
 mod states;
 mod store;
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
         Command::Create(args) => store::create(args),
         Command::Start(args) => life::start(&args, cli.verbose),
         Command::Stop(args) => life::stop(&args),
-        Command::Restart(args) => life::restart(&args, cli.verbose),
+        Command::Restart(args) => life::restart(args, cli.verbose),
         Command::Pause(args) => life::pause(&args),
         Command::Resume(args) => life::resume(&args),
         Command::Console(args) => console::console(&args),
@@ -57,12 +59,12 @@ fn main() -> ExitCode {
         Command::Forward(args) => guest::forward(&args),
         Command::Agent(args) => guest::agent_program(&args),
         Command::Proxy(args) => guest::proxy(&args),
+        Command::Set(args) => set::set(&args),
         Command::List(args) => store::list(&args),
         Command::Info(args) => store::info(&args),
         Command::Snapshot(command) => states::snapshot(&command),
         Command::Clone(args) => states::clone(&args),
         Command::Rename(args) => states::rename(&args),
-        Command::Set(args) => states::set(&args),
         Command::Delete(args) => store::delete(args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => {

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tearless_boot::{kernel, quick::Mode};
-use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, VmConfig};
+use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, MacAddr, NetConfig, Qos, VmConfig};
 use tearless_image::QuickOptions;
 use tearless_vm::{
     Hardware, Hub, Keyboard, Network, Payload, Plan, SharedFolder, debian, device_tree, host, network,
@@ -20,10 +20,13 @@ use crate::{
     args::{DebianArgs, HardwareArgs, RunArgs},
     disks,
     progress::Bars,
-    serve,
+    qos, serve,
     session::{self, CommandSession, End, Events, InteractiveSession, Primary, Session, Status},
     share, store,
 };
+
+/// Where changes that are thrown away are kept meanwhile. A folder of its own: a confined VM may change all that is in it.
+const EPHEMERAL: &str = "ephemeral";
 
 /// The fresh Debian lives in memory and needs little.
 const QUICK_MEMORY: ByteSize = ByteSize::mib(512);
@@ -49,13 +52,22 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     }
     prepared.hardware.lockstep = args.lockstep;
     if args.ephemeral {
-        let folder = prepared.bundle.as_ref().map_or_else(std::env::temp_dir, |(b, _)| b.path().to_owned());
+        let folder = match &prepared.bundle {
+            Some((bundle, _)) => bundle.path().join(EPHEMERAL),
+            None => std::env::temp_dir().join(format!("tearless-{EPHEMERAL}-{}", std::process::id())),
+        };
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         prepared.hardware.disks.iter_mut().for_each(|disk| disk.changes = Some(folder.clone()));
     }
-    let Prepared { hardware, session, events, bundle } = prepared;
+    let Prepared { mut hardware, session, events, bundle, qos, network } = prepared;
+    qos::apply(&qos)?;
+    let late = Late { network, confined: !args.confinement.no_sandbox };
     match bundle {
-        None => session::run(hardware, &events, session),
-        Some((bundle, keyboard)) => serve::run(bundle, hardware, &events, session, keyboard),
+        None => {
+            serve::confine(&mut hardware, &[], &late)?;
+            session::run(hardware, &events, session)
+        }
+        Some(bundle) => serve::run(bundle, hardware, &events, session, &late),
     }
 }
 
@@ -66,11 +78,22 @@ struct Prepared {
     events: Events,
     /// The VM that it is, with what its viewers type on.
     bundle: Option<(store::Opened, Keyboard)>,
+    qos: Qos,
+    network: (NetConfig, MacAddr),
+}
+
+/// What waits until the process is confined, because it starts threads.
+pub struct Late {
+    /// The network, and the card's address if it has none of its own.
+    pub network: (NetConfig, MacAddr),
+    /// Whether to confine the process at all.
+    pub confined: bool,
 }
 
 impl Prepared {
     /// The plan of the machine.
     fn plan(&mut self) -> Result<Plan> {
+        self.hardware.network = Network::open(&self.network.0, self.network.1)?;
         let streams = !self.session.connect().streams.is_empty();
         Ok(Plan::new(&self.hardware.shape(streams))?)
     }
@@ -109,7 +132,14 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
     let mut payload =
         debian::quick(&quick_options(&args.debian), mode, &config.network.mode, extra, &Bars::new())?;
     payload.mount(&shares)?;
-    Ok(Prepared { hardware: hardware(&config, payload, shares, None)?, session, events, bundle: None })
+    Ok(Prepared {
+        hardware: hardware(&config, payload, shares, None),
+        session,
+        events,
+        bundle: None,
+        network: network_of(&config, None),
+        qos: config.qos,
+    })
 }
 
 fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
@@ -132,7 +162,14 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
     };
     let events = Events::default();
     let session = interactive(config.console, &events, &Keyboard::default());
-    Ok(Prepared { hardware: hardware(&config, payload, shares, None)?, session, events, bundle: None })
+    Ok(Prepared {
+        hardware: hardware(&config, payload, shares, None),
+        session,
+        events,
+        bundle: None,
+        network: network_of(&config, None),
+        qos: config.qos,
+    })
 }
 
 fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
@@ -156,8 +193,9 @@ fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
     } else {
         interactive(config.console, &events, &keyboard)
     };
-    let hardware = hardware(&config, payload, shares, Some(bundle.path()))?;
-    Ok(Prepared { hardware, session, events, bundle: Some((bundle, keyboard)) })
+    let hardware = hardware(&config, payload, shares, Some(bundle.path()));
+    let network = network_of(&config, Some(bundle.path()));
+    Ok(Prepared { hardware, session, events, bundle: Some((bundle, keyboard)), network, qos: config.qos })
 }
 
 fn interactive(console: ConsoleKind, events: &Events, keyboard: &Keyboard) -> Box<dyn Session> {
@@ -180,6 +218,10 @@ pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
     config.cpus = args.cpus.unwrap_or(config.cpus);
     config.memory = args.memory.unwrap_or(config.memory);
     config.allow_overcommit |= args.overcommit;
+    config.qos.nice = args.nice.unwrap_or(config.qos.nice);
+    if let Some(cpus) = &args.cpu_affinity {
+        config.qos.cpus.clone_from(cpus);
+    }
     let (network, args) = (&mut config.network, &args.network);
     network.mode = args.net.clone().unwrap_or_else(|| network.mode.clone());
     network.forwards.extend(&args.forwards);
@@ -227,20 +269,25 @@ fn hardware(
     payload: Payload,
     shares: Vec<SharedFolder>,
     bundle: Option<&std::path::Path>,
-) -> Result<Hardware> {
-    let mac =
-        bundle.map_or_else(network::random_mac, |path| network::derived_mac(path.as_os_str().as_bytes()));
-    Ok(Hardware {
+) -> Hardware {
+    Hardware {
         engine: config.engine,
         vcpus: config.cpus,
         memory: config.memory.bytes(),
         disks: config.disks.iter().map(|disk| disks::spec(disk, bundle)).collect(),
         sockets: bundle.map(|_| Hub::new()),
         shares,
-        network: Network::open(&config.network, mac)?,
+        network: None,
         lockstep: false,
         payload,
-    })
+    }
+}
+
+/// The network of `config`, with the address of a card that has none of its own.
+fn network_of(config: &VmConfig, bundle: Option<&std::path::Path>) -> (NetConfig, MacAddr) {
+    let mac =
+        bundle.map_or_else(network::random_mac, |path| network::derived_mac(path.as_os_str().as_bytes()));
+    (config.network.clone(), mac)
 }
 
 #[cfg(test)]

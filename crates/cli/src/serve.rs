@@ -10,12 +10,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tearless_config::ConsoleKind;
-use tearless_control::{Server, place};
+use tearless_config::{ConsoleKind, NetMode};
+use tearless_control::{Server, Socket, place};
 use tearless_guest::Power;
-use tearless_vm::{Console, Hardware, Keyboard, LogFile, Plug, Served, Service, guest};
+use tearless_vm::{Console, Hardware, Keyboard, LogFile, Network, Plug, Served, Service, guest, sandbox};
 
 use crate::{
+    run::Late,
     session::{self, Events, HeadlessSession, Session},
     store::Opened,
 };
@@ -30,13 +31,31 @@ pub const UP: &str = "up";
 /// How long whoever waits for the VM's end may take to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Runs the VM `bundle`, whose lock is held until it has ended.
+/// Drops what a VM of `hardware` does not need: it keeps its disks, and `own` to change. Returns what holds, for people. To
+/// be called before there are threads.
+pub fn confine(hardware: &mut Hardware, own: &[&Path], late: &Late) -> Result<String> {
+    let (network, mac) = &late.network;
+    let report = if late.confined {
+        let mut rules = hardware.needs()?;
+        rules.write.extend(own.iter().map(|path| path.to_path_buf()));
+        rules.unix_sockets = matches!(network.mode, NetMode::Socket(_));
+        rules.network = !matches!(network.mode, NetMode::None | NetMode::Socket(_));
+        sandbox::enter(&rules).to_string()
+    } else {
+        tracing::warn!("the VM is not confined, as you wish: what breaks out of it is you");
+        "none, by --no-sandbox".to_owned()
+    };
+    hardware.network = Network::open(network, *mac)?;
+    Ok(report)
+}
+
+/// Runs the VM `bundle`, whose lock is held until it has ended, with what its viewers type on.
 pub fn run(
-    bundle: Opened,
-    hardware: Hardware,
+    (bundle, keyboard): (Opened, Keyboard),
+    mut hardware: Hardware,
     events: &Events,
     session: Box<dyn Session>,
-    keyboard: Keyboard,
+    late: &Late,
 ) -> Result<ExitCode> {
     let plug = Plug::default();
     let service = Service::new(&hardware, Console::new(keyboard), plug.clone());
@@ -47,12 +66,18 @@ pub fn run(
     }
     // The lock is ours, so whatever socket there is belongs to a process that crashed.
     place::remove_stale(bundle.path());
-    let socket = place::for_new(bundle.path())?;
-    let server = Server::start(&socket, Arc::new(service.clone()))?;
+    let path = place::for_new(bundle.path())?;
+    let socket = Socket::bind(&path)?;
+    let logs = bundle.logs();
+    fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    // Of its own folder it changes disks and logs only: who can change `config.json` can have any file next time.
+    let own = [logs.as_path(), path.parent().unwrap_or(&path)];
+    service.set_sandbox(confine(&mut hardware, &own, late)?);
+    let server = Server::start(socket, Arc::new(service.clone()))?;
     if LOG.get().is_some() {
         events.stop_gracefully(service.clone());
     }
-    let session = Served::new(session, service.clone(), bundle.config.console, &bundle.logs());
+    let session = Served::new(session, service.clone(), bundle.config.console, &logs);
     let ended = |outcome| service.ended(outcome);
     let result = session::run_with(hardware, events, Box::new(session), plug, ended);
     // It may have failed before it began to run.

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
-use tearless_bundle::{Snapshot, Store};
-use tearless_config::VmConfig;
+use tearless_bundle::{Bundle, Snapshot, Store};
+use tearless_config::{ByteSize, VmConfig};
 
-use crate::args::{CloneArgs, RenameArgs, SetArgs, SnapshotArgs, SnapshotCommand};
+use crate::args::{CloneArgs, RenameArgs, SnapshotArgs, SnapshotCommand};
 
 pub fn snapshot(command: &SnapshotCommand) -> Result<ExitCode> {
     match command {
@@ -135,16 +135,17 @@ pub fn rename(args: &RenameArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn set(args: &SetArgs) -> Result<ExitCode> {
-    let bundle = Store::open()?.find(&args.name)?;
-    let Some(index) = args.disk.checked_sub(1) else {
-        bail!("there is no disk 0\n  try: --disk 1 for the first");
+/// Makes disk `number`, counted from 1, as large as `size`.
+pub fn grow(bundle: &Bundle, number: usize, size: ByteSize) -> Result<()> {
+    let Some(index) = number.checked_sub(1) else {
+        bail!(
+            "there is no disk 0
+  try: --disk 1 for the first"
+        );
     };
-    if let Some(size) = args.disk_size {
-        bundle.grow_disk(index, size.bytes())?;
-        println!("disk {} of {} has {size} now", args.disk, bundle.name());
-    }
-    Ok(ExitCode::SUCCESS)
+    bundle.grow_disk(index, size.bytes())?;
+    println!("disk {number} of {} has {size} now", bundle.name());
+    Ok(())
 }
 
 #[cfg(test)]

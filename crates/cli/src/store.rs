@@ -336,6 +336,9 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
     println!("Network  {}{mac}", config.network.mode);
     config.network.forwards.iter().for_each(|forward| println!("Port     {forward}"));
     config.network.allow.iter().for_each(|allow| println!("Allow    {allow}"));
+    if !config.description.is_empty() {
+        println!("Note     {}", config.description);
+    }
     let (BootConfig::LinuxKernel { cmdline, .. } | BootConfig::LinuxDebian { cmdline, .. }) = &config.boot;
     if !cmdline.is_empty() {
         println!("Cmdline  {cmdline}");

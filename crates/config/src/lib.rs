@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod net;
+mod qos;
 mod size;
 mod validate;
 mod vm;
 
 pub use net::{Allow, MacAddr, NetConfig, NetMode, ParseNetError, PortForward, PortProtocol};
+pub use qos::{CpuList, Qos};
 pub use size::{ByteSize, ParseSizeError};
 pub use validate::{HostLimits, MAX_SHARES, MAX_TAG, MIN_MEMORY};
 pub use vm::{

@@ -23,6 +23,9 @@ pub const MAX_SHARES: usize = 8;
 /// Bytes of the longest tag of a shared folder (virtio 1.3, section 5.11.4).
 pub const MAX_TAG: usize = 36;
 
+/// A line in a listing.
+const MAX_DESCRIPTION: usize = 1000;
+
 /// What the host and the board offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostLimits {
@@ -53,6 +56,7 @@ impl VmConfig {
         self.validate_shares()?;
         self.validate_network()?;
         self.validate_identity()?;
+        self.validate_words()?;
         self.validate_boot()
     }
 
@@ -91,6 +95,25 @@ impl VmConfig {
             return refuse(
                 format!("the host has {}M", limits.memory >> 20),
                 "give the VM less than the host has",
+            );
+        }
+        Ok(())
+    }
+
+    fn validate_words(&self) -> Result<(), ConfigError> {
+        let nice = self.qos.nice;
+        if !(-20..=19).contains(&nice) {
+            return invalid(
+                format!("niceness {nice}"),
+                "hosts know -20 to 19",
+                "give 1 to 19 for a VM that yields",
+            );
+        }
+        if self.description.len() > MAX_DESCRIPTION || self.description.contains(char::is_control) {
+            return invalid(
+                "the description",
+                format!("it is longer than {MAX_DESCRIPTION} bytes or has control characters"),
+                "give one line of text",
             );
         }
         Ok(())
@@ -288,6 +311,14 @@ mod tests {
         assert!(net("isolated", &["80:80", "80:81"], &[]).unwrap_err().contains("twice"));
         assert!(net("none", &["80:80"], &[]).unwrap_err().contains("--net nat"));
         assert!(net("bridged:br0", &[], &["dns"]).unwrap_err().contains("--allow dns"));
+    }
+
+    #[test]
+    fn priorities_and_descriptions_are_bounded() {
+        assert_eq!(check(|c| c.qos.nice = -20), Ok(()));
+        assert!(check(|c| c.qos.nice = 20).unwrap_err().contains("-20 to 19"));
+        assert!(check(|c| c.description = "a\nb".into()).unwrap_err().contains("one line"));
+        assert!(check(|c| c.description = "a".repeat(1001)).is_err());
     }
 
     #[test]

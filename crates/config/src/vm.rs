@@ -2,7 +2,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, ConfigError, NetConfig};
+use crate::{ByteSize, ConfigError, NetConfig, Qos};
 
 /// The version of the format that this release writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
@@ -44,6 +44,12 @@ pub struct VmConfig {
     /// The snapshot that the disks have started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// How much of the host it may take from others.
+    #[serde(default, skip_serializing_if = "Qos::is_default")]
+    pub qos: Qos,
+    /// What its user notes about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
 }
 
 /// An engine, as the user names it.
@@ -251,6 +257,8 @@ impl VmConfig {
             console: ConsoleKind::default(),
             machine_id: None,
             snapshot: None,
+            qos: Qos::default(),
+            description: String::new(),
         }
     }
 

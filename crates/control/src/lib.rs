@@ -21,8 +21,8 @@ pub mod protocol;
 mod server;
 
 pub use client::Client;
-pub use protocol::{Balloon, Phase, Reply, Request, State, StopOutcome, VERSION};
-pub use server::{Answer, Control, Server};
+pub use protocol::{Phase, Reply, Request, State, StopOutcome, VERSION};
+pub use server::{Answer, Control, Server, Socket};
 
 /// Why a VM cannot be reached, or what it answered. Each message says what failed, why, and what to do.
 #[derive(Debug, thiserror::Error)]

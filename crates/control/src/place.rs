@@ -2,7 +2,8 @@
 //!
 //! A socket's path has 108 bytes at most (104 on macOS), so it cannot lie in the VM's folder. It lies in a private
 //! folder for things that last as long as the user's session, under a name made of the device and inode numbers of the
-//! VM's folder: moving or renaming the VM does not lose it.
+//! VM's folder: moving or renaming the VM does not lose it. Each socket has a folder of its own, because a VM's process may
+//! change that folder only.
 
 use std::{
     env, fs, io,
@@ -14,7 +15,9 @@ use crate::Error;
 
 /// Room for a socket's path with its terminator, on the host with the least (macOS).
 const MAX_PATH: usize = 104;
-/// Longest name of a socket: `vm-`, two numbers of 16 digits, and what is between and after them.
+/// What a socket is called in its folder.
+const SOCKET: &str = "control";
+/// Longest name of a folder and the socket in it: `vm-`, two numbers of 16 digits, and what is between and after them.
 const MAX_NAME: usize = 48;
 
 /// Where the VM in `bundle` makes its socket. The folder is made if need be.
@@ -25,8 +28,9 @@ pub fn for_new(bundle: &Path) -> Result<PathBuf, Error> {
     let name = name(bundle)?;
     let mut last = None;
     for folder in candidates() {
-        match make_private(&folder) {
-            Ok(()) => return Ok(folder.join(name)),
+        let own = folder.join(&name);
+        match make_private(&folder).and_then(|()| make_private(&own)) {
+            Ok(()) => return Ok(own.join(SOCKET)),
             Err(e) => last = Some((folder, e)),
         }
     }
@@ -42,24 +46,39 @@ pub fn for_new(bundle: &Path) -> Result<PathBuf, Error> {
 pub fn existing(bundle: &Path) -> Vec<PathBuf> {
     let Ok(name) = name(bundle) else { return Vec::new() };
     let private = candidates().into_iter().filter(|folder| check_private(folder).is_ok());
-    private.map(|folder| folder.join(&name)).filter(|path| path.symlink_metadata().is_ok()).collect()
+    private
+        .map(|folder| folder.join(&name).join(SOCKET))
+        .filter(|path| path.symlink_metadata().is_ok())
+        .collect()
 }
 
-/// Removes the sockets that a crash of the VM in `bundle` left. The caller holds the VM's lock, so nobody else has
-/// one.
+/// Whether there is anything for [`remove_stale`] to remove.
+pub fn is_stale(bundle: &Path) -> bool {
+    own_folders(bundle).next().is_some()
+}
+
+/// Removes the sockets and folders that the VM in `bundle` left. The caller holds the VM's lock, so nobody uses them.
 pub fn remove_stale(bundle: &Path) {
-    for path in existing(bundle) {
-        match fs::remove_file(&path) {
-            Ok(()) => tracing::info!(path = %path.display(), "removed the socket of a VM that crashed"),
-            Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove a stale socket"),
+    for folder in own_folders(bundle) {
+        if let Err(error) = fs::remove_dir_all(&folder) {
+            tracing::warn!(path = %folder.display(), %error, "cannot remove what a VM left");
         }
     }
+}
+
+/// The folders that were made for the sockets of the VM in `bundle`.
+fn own_folders(bundle: &Path) -> impl Iterator<Item = PathBuf> {
+    let private = candidates().into_iter().filter(|folder| check_private(folder).is_ok());
+    let name = name(bundle).ok();
+    private
+        .filter_map(move |folder| Some(folder.join(name.as_ref()?)))
+        .filter(|own| check_private(own).is_ok())
 }
 
 fn name(bundle: &Path) -> Result<String, Error> {
     let failed = |source| Error::Socket { doing: "look at", path: bundle.display().to_string(), source };
     let folder = fs::metadata(bundle).map_err(failed)?;
-    Ok(format!("vm-{:x}-{:x}.sock", folder.dev(), folder.ino()))
+    Ok(format!("vm-{:x}-{:x}", folder.dev(), folder.ino()))
 }
 
 /// The folders, the preferred one first.

@@ -49,11 +49,6 @@ pub enum Request {
         /// The port.
         port: u32,
     },
-    /// Sets how much memory the balloon takes from the guest. Answer: [`Reply::Done`]; the guest follows in its time.
-    Balloon {
-        /// How much, in bytes.
-        bytes: u64,
-    },
 }
 
 /// What a VM answers.
@@ -135,22 +130,8 @@ pub struct State {
     pub memory: u64,
     /// How often the guest has reset itself.
     pub resets: u32,
-    /// The balloon, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub balloon: Option<Balloon>,
     /// What confines the process: one line, for people.
     pub sandbox: String,
-}
-
-/// The memory balloon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Balloon {
-    /// How much the guest shall give, in bytes.
-    pub target: u64,
-    /// How much it has given.
-    pub actual: u64,
-    /// How much it has reported free since it started, in bytes; what it took back is not subtracted.
-    pub reported: u64,
 }
 
 #[cfg(test)]
@@ -179,7 +160,6 @@ mod tests {
             cpus: 3,
             memory: 4,
             resets: 0,
-            balloon: None,
             sandbox: "none".into(),
         };
         assert_eq!(

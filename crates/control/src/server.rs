@@ -58,35 +58,65 @@ struct Shared {
     busy: Busy,
 }
 
-/// Listens until it is dropped, which removes the socket.
-pub struct Server {
-    shared: Arc<Shared>,
+/// A socket that nobody serves yet. It is removed when this is dropped.
+pub struct Socket {
+    listener: UnixListener,
     path: PathBuf,
 }
 
-impl Server {
-    /// Listens at `path`, where at most a stale socket may be: the caller holds the VM's lock.
+impl Socket {
+    /// Makes the socket at `path`, where at most a stale one may be: the caller holds the VM's lock.
     ///
     /// # Errors
     /// [`Error::Socket`] when the host refuses.
-    pub fn start(path: &Path, control: Arc<dyn Control>) -> Result<Self, Error> {
+    pub fn bind(path: &Path) -> Result<Self, Error> {
         let failed = |doing| move |source| Error::Socket { doing, path: path.display().to_string(), source };
         match fs::remove_file(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("replace")(e)),
             _ => {}
         }
         let listener = UnixListener::bind(path).map_err(failed("listen at"))?;
+        let socket = Self { listener, path: path.to_owned() };
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed("protect"))?;
+        Ok(socket)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the control socket");
+        }
+    }
+}
+
+/// Answers requests at a socket, which is removed when this is dropped.
+pub struct Server {
+    shared: Arc<Shared>,
+    socket: Socket,
+}
+
+impl Server {
+    /// Answers at `socket` by `control`.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] when the host has no thread or descriptor left.
+    pub fn start(socket: Socket, control: Arc<dyn Control>) -> Result<Self, Error> {
+        let failed = |doing| {
+            let path = socket.path.display().to_string();
+            move |source| Error::Socket { doing, path, source }
+        };
+        let listener = socket.listener.try_clone().map_err(failed("listen at"))?;
         let shared = Arc::new(Shared {
             control,
             stopped: AtomicBool::new(false),
             connections: Mutex::default(),
             busy: Busy::default(),
         });
-        let server = Self { shared: Arc::clone(&shared), path: path.to_owned() };
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed("protect"))?;
         let thread = thread::Builder::new().name("control".into());
-        thread.spawn(move || accept(&listener, &shared)).map_err(failed("start a thread for"))?;
-        Ok(server)
+        let serving = Arc::clone(&shared);
+        thread.spawn(move || accept(&listener, &serving)).map_err(failed("start a thread for"))?;
+        Ok(Self { shared, socket })
     }
 
     /// Waits until every request has its answer, at most for `limit`. To be called before the process ends.
@@ -107,11 +137,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::Release);
-        // Wakes the listener, which closes its socket then.
-        let _ = UnixStream::connect(&self.path);
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the control socket");
-        }
+        // Wakes the listener, which ends then. A confined process may not connect; its listener ends with it.
+        let _ = UnixStream::connect(&self.socket.path);
     }
 }
 
@@ -262,7 +289,7 @@ mod tests {
     fn server() -> (tempfile::TempDir, PathBuf, Server) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let server = Server::start(&path, Arc::new(Echo)).unwrap();
+        let server = Server::start(Socket::bind(&path).unwrap(), Arc::new(Echo)).unwrap();
         (folder, path, server)
     }
 
@@ -289,7 +316,7 @@ mod tests {
         let path = folder.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
         assert!(matches!(Client::at(&path, "x").call(&Request::State), Err(Error::NotRunning(_))));
-        let _server = Server::start(&path, Arc::new(Echo)).unwrap();
+        let _server = Server::start(Socket::bind(&path).unwrap(), Arc::new(Echo)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         Client::at(&path, "x").call(&Request::Kill).unwrap();
     }

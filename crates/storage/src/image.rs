@@ -8,7 +8,7 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
     sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -53,7 +53,7 @@ impl ImageDisk {
             });
         }
         let file = open_file(path, options.read_only)?;
-        let access = open_access(file, path, format, options.read_only)?;
+        let access = open_access(file, path, format, options.read_only, Opened::default())?;
         let size = access.size() / SECTOR * SECTOR;
         if size == 0 {
             return Err(DiskError::Empty(path.to_owned()));
@@ -76,7 +76,13 @@ impl ImageDisk {
     }
 }
 
-fn open_access(file: fs::File, path: &Path, format: Format, read_only: bool) -> Result<Access, DiskError> {
+fn open_access(
+    file: fs::File,
+    path: &Path,
+    format: Format,
+    read_only: bool,
+    opened: Opened,
+) -> Result<Access, DiskError> {
     let advice = match format {
         Format::Vmdk => "`qemu-img convert -f vmdk -O qcow2` it",
         _ => "`qemu-img check` tells more; restore the file, or what it builds on, from a copy",
@@ -93,13 +99,23 @@ fn open_access(file: fs::File, path: &Path, format: Format, read_only: bool) -> 
     let whole = fs::canonicalize(path).map_err(fail)?;
     let storage_options = StorageOpenOptions::new().filename(&whole).write(!read_only);
     let image = ImageFile::from_open_file(file, storage_options).map_err(fail)?;
-    let gate = Chain { files: vec![whole] };
+    let gate = Chain { files: vec![whole], opened };
     match format {
         Format::Vmdk => Vmdk::<ImageFile>::builder(image).write(false).open(gate).map(Access::new),
         _ => Qcow2::<ImageFile>::builder(image).write(!read_only).open(gate).map(Access::new),
     }
     .map_err(fail)
 }
+
+/// The files that the image in `path` builds on.
+pub(crate) fn backing_files(path: &Path, format: Format) -> Result<Vec<PathBuf>, DiskError> {
+    let opened = Opened::default();
+    drop(open_access(open_file(path, true)?, path, format, true, Arc::clone(&opened))?);
+    Ok(std::mem::take(&mut opened.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// What was opened below an image.
+type Opened = Arc<Mutex<Vec<PathBuf>>>;
 
 /// Says in plain words what is most often wrong with a qcow2 file.
 fn check_qcow2(mut file: &fs::File) -> io::Result<()> {
@@ -131,6 +147,7 @@ fn check_qcow2(mut file: &fs::File) -> io::Result<()> {
 struct Chain {
     /// The files from the image down to here.
     files: Vec<PathBuf>,
+    opened: Opened,
 }
 
 impl ImplicitOpenGate<ImageFile> for Chain {
@@ -158,6 +175,7 @@ impl ImplicitOpenGate<ImageFile> for Chain {
             other => wrong(other.to_string()),
         })?;
         let image = ImageFile::from_open_file(file, StorageOpenOptions::new().filename(&whole))?;
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(whole.clone());
         self.files.push(whole);
         Ok(image)
     }

@@ -29,6 +29,6 @@ pub use error::DiskError;
 pub use format::Format;
 pub use image::ImageDisk;
 pub use layer::{base_of, derive, open_ephemeral};
-pub use open::{Cache, OpenOptions, Sync, open};
+pub use open::{Cache, OpenOptions, Sync, backing_files, open};
 pub use queue::{Completion, Operation, Queue, Request, Segment, queue};
 pub use raw::RawDisk;

@@ -2,13 +2,13 @@
 
 use std::{
     fs::{File, FileType, OpenOptions as FileOptions},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{Disk, DiskError, Format, ImageDisk, RawDisk};
+use crate::{Disk, DiskError, Format, ImageDisk, RawDisk, image};
 
 /// What a flush does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,17 @@ pub struct OpenOptions {
     /// like another format: then it is refused, because either guess could be wrong. A bundle's own files are known, and
     /// a guest may have written anything into them.
     pub format: Option<Format>,
+}
+
+/// The files that [`open`] opens besides `path` itself, read-only: what backs an image.
+///
+/// # Errors
+/// As [`open`].
+pub fn backing_files(path: &Path, options: OpenOptions) -> Result<Vec<PathBuf>, DiskError> {
+    match options.format.or_else(|| Format::of_name(path)) {
+        None | Some(Format::Raw) => Ok(Vec::new()),
+        Some(format) => image::backing_files(path, format),
+    }
 }
 
 /// Opens the disk in `path`.

@@ -3,6 +3,7 @@ use std::{path::PathBuf, sync::Arc};
 use tearless_boot::{kernel::KernelImage, quick};
 use tearless_config::EngineChoice;
 use tearless_machine::{Shape, Spec};
+use tearless_sandbox::Rules;
 use tearless_storage::{Disk, OpenOptions};
 use tearless_virtio::{VirtioDevice, net::Net, vsock};
 
@@ -81,6 +82,28 @@ impl Payload {
 }
 
 impl Hardware {
+    /// What the process that runs it opens once it has been confined: its disks, and what is
+    /// in shared folders. Whether it speaks to a network is for the caller to add.
+    ///
+    /// # Errors
+    /// When a disk builds on files that cannot be found.
+    pub fn needs(&self) -> Result<Rules, Error> {
+        let mut rules = Rules::default();
+        for disk in &self.disks {
+            rules.read.extend(tearless_storage::backing_files(&disk.path, disk.options)?);
+            // What a guest changes goes elsewhere then.
+            rules.write.extend(disk.changes.iter().cloned());
+            let unchanged = disk.options.read_only || disk.changes.is_some();
+            let list = if unchanged { &mut rules.read } else { &mut rules.write };
+            list.push(disk.path.clone());
+        }
+        for (path, writable) in self.shares.iter().map(SharedFolder::access) {
+            let list = if writable { &mut rules.write } else { &mut rules.read };
+            list.push(path.to_owned());
+        }
+        Ok(rules)
+    }
+
     /// What its plan must have room for, with or without named streams.
     pub fn shape(&self, streams: bool) -> Shape {
         Shape {

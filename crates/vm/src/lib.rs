@@ -28,6 +28,7 @@ pub use share::{SharedFolder, open_shares};
 pub use tearless_bus::CharSink;
 pub use tearless_control::StopOutcome;
 pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree};
+pub use tearless_sandbox as sandbox;
 pub use tearless_storage as storage;
 pub use tearless_virtio::{console::ConsolePort, vsock::Hub};
 pub use typist::Typist;

@@ -111,7 +111,6 @@ impl Service {
             cpus: self.0.cpus,
             memory: self.0.memory,
             resets: now.resets,
-            balloon: None,
             sandbox: now.sandbox.clone(),
         }
     }
@@ -251,11 +250,6 @@ impl Control for Service {
                 return Answer::Stream(Box::new(move |stream| console.attach(stream)));
             }
             Request::GuestConnect { port } => return self.connect(port),
-            Request::Balloon { .. } => {
-                return Answer::error(
-                    "cannot set the balloon\n  because: the VM has none\n  try: restart it",
-                );
-            }
         };
         Answer::Reply(reply)
     }

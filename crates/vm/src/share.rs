@@ -1,6 +1,9 @@
 //! Shared folders: from the configuration to devices and mounts.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tearless_boot::quick::Mount;
 use tearless_config::ShareConfig;
@@ -19,6 +22,7 @@ const GUEST_BYTES_PER_NODE: u64 = 1 << 10;
 #[derive(Clone, Debug)]
 pub struct SharedFolder {
     share: Arc<Share>,
+    path: PathBuf,
     tag: String,
     read_only: bool,
     limits: Limits,
@@ -33,7 +37,13 @@ pub fn open_shares(configs: &[ShareConfig]) -> Result<Vec<SharedFolder>, Error> 
     let open = |config: &ShareConfig| {
         let options = ShareOptions { read_only: config.read_only, guest_owner: config.owner };
         let share = Share::open(&config.path, options)?;
-        Ok(SharedFolder { share, tag: config.tag.clone(), read_only: config.read_only, limits })
+        Ok(SharedFolder {
+            share,
+            path: config.path.clone(),
+            tag: config.tag.clone(),
+            read_only: config.read_only,
+            limits,
+        })
     };
     configs.iter().map(open).collect()
 }
@@ -44,6 +54,11 @@ impl SharedFolder {
     /// How our guests mount it.
     pub fn mount(&self) -> Mount {
         Mount { tag: self.tag.clone(), read_only: self.read_only }
+    }
+
+    /// The folder, and whether it may be changed.
+    pub(crate) fn access(&self) -> (&Path, bool) {
+        (&self.path, !self.read_only)
     }
 
     pub(crate) fn device(&self, hardware: &Hardware) -> Result<Arc<dyn VirtioDevice>, Error> {

@@ -9,6 +9,7 @@ use serde_json::Value;
 const ROOMS: &[(&str, &[&str])] = &[
     ("arm64", &[]),
     ("config", &[]),
+    ("sandbox", &[]),
     ("control", &[]),
     ("memory", &[]),
     ("bus", &["memory"]),
@@ -42,6 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "machine",
             "net",
             "share",
+            "sandbox",
             "storage",
             "virtio",
         ],

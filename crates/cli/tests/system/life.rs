@@ -22,6 +22,16 @@ fn image(program: &[u32]) -> Vec<u8> {
     image
 }
 
+/// Waits for a key on the UART and resets.
+const RESET: &[u32] = &[
+    0xd2a1_2000, // mov  x0, #0x09000000
+    0xb940_1802, // again: ldr w2, [x0, #0x18]   (flags)
+    0x3727_ffe2, // tbnz w2, #4, again
+    0x5280_0120, // mov  w0, #9
+    0x72b0_8000, // movk w0, #0x8400, lsl #16    (PSCI SYSTEM_RESET)
+    0xd400_0002, // hvc  #0
+];
+
 /// Writes an `A` to the UART, then echoes what is typed; a `!` powers off.
 const ECHO: &[u32] = &[
     0xd2a1_2000, // mov  x0, #0x09000000
@@ -194,6 +204,90 @@ fn a_vm_in_the_foreground_can_be_stopped_from_elsewhere() {
     let outcome = foreground.wait_with_output().unwrap();
     assert!(outcome.status.success(), "{outcome:?}");
     assert!(outcome.stdout.starts_with(b"A") || outcome.stdout.is_empty());
+}
+
+/// Every thread has no way to new privileges and a filter of system calls.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_vm_process_is_confined_in_all_its_threads() {
+    let tool = Tool::new();
+    tool.create_echoes(&["c"]);
+    tool.good(&["start", "c"]);
+    let list: serde_json::Value = serde_json::from_str(&tool.good(&["list", "--json"]).stdout).unwrap();
+    let sandbox = list[0]["live"]["sandbox"].as_str().unwrap().to_owned();
+    let pid = list[0]["pid"].as_u64().unwrap();
+    let mut threads = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap();
+        threads += 1;
+        for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+            assert!(status.contains(line) || sandbox.contains("without"), "{status}\n{sandbox}");
+        }
+    }
+    assert!(threads > 3);
+    tool.good(&["stop", "c", "--force"]);
+}
+
+/// The guest's reset makes the process open its log again; meanwhile somebody has put a stranger's file there.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_vm_process_opens_its_own_files_only() {
+    let tool = Tool::new();
+    let kernel = tool.file("reset.img", &image(RESET));
+    let kernel = kernel.to_str().unwrap();
+    tool.good(&["create", "o", "--kernel", kernel, "--cpus", "1", "--memory", "64M"]);
+    let (log, secret) = (tool.home().join("o.vm/logs/console.log"), tool.file("secret", b""));
+    let live = || {
+        let list: serde_json::Value = serde_json::from_str(&tool.good(&["list", "--json"]).stdout).unwrap();
+        list[0]["live"].clone()
+    };
+    let refusals = |sandbox: &[&str]| {
+        tool.good(&[&["start", "o"], sandbox].concat());
+        fs::remove_file(&log).unwrap();
+        std::os::unix::fs::symlink(&secret, &log).unwrap();
+        let mut typing = tool.command(["console", "o"]).stdin(Stdio::piped()).spawn().unwrap();
+        typing.stdin.take().unwrap().write_all(b"x").unwrap();
+        typing.wait_with_output().unwrap();
+        wait_for("the reset", || live()["resets"].as_u64() == Some(1) && live()["phase"] == "running");
+        let said = tool.good(&["logs", "o", "--source", "vmm"]).stdout;
+        let sandbox = live()["sandbox"].as_str().unwrap().to_owned();
+        tool.good(&["stop", "o", "--force"]);
+        fs::remove_file(&log).unwrap();
+        (said.matches("console.log error=Permission denied").count(), sandbox)
+    };
+    let (count, sandbox) = refusals(&[]);
+    let enforced = usize::from(!sandbox.contains("without"));
+    assert_eq!(count, enforced, "{sandbox}");
+    assert_eq!(refusals(&["--no-sandbox"]), (enforced, "none, by --no-sandbox".to_owned()));
+}
+
+#[test]
+fn settings_are_checked_kept_and_used() {
+    let tool = Tool::new();
+    tool.create_echoes(&["s"]);
+    let refused = |args: &[&str], hint: &str| {
+        let outcome = tool.run(&[&["set", "s"], args].concat());
+        assert!(outcome.status != Some(0) && outcome.stderr.contains(hint), "{args:?}: {}", outcome.stderr);
+    };
+    refused(&["--cpus", "0"], "at least one");
+    refused(&["--nice", "20"], "-20 to 19");
+    refused(&["--cpu-affinity", "3-1"], "0-3,8");
+    refused(&["--remove-disk", "no"], "none of that name");
+    tool.good(&["set", "s", "--nice", "5", "--cpu-affinity", "0", "--description", "for tests"]);
+    assert!(tool.good(&["info", "s"]).stdout.contains("for tests"));
+    tool.good(&["start", "s"]);
+    assert!(tool.good(&["set", "s", "--cpus", "2"]).stdout.contains("until it is started again"));
+    let pid = tool.states()[0].1.unwrap();
+    if cfg!(target_os = "linux") {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        assert_eq!(stat.rsplit(')').next().unwrap().split_whitespace().nth(16), Some("5"), "{stat}");
+    }
+    tool.good(&["stop", "s", "--force"]);
+    tool.good(&["set", "s", "--cpu-affinity", "1023"]);
+    let outcome = tool.run(&["start", "s"]);
+    assert!(outcome.stderr.contains("host CPUs 1023"), "{}", outcome.stderr);
 }
 
 #[test]

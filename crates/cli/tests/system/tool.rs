@@ -75,6 +75,17 @@ impl Tool {
     }
 }
 
+/// A test that fails leaves VMs in the background; they go with their home.
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let vms = std::fs::read_dir(self.home()).into_iter().flatten().flatten();
+        if vms.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|e| e == "vm")) {
+            // What matters is the test's own failure.
+            let _ = self.command(["stop", "--all", "--force"]).output();
+        }
+    }
+}
+
 pub fn finish(mut command: Command) -> Outcome {
     wait(command.spawn().unwrap())
 }

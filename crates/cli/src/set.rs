@@ -1,0 +1,53 @@
+//! `set`: changes what a VM is made of.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use tearless_bundle::Store;
+use tearless_vm::host;
+
+use crate::{args::SetArgs, disks, run, states};
+
+pub fn set(args: &SetArgs) -> Result<ExitCode> {
+    let bundle = Store::open()?.find(&args.name)?;
+    if let Some(size) = args.disk_size {
+        states::grow(&bundle, args.disk, size)?;
+    }
+    let before = bundle.config()?;
+    let mut config = before.clone();
+    run::apply(&mut config, &args.hardware);
+    if let Some(description) = &args.description {
+        config.description.clone_from(description);
+    }
+    for path in &args.remove_disks {
+        let count = config.disks.len();
+        config.disks.retain(|disk| disk.path != *path);
+        if config.disks.len() == count {
+            bail!(
+                "cannot remove disk {}\n  because: VM {} has none of that name\n  try: `tearless info {} --json` shows \
+                 its disks",
+                path.display(),
+                bundle.name(),
+                bundle.name()
+            );
+        }
+    }
+    config.disks.extend(disks::parse(&args.disks)?);
+    config.validate(&host::limits()?)?;
+    let running = bundle.running().is_some();
+    if config == before {
+        if args.disk_size.is_none() {
+            println!("{} is so already", bundle.name());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    bundle.save_config(&config)?;
+    let description_only =
+        tearless_config::VmConfig { description: before.description.clone(), ..config } == before;
+    println!(
+        "changed {}{}",
+        bundle.name(),
+        if running && !description_only { "; it runs as it was until it is started again" } else { "" }
+    );
+    Ok(ExitCode::SUCCESS)
+}
