@@ -193,9 +193,10 @@ impl Service {
         }
     }
 
-    /// The VM has ended with `outcome`, or failed.
+    /// The VM has ended with `outcome`, or failed. What is said first holds.
     pub fn ended(&self, outcome: Option<Outcome>) {
-        self.now().ended = Some(matches!(outcome, Some(Outcome::PowerOff | Outcome::Reset)));
+        let by_guest = matches!(outcome, Some(Outcome::PowerOff | Outcome::Reset));
+        self.now().ended.get_or_insert(by_guest);
         self.0.changed.notify_all();
         self.0.console.finish();
     }
