@@ -186,8 +186,12 @@ impl Translator<'_> {
         }
         let retry = self.asm.here();
         let b = self.base(rn);
-        self.asm.lea(true, RDX, Mem::at(b, w.from));
-        self.entry_offset(RDX);
+        if w.from == 0 {
+            self.entry_offset(b);
+        } else {
+            self.asm.lea(true, RDX, Mem::at(b, w.from));
+            self.entry_offset(RDX);
+        }
         self.asm.lea(true, RDX, Mem::at(b, w.to - 1));
         self.asm.alu_imm(Alu::And, true, RDX, -(PAGE as i32));
         let tag = if w.writable { Tag::Write } else { Tag::Read };
