@@ -48,9 +48,10 @@ pub fn console(args: &ConsoleArgs) -> Result<ExitCode> {
     let detached = Arc::clone(&left);
     // Detached: it sits in a read that only the process' end interrupts.
     thread::spawn(move || {
-        send_keys(&keys);
+        // Who leaves leaves at once; at the end of a script's input, what the guest has said by then is still shown.
+        let how = if send_keys(&keys) { Shutdown::Both } else { Shutdown::Write };
         detached.store(true, Ordering::Release);
-        let _ = keys.shutdown(Shutdown::Both);
+        let _ = keys.shutdown(how);
     });
     show(&mut stream)?;
     terminal::restore();
@@ -81,8 +82,8 @@ fn show(stream: &mut UnixStream) -> Result<()> {
     }
 }
 
-/// Sends what is typed until the user detaches or the input ends.
-fn send_keys(mut stream: &UnixStream) {
+/// Sends what is typed until the user detaches or the input ends; returns whether the user did.
+fn send_keys(mut stream: &UnixStream) -> bool {
     let is_terminal = io::stdin().is_terminal();
     let mut filter = EscapeFilter::default();
     let mut buffer = [0; 4096];
@@ -97,9 +98,10 @@ fn send_keys(mut stream: &UnixStream) {
             false
         };
         if stream.write_all(&keys).is_err() || leave {
-            return;
+            return true;
         }
     }
+    false
 }
 
 fn resize(client: &Client) {

@@ -110,14 +110,14 @@ impl Console {
             Err(error) => return tracing::warn!(%error, "cannot serve a console viewer"),
         };
         let keyboard = self.keyboard.clone();
-        let gone = Arc::new(Mutex::new(false));
+        let gone = Arc::new(Mutex::new(None));
         let (console, left) = (self.clone(), Arc::clone(&gone));
         // Ends when the viewer shuts its side down, or with the stream below.
         let typing = thread::Builder::new().name("console-keys".into()).spawn(move || {
             copy_keys(reader, &keyboard);
             // Under the lock, so that whoever is about to wait for output sees it.
             let state = console.lock();
-            *left.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(state.end);
             drop(state);
             console.inner.changed.notify_all();
         });
@@ -134,16 +134,18 @@ impl Console {
         self.inner.changed.notify_all();
     }
 
-    fn copy_output(&self, mut stream: &UnixStream, gone: &Mutex<bool>) -> io::Result<()> {
+    /// Until the VM has ended, or the viewer is `gone`: then up to what had been written by that time.
+    fn copy_output(&self, mut stream: &UnixStream, gone: &Mutex<Option<u64>>) -> io::Result<()> {
+        let is_last = |at| gone.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|last| at >= last);
         let mut at = self.lock().scrollback();
         loop {
             let (from, bytes) = {
                 let mut state = self.lock();
-                while state.end == at && !state.finished {
-                    if *gone.lock().unwrap_or_else(PoisonError::into_inner) {
-                        return Ok(());
-                    }
+                while state.end == at && !state.finished && !is_last(at) {
                     state = self.inner.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                if is_last(at) {
+                    return Ok(());
                 }
                 state.read(at)
             };
