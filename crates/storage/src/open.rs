@@ -4,6 +4,8 @@ use std::{
     fs::{File, FileType, OpenOptions as FileOptions},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -72,6 +74,10 @@ pub fn open(path: &Path, options: OpenOptions) -> Result<Arc<dyn Disk>, DiskErro
     }
 }
 
+/// A process that has ended may hold its disks for a moment: the host closes the files of an `io_uring` in its own time.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Opens and locks a file that must be a regular file or a block device.
 pub(crate) fn open_file(path: &Path, read_only: bool) -> Result<File, DiskError> {
     let fail = |error| DiskError::Open { path: path.to_owned(), error };
@@ -86,11 +92,14 @@ pub(crate) fn open_file(path: &Path, read_only: bool) -> Result<File, DiskError>
     } else {
         FlockOperation::NonBlockingLockExclusive
     };
-    match flock(&file, operation) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(DiskError::InUse(path.to_owned())),
-        Err(error) => Err(fail(error.into())),
+    for _ in 0..TRIES {
+        match flock(&file, operation) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(PAUSE),
+            Err(error) => return Err(fail(error.into())),
+        }
     }
+    Err(DiskError::InUse(path.to_owned()))
 }
 
 fn is_block_device(kind: FileType) -> bool {
