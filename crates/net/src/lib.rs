@@ -1,8 +1,8 @@
 //! What a network card is plugged into.
 //!
 //! ```text
-//!   virtio-net ── Card ◄──────────► Endpoint ──┬── Nat      the host's sockets speak for the guest
-//!    (queues)     take, give          kick     └── Socket   a program such as passt
+//!   virtio-net ── Card ◄──────────► Endpoint ──┬── nat      the host's sockets speak for the guest
+//!    (queues)     take, give          kick     └── socket   a program such as passt
 //! ```
 //! An [`Endpoint`] has one thread, which takes the guest's frames from the [`Card`] and gives it others; the card's queues
 //! are touched by that thread only, so a frame crosses no thread on its way from the guest's memory to a socket. When the
@@ -17,13 +17,13 @@ mod card;
 pub mod nat;
 mod plug;
 mod policy;
-mod socket;
+pub mod socket;
 mod wire;
 
 pub use card::{Card, Endpoint, Frame, Gso, GsoKind, MAX_FRAME, Mac, Offload, Offloads, PartialChecksum};
-pub use nat::{Forward, Nat, NatOptions, Transport};
+pub use nat::{Forward, NatOptions, Transport};
+pub use plug::Threaded;
 pub use policy::{Cidr, ParseCidrError, Policy};
-pub use socket::Socket;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

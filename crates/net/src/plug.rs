@@ -1,16 +1,96 @@
-//! What other threads tell an endpoint's thread: that there is another card, that the guest rang, that it is over.
+//! An endpoint's thread, and what others tell it: that there is another card, that the guest rang, that it is over.
 
 use std::{
     io,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
+    thread::{self, JoinHandle},
 };
 
 use mio::{Poll, Token, Waker};
 
-use crate::{Card, lock};
+use crate::{Card, Endpoint, NetError, Offloads, lock};
+
+/// An endpoint with a thread that does its work. Dropping it ends the thread, and closes what that has open: when the drop
+/// returns, forwarded ports are free.
+pub struct Threaded {
+    plug: Arc<Plug>,
+    thread: Option<JoinHandle<()>>,
+    offloads: Offloads,
+    mtu: Option<u16>,
+}
+
+impl Threaded {
+    /// Starts the thread, which has `make` make its work, with a poll that `wake` wakes, and then does that. Its frames may
+    /// have `offloads` and are those of an `mtu`.
+    ///
+    /// # Errors
+    /// When the host lacks a resource, or `make` fails.
+    pub(crate) fn start<Work: FnOnce()>(
+        (offloads, mtu): (Offloads, Option<u16>),
+        wake: Token,
+        make: impl FnOnce(Poll, Arc<Plug>) -> io::Result<Work> + Send + 'static,
+    ) -> Result<Arc<Self>, NetError> {
+        let start = || {
+            let poll = Poll::new()?;
+            let plug = Plug::new(&poll, wake)?;
+            let (made, is_made) = mpsc::sync_channel(1);
+            let body = {
+                let plug = plug.clone();
+                move || match make(poll, plug) {
+                    Ok(work) => {
+                        drop(made.send(Ok(())));
+                        work();
+                    }
+                    Err(error) => drop(made.send(Err(error))),
+                }
+            };
+            let thread = Some(thread::Builder::new().name("net".to_owned()).spawn(body)?);
+            let threaded = Arc::new(Self { plug, thread, offloads, mtu });
+            is_made.recv().map_err(|_| io::ErrorKind::BrokenPipe)??;
+            Ok(threaded)
+        };
+        start().map_err(|e: io::Error| {
+            NetError::new("cannot start the network", e, "close other programs, or use --net none")
+        })
+    }
+}
+
+impl Endpoint for Threaded {
+    fn accepts(&self) -> Offloads {
+        self.offloads
+    }
+
+    fn mtu(&self) -> Option<u16> {
+        self.mtu
+    }
+
+    fn attach(&self, card: Arc<dyn Card>) {
+        self.plug.insert(Some(card));
+    }
+
+    fn detach(&self) {
+        self.plug.insert(None);
+    }
+
+    fn kick(&self) {
+        self.plug.kick();
+    }
+}
+
+impl Drop for Threaded {
+    fn drop(&mut self) {
+        self.plug.end();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the network's thread ended with a panic");
+        }
+    }
+}
 
 /// Shared by an endpoint and its thread.
 pub(crate) struct Plug {
@@ -23,7 +103,7 @@ pub(crate) struct Plug {
 
 impl Plug {
     /// Wakes `poll` with `token`.
-    pub(crate) fn new(poll: &Poll, token: Token) -> io::Result<Arc<Self>> {
+    fn new(poll: &Poll, token: Token) -> io::Result<Arc<Self>> {
         let waker = Arc::new(Waker::new(poll.registry(), token)?);
         let (kicked, ended) = (AtomicBool::new(false), AtomicBool::new(false));
         Ok(Arc::new(Self { waker, kicked, ended, card: Mutex::new((None, false)) }))
@@ -34,18 +114,18 @@ impl Plug {
         drop(self.waker.wake());
     }
 
-    pub(crate) fn insert(&self, card: Option<Arc<dyn Card>>) {
+    fn insert(&self, card: Option<Arc<dyn Card>>) {
         *lock(&self.card) = (card, true);
         self.wake();
     }
 
-    pub(crate) fn kick(&self) {
+    fn kick(&self) {
         if !self.kicked.swap(true, Ordering::AcqRel) {
             self.wake();
         }
     }
 
-    pub(crate) fn end(&self) {
+    fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.wake();
     }

@@ -7,12 +7,11 @@ use std::{
     io::{self, Read, Write},
     path::Path,
     sync::Arc,
-    thread::{self, JoinHandle},
 };
 
 use mio::{Events, Interest, Poll, Token, net::UnixStream};
 
-use crate::{Card, Endpoint, Frame, MAX_FRAME, NetError, Offload, Offloads, plug::Plug};
+use crate::{Card, Frame, MAX_FRAME, NetError, Offload, Offloads, Threaded, plug::Plug};
 
 const WAKE: Token = Token(0);
 const STREAM: Token = Token(1);
@@ -23,29 +22,16 @@ const BUFFER: usize = 256 << 10;
 /// Frames of each direction before the other has its turn.
 const TURN: usize = 64;
 
-/// The connection of one VM to such a program.
-pub struct Socket {
-    plug: Arc<Plug>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Socket {
-    /// Connects to the program that listens at `path`.
-    ///
-    /// # Errors
-    /// When nothing listens there or the host lacks a resource.
-    pub fn connect(path: &Path) -> Result<Arc<Self>, NetError> {
-        let stream = UnixStream::connect(path).map_err(|e| refused(path, &e))?;
-        let resource = |e: io::Error| {
-            NetError::new("cannot start the network", e, "close other programs, or use --net none")
-        };
-        let poll = Poll::new().map_err(resource)?;
-        let plug = Plug::new(&poll, WAKE).map_err(resource)?;
-        let mut pump = Pump::new(stream, poll, plug.clone()).map_err(resource)?;
-        let thread =
-            thread::Builder::new().name("net".to_owned()).spawn(move || pump.run()).map_err(resource)?;
-        Ok(Arc::new(Self { plug, thread: Some(thread) }))
-    }
+/// Connects one VM to the program that listens at `path`.
+///
+/// # Errors
+/// When nothing listens there or the host lacks a resource.
+pub fn connect(path: &Path) -> Result<Arc<Threaded>, NetError> {
+    let stream = UnixStream::connect(path).map_err(|e| refused(path, &e))?;
+    Threaded::start((Offloads::default(), None), WAKE, |poll, plug| {
+        let mut pump = Pump::new(stream, poll, plug)?;
+        Ok(move || pump.run())
+    })
 }
 
 fn refused(path: &Path, error: &io::Error) -> NetError {
@@ -56,39 +42,6 @@ fn refused(path: &Path, error: &io::Error) -> NetError {
         _ => "start the program first, for example: passt --socket PATH",
     };
     NetError::new(format!("cannot connect the network card to {}", path.display()), error, advice)
-}
-
-impl Endpoint for Socket {
-    fn accepts(&self) -> Offloads {
-        Offloads::default()
-    }
-
-    fn mtu(&self) -> Option<u16> {
-        None
-    }
-
-    fn attach(&self, card: Arc<dyn Card>) {
-        self.plug.insert(Some(card));
-    }
-
-    fn detach(&self) {
-        self.plug.insert(None);
-    }
-
-    fn kick(&self) {
-        self.plug.kick();
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        self.plug.end();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the network's thread ended with a panic");
-        }
-    }
 }
 
 /// The thread: moves frames between the card and the stream.
@@ -259,10 +212,10 @@ impl Pump {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::{os::unix::net::UnixListener, thread};
 
     use super::*;
-    use crate::nat::tests::FakeCard;
+    use crate::{Endpoint as _, nat::tests::FakeCard};
 
     #[test]
     fn frames_pass_with_their_lengths_and_wait_for_room() {
@@ -270,7 +223,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("stream");
         let listener = UnixListener::bind(&path).unwrap();
-        let socket = Socket::connect(&path).unwrap();
+        let socket = connect(&path).unwrap();
         let (mut program, _) = listener.accept().unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         let card = FakeCard::new(2);
@@ -302,7 +255,7 @@ mod tests {
 
     #[test]
     fn nobody_there_is_an_error_with_advice() {
-        let error = Socket::connect(Path::new("/nonexistent/socket")).err().unwrap().to_string();
+        let error = connect(Path::new("/nonexistent/socket")).err().unwrap().to_string();
         assert!(error.contains("/nonexistent/socket") && error.contains("passt"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tearless_config::{Allow, MacAddr, NetConfig, NetMode, PortProtocol};
-use tearless_net::{Endpoint, Forward, Mac, Nat, NatOptions, NetError, Policy, Socket, Transport};
+use tearless_net::{Endpoint, Forward, Mac, NatOptions, NetError, Policy, Transport, nat, socket};
 use tearless_virtio::{VirtioDevice, net::Net};
 
 /// A network card and what it is plugged into. It is opened once per VM and lives through the guest's resets.
@@ -24,8 +24,8 @@ impl Network {
     pub fn open(config: &NetConfig, mac: MacAddr) -> Result<Option<Self>, NetError> {
         let endpoint: Arc<dyn Endpoint> = match &config.mode {
             NetMode::None => return Ok(None),
-            NetMode::Nat | NetMode::Isolated => Nat::start(nat_options(config))?,
-            NetMode::Socket(path) => Socket::connect(path)?,
+            NetMode::Nat | NetMode::Isolated => nat::start(nat_options(config))?,
+            NetMode::Socket(path) => socket::connect(path)?,
             NetMode::Bridged(_) | NetMode::Fd(_) => {
                 return Err(NetError {
                     what: format!("cannot use network {}", config.mode),

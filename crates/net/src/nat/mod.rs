@@ -32,12 +32,11 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
     sync::Arc,
-    thread::{self, JoinHandle},
 };
 
-use mio::{Poll, Token};
+use mio::Token;
 
-use crate::{Card, Endpoint, Mac, NetError, Offloads, Policy, plug::Plug};
+use crate::{Mac, NetError, Offloads, Policy, Threaded};
 use stack::Stack;
 
 /// The network's MTU. Large frames carry the data; this is what they stand for.
@@ -148,70 +147,16 @@ fn token(kind: usize, index: usize) -> Token {
     Token(index << token::BITS | kind)
 }
 
-/// The NAT of one VM.
-pub struct Nat {
-    plug: Arc<Plug>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Nat {
-    /// Opens the forwarded ports and starts the NAT.
-    ///
-    /// # Errors
-    /// When a port cannot be had, or the host lacks a resource.
-    pub fn start(options: NatOptions) -> Result<Arc<Self>, NetError> {
-        let resource = |e: io::Error| {
-            NetError::new("cannot start the network", e, "close other programs, or use --net none")
-        };
-        let listeners = Listeners::open(&options.forwards)?;
-        let poll = Poll::new().map_err(resource)?;
-        let plug = Plug::new(&poll, token(token::WAKE, 0)).map_err(resource)?;
-        let thread = thread::Builder::new()
-            .name("net".to_owned())
-            .spawn({
-                let plug = plug.clone();
-                move || match Stack::new(options, listeners, poll, plug) {
-                    Ok(mut stack) => stack.run(),
-                    Err(error) => tracing::error!(%error, "the network cannot start"),
-                }
-            })
-            .map_err(resource)?;
-        Ok(Arc::new(Self { plug, thread: Some(thread) }))
-    }
-}
-
-impl Endpoint for Nat {
-    fn accepts(&self) -> Offloads {
-        Offloads::ALL
-    }
-
-    fn mtu(&self) -> Option<u16> {
-        Some(MTU)
-    }
-
-    fn attach(&self, card: Arc<dyn Card>) {
-        self.plug.insert(Some(card));
-    }
-
-    fn detach(&self) {
-        self.plug.insert(None);
-    }
-
-    fn kick(&self) {
-        self.plug.kick();
-    }
-}
-
-impl Drop for Nat {
-    /// Ends every connection: when this returns the forwarded ports are free.
-    fn drop(&mut self) {
-        self.plug.end();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the network's thread ended with a panic");
-        }
-    }
+/// Opens the forwarded ports and starts the NAT of one VM.
+///
+/// # Errors
+/// When a port cannot be had, or the host lacks a resource.
+pub fn start(options: NatOptions) -> Result<Arc<Threaded>, NetError> {
+    let listeners = Listeners::open(&options.forwards)?;
+    Threaded::start((Offloads::ALL, Some(MTU)), token(token::WAKE, 0), |poll, plug| {
+        let mut stack = Stack::new(options, listeners, poll, plug)?;
+        Ok(move || stack.run())
+    })
 }
 
 /// The forwarded ports, open.

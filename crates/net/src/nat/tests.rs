@@ -20,8 +20,8 @@ use smoltcp::{
     wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint},
 };
 
-use super::{ADDRESSES, Forward, Nat, NatOptions, Transport};
-use crate::{Card, Endpoint, Frame, Mac, Offload, Offloads, Policy, lock, wire};
+use super::{ADDRESSES, Forward, NatOptions, Transport, start};
+use crate::{Card, Endpoint, Frame, Mac, Offload, Offloads, Policy, Threaded, lock, wire};
 
 const MAC: Mac = [0x52, 0x54, 0, 1, 2, 3];
 /// Tests wait for events; this only ends one that would hang.
@@ -82,14 +82,14 @@ impl Card for FakeCard {
 /// The guest: its stack, the card, the NAT.
 struct Guest {
     card: Arc<FakeCard>,
-    nat: Arc<Nat>,
+    nat: Arc<Threaded>,
     stack: Interface,
     sockets: SocketSet<'static>,
 }
 
-struct Wire<'a>(&'a FakeCard, &'a Nat);
+struct Wire<'a>(&'a FakeCard, &'a Threaded);
 struct Received(Vec<u8>);
-struct Sending<'a>(&'a FakeCard, &'a Nat);
+struct Sending<'a>(&'a FakeCard, &'a Threaded);
 
 impl RxToken for Received {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -141,7 +141,7 @@ impl Guest {
     }
 
     fn with_room(options: NatOptions, room: usize) -> Self {
-        let nat = Nat::start(options).unwrap();
+        let nat = start(options).unwrap();
         let card = FakeCard::new(room);
         nat.attach(card.clone());
         let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(MAC)));
@@ -394,7 +394,7 @@ fn a_forwarded_port_leads_to_the_guest() {
     guest.socket(handle).close();
     guest.until("the end", |_| client.is_finished());
     assert_eq!(client.join().unwrap(), "answer");
-    assert!(Nat::start(NatOptions { forwards: vec![forward], ..NatOptions::default() }).is_err());
+    assert!(start(NatOptions { forwards: vec![forward], ..NatOptions::default() }).is_err());
     drop(guest);
     assert!(TcpListener::bind(host).is_ok(), "the port is free again");
 }
@@ -490,7 +490,7 @@ fn an_isolated_guest_gets_no_names() {
 
 #[test]
 fn dhcp_gives_the_address() {
-    let nat = Nat::start(NatOptions::default()).unwrap();
+    let nat = start(NatOptions::default()).unwrap();
     let card = FakeCard::new(64);
     nat.attach(card.clone());
     let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(MAC)));

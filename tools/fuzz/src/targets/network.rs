@@ -8,7 +8,8 @@ use std::{
 };
 
 use tearless_net::{
-    Card, Endpoint, Frame, Mac, Nat, NatOptions, Offload, Offloads, PartialChecksum, Policy, nat::ADDRESSES,
+    Card, Endpoint, Frame, Mac, NatOptions, Offload, Offloads, PartialChecksum, Policy,
+    nat::{self, ADDRESSES},
 };
 
 use crate::Input;
@@ -60,7 +61,7 @@ pub fn network(data: &[u8]) {
     let port = listener.local_addr().map_or(1, |address| address.port());
     let policy = Policy { isolated: true, host: true, ..Policy::default() };
     let options = NatOptions { policy, resolv_conf: "/dev/null".into(), ..NatOptions::default() };
-    let Ok(nat) = Nat::start(options) else { return };
+    let Ok(nat) = nat::start(options) else { return };
     let offloads = if input.flag() { Offloads::ALL } else { Offloads::default() };
     let card = Arc::new(FuzzCard { frames: Mutex::default(), offloads });
     nat.attach(card.clone());
