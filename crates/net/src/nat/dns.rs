@@ -103,7 +103,7 @@ type Answer = ((IpAddr, u16), IpAddr, Vec<u8>);
 pub(super) struct Dns {
     pub(super) resolvers: Resolvers,
     questions: Table<Question>,
-    /// Our own answers, for which there was no room in the guest.
+    /// Questions whose sockets have something, in turn.
     ready: VecDeque<usize>,
     buffer: Vec<u8>,
     waker: Arc<Waker>,
@@ -251,7 +251,10 @@ impl Dns {
 
     /// The poll says that an answer may have come.
     pub(super) fn ready(&mut self, index: usize) {
-        self.ready.push_back(index);
+        // A name server that talks without end while the guest takes nothing shall not cost memory.
+        if !self.ready.contains(&index) {
+            self.ready.push_back(index);
+        }
     }
 
     /// Passes answers on to the guest.
@@ -370,6 +373,15 @@ mod tests {
         let mut compressed = bytes.clone();
         compressed[12] = 0xc0;
         assert!(Query::parse(&compressed).is_none());
+    }
+
+    #[test]
+    fn what_waits_for_the_guest_is_bounded() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let mut dns = Dns::new(Resolvers::new("/nonexistent".into()), waker);
+        (0..1000).for_each(|i| dns.ready(i % 2));
+        assert_eq!(dns.ready, [0, 1]);
     }
 
     #[test]

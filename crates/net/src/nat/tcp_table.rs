@@ -277,8 +277,11 @@ impl TcpTable {
                     self.forward(socket, guest, registry, now);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.readable = false,
-                // The peer has gone again, or there are too many files open: the next one comes with an event.
-                Err(_) => listener.readable = false,
+                // The peer has gone again; others may wait behind it, of whom no event tells any more.
+                Err(e)
+                    if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+                // Too many files are open: with the next turn.
+                Err(_) => return,
             }
         }
     }
