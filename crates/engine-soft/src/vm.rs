@@ -39,6 +39,8 @@ pub struct Options {
     /// Has every translated block run by the interpreter too, and compared: a difference ends the vCPU with an error. For
     /// one vCPU, and many times slower.
     pub lockstep: bool,
+    /// Has a vCPU without siblings update memory as if it had some. Slower; for comparisons.
+    pub locked: bool,
 }
 
 const LOCKSTEP_NEEDS_ONE: &str =
@@ -107,6 +109,10 @@ impl Vm for SoftVm {
             .shared
             .add_vcpu(index)
             .ok_or_else(|| Error::Misuse(format!("vCPU {index} exists or is not below {MAX_VCPUS}")))?;
+        if index > 0 {
+            // One that was alone until now translates its code anew.
+            self.shared.renew_memory();
+        }
         Ok(SoftVcpuSeed { shared: self.shared.clone(), mailbox, index, options: self.options })
     }
 }

@@ -50,6 +50,7 @@ pub fn cases<V: Vm>() -> Vec<Case<V>> {
         Case { name: "user", run: calls::user },
         Case { name: "state", run: calls::state },
         Case { name: "affinity", run: calls::affinity },
+        Case { name: "returns", run: calls::returns },
     ]);
     all.extend([
         Case { name: "wfi", run: interrupts::wait as fn(V) -> Outcome },

@@ -80,6 +80,9 @@ struct Args {
     /// that ends a sequence is not compared.
     #[arg(long)]
     lazy_flags: bool,
+    /// Have the only vCPU update memory as if others did, too.
+    #[arg(long)]
+    locked: bool,
     /// The first sequence: with `--sequences 1` runs one again.
     #[arg(long, default_value_t = 0)]
     index: u64,
@@ -187,9 +190,13 @@ impl Args {
             again += &format!(" --class {}", names(&self.class));
         }
         again += &format!(" --sides {} --inputs {}", names(&self.sides), self.inputs);
-        for (flag, given) in
-            [(" --el1", self.el1), (" --spaces", self.spaces), (" --lazy-flags", self.lazy_flags)]
-        {
+        let flags = [
+            (" --el1", self.el1),
+            (" --spaces", self.spaces),
+            (" --lazy-flags", self.lazy_flags),
+            (" --locked", self.locked),
+        ];
+        for (flag, given) in flags {
             again += if given { flag } else { "" };
         }
         if let Some(micros) = self.interrupt_micros {
@@ -206,6 +213,7 @@ fn start(args: &Args) -> Result<(Sides, Features)> {
         spaces: args.spaces,
         interrupts: args.interrupt_micros.map(Duration::from_micros),
         lazy_flags: args.lazy_flags,
+        locked: args.locked,
     };
     let mut sides = Sides::new();
     let mut common: Option<Features> = None;

@@ -54,6 +54,8 @@ pub struct Setting {
     pub interrupts: Option<Duration>,
     /// Translated code need not know flags at a fault that nothing reads.
     pub lazy_flags: bool,
+    /// The vCPU updates memory as if it had siblings.
+    pub locked: bool,
 }
 
 /// A page of a device: what is written can be read again, after a fashion. With the MMU off, sequences reach other places
@@ -100,14 +102,14 @@ impl Soft {
     /// # Errors
     /// If the engine cannot build it, or the guest does not come up.
     pub fn start(setting: Setting, tier: Tier) -> Result<Self> {
-        let Setting { el1, spaces, interrupts, lazy_flags } = setting;
+        let Setting { el1, spaces, interrupts, lazy_flags, locked } = setting;
         let driver = driver::assemble(Host::Bare { el1, spaces });
         let range = Gpa(RAM_BASE)..Gpa(RAM_BASE + RAM_SIZE);
         let memory = GuestMemory::new(std::slice::from_ref(&range))?;
         memory.write(Gpa(KERNEL), &kernel::assemble(&driver, el1))?;
         memory.write(Gpa(TABLES), &tables::tables(el1))?;
         memory.write(Gpa(DRIVER), &driver.bytes)?;
-        let vm = SoftVm::with(Options { tier, exact_flags: !lazy_flags, ..Options::default() })?;
+        let vm = SoftVm::with(Options { tier, exact_flags: !lazy_flags, locked, ..Options::default() })?;
         vm.map(&Region { range, memory: memory.clone(), writable: true })?;
         let seed = vm.vcpu(0)?;
         let kicker = seed.kicker();

@@ -209,11 +209,22 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     fn check_slow(&mut self, va: u64, len: u64, intent: Intent) -> Result<(), Trap> {
-        self.place(va, 1, intent)?;
+        self.place_part(va, 1, intent)?;
         if crosses(va, len) {
-            self.place(next_page(va), 1, intent)?;
+            self.place_part(next_page(va), 1, intent)?;
         }
         Ok(())
+    }
+
+    /// As [`Cpu::place`], for what may well be in a bank: stacks and structures cross page boundaries again and again.
+    fn place_part(&mut self, va: u64, size: u64, intent: Intent) -> Result<Place, Trap> {
+        let bank = match intent.view {
+            None => self.bank,
+            Some(View::User) => self.user_bank,
+            Some(_) => return self.place(va, size, intent),
+        };
+        let hit = if intent.write { hit_write(bank, va, size) } else { hit_read(bank, va, size) };
+        hit.map_or_else(|| self.place(va, size, intent), |at| Ok(Place::Ram(at)))
     }
 
     #[cold]
@@ -275,8 +286,8 @@ impl Cpu {
         let intent = Intent { partial: true, ..intent };
         let boundary = next_page(va);
         let left = boundary.wrapping_sub(va);
-        let first = self.place(va, left, intent)?;
-        let second = self.place(boundary, size - left, intent)?;
+        let first = self.place_part(va, left, intent)?;
+        let second = self.place_part(boundary, size - left, intent)?;
         Ok(Places { first, second, boundary })
     }
 }

@@ -252,10 +252,15 @@ impl Shared {
             let mut memory = lock(&self.memory);
             *memory = change(&memory)?;
         }
+        self.renew_memory();
+        Ok(())
+    }
+
+    /// Has all vCPUs drop what they made of the memory, and returns when they have.
+    pub fn renew_memory(&self) {
         let mut tickets = Tickets::default();
         self.broadcast(Request::Memory, None, &mut tickets);
         self.wait(&mut tickets, || {});
-        Ok(())
     }
 }
 

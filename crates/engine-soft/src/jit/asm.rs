@@ -545,6 +545,11 @@ impl Asm {
         self.legacy((Pp::None, Map::One, 0xf7), w, 4 + u8::from(signed), rm.into(), false);
     }
 
+    /// `high:low = RDX * rm`, 64 bits each and unsigned, with the flags left as they are. Of two that are the same, `high` wins.
+    pub fn mulx(&mut self, high: Gpr, low: Gpr, rm: impl Into<Rm>) {
+        self.vex((Pp::Pf2, Map::M0f38, 0xf6), (true, false), high.0, low.0, rm.into());
+    }
+
     /// `RAX, RDX = RDX:RAX / rm, remainder`; IDIV if signed.
     pub fn div_wide(&mut self, signed: bool, w: bool, rm: impl Into<Rm>) {
         self.legacy((Pp::None, Map::One, 0xf7), w, 6 + u8::from(signed), rm.into(), false);

@@ -35,8 +35,8 @@ const MOST_BLOCK: usize = 96 << 10;
 /// Most instructions of a careful block.
 const MOST_CAREFUL: usize = 12;
 
-/// Most exits of all vCPUs together, of 24 bytes each.
-const MOST_EXITS: usize = 1 << 19;
+/// Most exits of all vCPUs together, of 16 bytes each.
+const MOST_EXITS: usize = 3 << 18;
 
 /// How many modes there are.
 const MODES: u8 = 8;
@@ -47,9 +47,9 @@ fn page_key(pa: u64, mode: u8) -> u64 {
 }
 
 /// Most bytes of what is kept of translated pages, of all vCPUs together.
-const MOST_PAGES: usize = 20 << 20;
+const MOST_PAGES: usize = 16 << 20;
 
-/// An exit of a block to a known place.
+/// An exit of a block to a known place. There are many: hence the packing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exit {
     /// Offset of the displacement of its jump.
@@ -57,13 +57,35 @@ pub(crate) struct Exit {
     /// Offset of its cell; 0 for a jump within the page.
     pub cell: u32,
     pub page: u32,
-    /// Target in bytes from the start of the page.
-    pub target: i32,
-    /// Whether the target has to look for attention.
-    pub polls: bool,
-    /// Whether the target is careful code.
-    pub careful: bool,
+    /// What [`Exit::to`] takes, the flags in the lowest two bits.
+    pub packed: i32,
 }
+
+impl Exit {
+    /// To the instruction `target` bytes from the start of page `page`, which has to look for attention if it `polls`, and
+    /// is `careful` code.
+    pub fn to(page: u32, target: i32, polls: bool, careful: bool) -> Self {
+        debug_assert_eq!(target % 4, 0, "half an instruction");
+        Self { jump: 0, cell: 0, page, packed: target | i32::from(polls) | i32::from(careful) << 1 }
+    }
+
+    /// Target in bytes from the start of the page.
+    pub fn target(&self) -> i32 {
+        self.packed & !3
+    }
+
+    /// Whether the target has to look for attention.
+    pub fn polls(&self) -> bool {
+        self.packed & 1 != 0
+    }
+
+    /// Whether the target is careful code.
+    pub fn is_careful(&self) -> bool {
+        self.packed & 2 != 0
+    }
+}
+
+const _: () = assert!(size_of::<Exit>() == 16);
 
 /// Something that the caller has to find out first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +117,8 @@ pub(crate) struct Cache {
     vcpus: usize,
     /// How many chunks the pages have.
     chunks: usize,
+    /// How many blocks were made.
+    blocks: usize,
     exits: Vec<Exit>,
     jumps: Box<[JumpEntry]>,
     /// By exception level.
@@ -151,7 +175,7 @@ unsafe fn halt(_: &mut crate::cpu::Cpu, op: *const Op) -> *const Op {
 }
 
 /// Bytes of code of all vCPUs together, and least bytes of one.
-const CODE_SIZE: usize = 64 << 20;
+const CODE_SIZE: usize = 88 << 20;
 const LEAST_CODE_SIZE: usize = 6 << 20;
 
 impl Cache {
@@ -167,8 +191,11 @@ impl Cache {
             return None;
         }
         let lengths = options.lockstep.then(HashMap::default);
-        let options =
-            translate::Options { exact_flags: options.exact_flags, single_checks: options.lockstep };
+        let options = translate::Options {
+            exact_flags: options.exact_flags,
+            single_checks: options.lockstep,
+            alone: vcpus == 1 && !options.locked,
+        };
         match Self::new(vcpus.max(1), options) {
             Ok(mut cache) => {
                 cache.lengths = lengths;
@@ -206,7 +233,9 @@ impl Cache {
             by_address: HashMap::default(),
             vcpus,
             chunks: 0,
-            exits: Vec::new(),
+            blocks: 0,
+            // Host memory is used as far as it is written.
+            exits: Vec::with_capacity(MOST_EXITS / vcpus + MOST_BLOCK / 8),
             jumps: vec![JumpEntry::default(); JUMP_ENTRIES].into_boxed_slice(),
             returns,
             ops: (0..OP_SLOTS).map(|_| OpSlot { ..none }).collect(),
@@ -240,9 +269,10 @@ impl Cache {
     /// Drops everything.
     pub fn clear(&mut self) {
         self.statistics.emptied += 1;
+        tracing::debug!("translated code is dropped: {:?}, {} exits", self.statistics, self.exits.len());
         self.code.clear(self.base);
         self.pages.clear();
-        self.chunks = 0;
+        (self.chunks, self.blocks) = (0, 0);
         self.by_address.clear();
         self.exits.clear();
         self.jumps.fill(JumpEntry::default());
@@ -250,6 +280,11 @@ impl Cache {
         if let Some(lengths) = &mut self.lengths {
             lengths.clear();
         }
+    }
+
+    /// Whether other vCPUs share the memory with what is translated from here on.
+    pub fn has_siblings(&mut self, any: bool) {
+        self.options.alone &= !any;
     }
 
     /// Enters that the block at `code` is at address `va` of the context with `key`.
@@ -278,7 +313,10 @@ impl Cache {
             }
             return Ok(index);
         }
-        if self.pages.len() * size_of::<Page>() + self.chunks * page::CHUNK_SIZE > MOST_PAGES / self.vcpus {
+        let bytes = self.pages.len() * size_of::<Page>()
+            + self.chunks * page::CHUNK_SIZE
+            + self.blocks * page::BLOCK_SIZE;
+        if bytes > MOST_PAGES / self.vcpus {
             self.clear();
             return Err(Missing::Emptied);
         }
@@ -338,7 +376,7 @@ impl Cache {
         self.statistics.add(length, self.asm.len(), self.cold.len());
         // What changed since it was noted, for other blocks, must not be noted anew before they are stale: when the guest
         // says that code changed, there would be no difference any more.
-        if self.room.seen.iter().any(|&(index, word)| p.contradicts(usize::from(index), word)) {
+        if p.contradicts(&self.room.seen) {
             self.make_stale(page);
         }
         let entry = self.code.offset(start) + HEAD;
@@ -363,6 +401,7 @@ impl Cache {
             });
         }
         self.chunks += p.enter(Block { first: word as u16, entry, stale: false });
+        self.blocks += 1;
         Ok(entry)
     }
 
@@ -384,7 +423,7 @@ impl Cache {
     /// Has `exit` jump to the block with main entry `entry`, and for an exit to another page, if the current page and
     /// context are `here`.
     pub fn link(&mut self, exit: &Exit, entry: u32, here: u64) -> u64 {
-        let target = self.code.address(if exit.polls { entry - HEAD } else { entry });
+        let target = self.code.address(if exit.polls() { entry - HEAD } else { entry });
         if exit.cell != 0 {
             self.code.patch(exit.cell, &here.to_le_bytes());
         }

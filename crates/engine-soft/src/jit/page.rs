@@ -9,8 +9,11 @@ pub(super) const WORDS: usize = PAGE as usize / 4;
 /// Instructions per chunk: what is kept of a page comes in pieces, since most pages are executed in parts.
 const CHUNK: usize = 64;
 
-/// Bytes of a chunk.
-pub(super) const CHUNK_SIZE: usize = size_of::<Chunk>();
+/// Bytes of a chunk, with what the allocator adds.
+pub(super) const CHUNK_SIZE: usize = size_of::<Chunk>() + 32;
+
+/// Bytes that a block takes here, with room to grow.
+pub(super) const BLOCK_SIZE: usize = 2 * (size_of::<Block>() + 4);
 
 /// A translated block.
 #[derive(Clone, Copy, Debug)]
@@ -22,14 +25,43 @@ pub(super) struct Block {
     pub stale: bool,
 }
 
+#[derive(Default)]
 struct Chunk {
-    /// The words that translations depend on, which are those whose bit in `noted` is set.
-    source: [u32; CHUNK],
+    /// The words that translations depend on: those whose bit is set.
     noted: u64,
-    /// Main entries of blocks; 0 for none.
-    entries: [u32; CHUNK],
-    /// Where there are any.
+    /// What those words were, see [`mixed`].
+    sum: u64,
+    /// Where blocks begin.
     entered: u64,
+    /// The main entries of those blocks, in order.
+    entries: Vec<u32>,
+}
+
+/// `word` at `index` as a summand of what tells whether words changed: a guest can make two texts with one sum, to the
+/// effect that it executes code it has replaced without the translator's notice, which is nobody's loss but its own.
+fn mixed(index: usize, word: u32) -> u64 {
+    let mut x = (u64::from(word) << 6 | (index % CHUNK) as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
+}
+
+impl Chunk {
+    /// How many blocks begin before instruction `word`.
+    fn rank(&self, word: usize) -> usize {
+        (self.entered & ((1 << (word % CHUNK)) - 1)).count_ones() as usize
+    }
+
+    /// Whether the words that were noted are still what `word` says of each.
+    fn is_current(&self, word: impl Fn(usize) -> u32) -> bool {
+        let (mut noted, mut sum) = (self.noted, 0_u64);
+        while noted != 0 {
+            let at = noted.trailing_zeros() as usize;
+            noted &= noted - 1;
+            sum = sum.wrapping_add(mixed(at, word(at)));
+        }
+        sum == self.sum
+    }
 }
 
 /// A page in one mode (see [`translate::Source`]).
@@ -64,8 +96,10 @@ impl Page {
     /// The main entry of the block at instruction `word`; 0 for none.
     pub fn entry(&self, word: usize) -> u32 {
         match &self.chunks[word / CHUNK % (WORDS / CHUNK)] {
-            Some(chunk) => chunk.entries[word % CHUNK],
-            None => 0,
+            Some(chunk) if chunk.entered >> (word % CHUNK) & 1 != 0 => {
+                chunk.entries.get(chunk.rank(word)).copied().unwrap_or(0)
+            }
+            _ => 0,
         }
     }
 
@@ -88,8 +122,7 @@ impl Page {
     fn chunk(&mut self, word: usize) -> (&mut Chunk, bool) {
         let place = &mut self.chunks[word / CHUNK % (WORDS / CHUNK)];
         let is_new = place.is_none();
-        let none = || Box::new(Chunk { source: [0; CHUNK], noted: 0, entries: [0; CHUNK], entered: 0 });
-        (place.get_or_insert_with(none), is_new)
+        (place.get_or_insert_default(), is_new)
     }
 
     /// Enters a block; returns how many chunks that took.
@@ -97,46 +130,55 @@ impl Page {
         let word = usize::from(block.first);
         self.blocks.push(block);
         let (chunk, is_new) = self.chunk(word);
-        chunk.entries[word % CHUNK] = block.entry;
-        chunk.entered |= 1 << (word % CHUNK);
+        let rank = chunk.rank(word);
+        if chunk.entered >> (word % CHUNK) & 1 == 0 {
+            chunk.entered |= 1 << (word % CHUNK);
+            chunk.entries.insert(rank, block.entry);
+        } else if let Some(entry) = chunk.entries.get_mut(rank) {
+            *entry = block.entry;
+        }
         usize::from(is_new)
     }
 
     /// Notes that a translation depends on instruction `index` being `word`; returns how many chunks that took.
     pub fn note(&mut self, index: usize, word: u32) -> usize {
         let (chunk, is_new) = self.chunk(index);
-        chunk.source[index % CHUNK] = word;
-        chunk.noted |= 1 << (index % CHUNK);
+        if chunk.noted >> (index % CHUNK) & 1 == 0 {
+            chunk.noted |= 1 << (index % CHUNK);
+            chunk.sum = chunk.sum.wrapping_add(mixed(index, word));
+        }
         usize::from(is_new)
     }
 
-    /// Whether a translation depends on instruction `index` being another one than `word`.
-    pub fn contradicts(&self, index: usize, word: u32) -> bool {
-        self.chunks[index / CHUNK % (WORDS / CHUNK)]
-            .as_ref()
-            .is_some_and(|c| c.noted >> (index % CHUNK) & 1 != 0 && c.source[index % CHUNK] != word)
+    /// Whether translations depend on other words than these, which are `(index, word)`.
+    pub fn contradicts(&self, seen: &[(u16, u32)]) -> bool {
+        let touched = seen.iter().fold(0_u32, |set, &(index, _)| set | 1 << (usize::from(index) / CHUNK));
+        let chunks = self.chunks.iter().enumerate().filter_map(|(i, chunk)| Some((i, chunk.as_ref()?)));
+        chunks.filter(|(i, _)| touched >> i & 1 != 0).any(|(i, chunk)| {
+            let mut words = [None; CHUNK];
+            let mut overlap = 0;
+            for &(index, word) in seen.iter().filter(|(index, _)| usize::from(*index) / CHUNK == i) {
+                words[usize::from(index) % CHUNK] = Some(word);
+                overlap |= chunk.noted & 1 << (usize::from(index) % CHUNK);
+            }
+            let word = |at: usize| words[at].unwrap_or_else(|| translate::fetch(self.host, i * CHUNK + at));
+            overlap != 0 && !chunk.is_current(word)
+        })
     }
 
     /// Whether memory is what translations depend on.
     pub fn is_current(&self) -> bool {
-        let chunks = self.chunks.iter().enumerate().filter_map(|(i, chunk)| Some((i, chunk.as_ref()?)));
-        for (i, chunk) in chunks {
-            let mut noted = chunk.noted;
-            while noted != 0 {
-                let at = noted.trailing_zeros() as usize;
-                noted &= noted - 1;
-                if translate::fetch(self.host, i * CHUNK + at) != chunk.source[at] {
-                    return false;
-                }
-            }
-        }
-        true
+        let mut chunks = self.chunks.iter().enumerate();
+        chunks.all(|(i, chunk)| {
+            let word = |at: usize| translate::fetch(self.host, i * CHUNK + at);
+            chunk.as_ref().is_none_or(|chunk| chunk.is_current(word))
+        })
     }
 
     /// Forgets what was noted, and where blocks begin.
     pub fn forget(&mut self) {
         for chunk in self.chunks.iter_mut().flatten() {
-            (chunk.noted, chunk.entries, chunk.entered) = (0, [0; CHUNK], 0);
+            **chunk = Chunk::default();
         }
     }
 }

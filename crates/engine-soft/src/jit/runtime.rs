@@ -172,10 +172,7 @@ impl Cpu {
     /// As [`Cpu::find_code`] for `self.pc`, which is most often where code is known; what is not current any more finds that
     /// out itself.
     fn find_code_again(&mut self, jit: &mut super::Jit) -> u64 {
-        let (key, void) = self.code_key();
-        if void {
-            jit.clear();
-        }
+        let key = self.current_key(jit);
         if let Some(code) = jit.known_jump(self.pc, key) {
             self.enter_page(self.pc, key);
             return code;
@@ -183,12 +180,19 @@ impl Cpu {
         self.find_code(jit, self.pc)
     }
 
-    fn try_find_code(&mut self, jit: &mut super::Jit, va: u64, careful: bool) -> Option<u64> {
-        self.pc = va;
+    /// The key of the current context; drops code first that is not to be run any more.
+    fn current_key(&mut self, jit: &mut super::Jit) -> u64 {
         let (key, void) = self.code_key();
         if void {
             jit.clear();
+            jit.has_siblings(self.shared.vcpus() > 1);
         }
+        key
+    }
+
+    fn try_find_code(&mut self, jit: &mut super::Jit, va: u64, careful: bool) -> Option<u64> {
+        self.pc = va;
+        let key = self.current_key(jit);
         let place = match self.code_place(va, key) {
             Some(place) if va.is_multiple_of(4) => place,
             _ => {
@@ -228,9 +232,9 @@ impl Cpu {
         let Some(exit) = jit.exit(index) else { return jit.thunks.leave };
         let here = self.x[usize::from(slot::HERE)];
         let page = self.code_page();
-        let target = page.wrapping_add(exit.target as i64 as u64);
+        let target = page.wrapping_add(exit.target() as i64 as u64);
         if jit.is_lockstep() {
-            if !exit.careful {
+            if !exit.is_careful() {
                 return self.go_on(jit, target);
             }
             // Behind the head, which would look for attention.
@@ -251,7 +255,7 @@ impl Cpu {
             }
             return code;
         }
-        let page = if exit.careful { jit.careful(exit.page) } else { Ok(exit.page) };
+        let page = if exit.is_careful() { jit.careful(exit.page) } else { Ok(exit.page) };
         match page.and_then(|page| jit.block(page, target as u32 & (PAGE as u32 - 1))) {
             Ok(entry) => jit.link(&exit, entry, here),
             Err(Missing::Emptied) => self.find_code(jit, target),

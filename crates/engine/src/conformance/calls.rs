@@ -50,6 +50,33 @@ pub(super) fn smccc<V: Vm>(vm: V) -> Outcome {
     Ok(())
 }
 
+/// Calls itself 6000 times, deeper than a host follows returns, then returns to a place that it was not called from.
+const RETURNS: &[u32] = &[
+    0xd282_ee01, // mov x1, #6000
+    0xaa01_03e4, // mov x4, x1
+    0xd280_0000, // mov x0, #0
+    0x1000_0045, // adr x5, 1f
+    0x9400_0005, // bl 3f
+    0x9400_000b, // 1: bl 5f
+    0x9100_0400, // add x0, x0, #1, which is not executed
+    0xf900_0380, // 2: str x0, [x28]
+    0x1400_0000, // b .
+    0xb400_00c1, // 3: cbz x1, 4f
+    0xd100_0421, // sub x1, x1, #1
+    0x97ff_fffe, // bl 3b
+    0x9100_0400, // add x0, x0, #1
+    0xeb04_001f, // cmp x0, x4
+    0x9a9e_00be, // csel x30, x5, x30, eq
+    0xd65f_03c0, // 4: ret
+    0x10ff_fefe, // 5: adr x30, 2b
+    0xd65f_03c0, // ret
+];
+
+pub(super) fn returns<V: Vm>(vm: V) -> Outcome {
+    let guest = Guest::new(vm, RETURNS)?;
+    same("the depth", guest.vcpu(0)?.finish()?, 6000)
+}
+
 /// Writes and reads a register of the interrupt controller's CPU interface.
 const SYSREG: &[u32] = &[
     0xd518_4601, // msr icc_pmr_el1, x1

@@ -1,4 +1,8 @@
 //! Atomic read-modify-write and exclusive accesses, on naturally aligned RAM. Everything else the interpreter does.
+//!
+//! A vCPU without siblings needs no locked instructions: exceptions are taken between instructions only, and the devices'
+//! threads write nothing but buffers and rings, no part of which a driver updates atomically. What orders its accesses
+//! for the devices, barriers, stays.
 
 use super::{Translator, memory::Tag};
 use crate::{
@@ -20,13 +24,7 @@ impl Translator<'_> {
             }
             Insn::CompareSwap { size, rs, rt, rn } => {
                 self.clobber_flags();
-                let at = self.atomic_place(rn, size);
-                // RAX is the comparand now, RDX the address.
-                let s = self.x_operand(rs);
-                self.asm.movzx_or_mov(size, RAX, s);
-                let t = self.x_read(rt, RCX);
-                self.asm.lock_cmpxchg(size, at, t);
-                self.finish_old(size, rs, RAX);
+                self.compare_swap(size, [rs, rt, rn]);
             }
             Insn::CompareSwapPair { size: 3, rs, rt, rn } => {
                 self.clobber_flags();
@@ -71,8 +69,48 @@ impl Translator<'_> {
         self.x_finish(r, old);
     }
 
+    fn compare_swap(&mut self, size: u8, [rs, rt, rn]: [Reg; 3]) {
+        let at = self.atomic_place(rn, size);
+        let s = self.x_operand(rs);
+        if !self.options.alone {
+            self.asm.movzx_or_mov(size, RAX, s);
+            let t = self.x_read(rt, RCX);
+            self.asm.lock_cmpxchg(size, at, t);
+            self.finish_old(size, rs, RAX);
+            return;
+        }
+        self.asm.movzx_or_mov(size, RCX, s);
+        self.asm.movzx_or_mov(size, RAX, at);
+        self.asm.alu(Alu::Cmp, true, RAX, RCX);
+        let differs = self.asm.jcc_short(Cc::Ne);
+        let t = self.x_read(rt, RCX);
+        self.asm.store(size, at, t);
+        self.asm.bind_short(differs);
+        self.x_finish(rs, RAX);
+    }
+
+    /// As [`Translator::atomic_update`], by a vCPU that is alone.
+    fn update_alone(&mut self, op: AtomicOp, size: u8, at: Mem, [rs, rt]: [Reg; 2]) {
+        let s = self.x_operand(rs);
+        self.asm.movzx_or_mov(size, RAX, at);
+        match op {
+            AtomicOp::Swap => self.asm.mov(true, RCX, s),
+            AtomicOp::Add => {
+                self.asm.mov(true, RCX, s);
+                self.asm.alu(Alu::Add, true, RCX, RAX);
+            }
+            _ => self.combine(op, size, s),
+        }
+        self.asm.store(size, at, RCX);
+        self.finish_old(size, rt, RAX);
+    }
+
     fn atomic_update(&mut self, op: AtomicOp, size: u8, [rs, rt, rn]: [Reg; 3]) {
         let at = self.atomic_place(rn, size);
+        if self.options.alone {
+            self.update_alone(op, size, at, [rs, rt]);
+            return;
+        }
         let s = self.x_operand(rs);
         match op {
             AtomicOp::Add | AtomicOp::Swap => {
@@ -143,7 +181,9 @@ impl Translator<'_> {
         let operand = self.x_operand(rt);
         self.asm.mov(true, RBX, operand);
         // lock cmpxchg16b [r14]
-        self.asm.raw(&[0xf0, 0x49, 0x0f, 0xc7, 0x0e]);
+        let lock = &[0xf0][usize::from(self.options.alone)..];
+        self.asm.raw(lock);
+        self.asm.raw(&[0x49, 0x0f, 0xc7, 0x0e]);
         self.asm.mov(true, RBX, x(6));
         self.asm.mov(true, R14, field(offset::BANK));
         self.x_finish(rs, RAX);
@@ -157,11 +197,21 @@ impl Translator<'_> {
         let fails = self.asm.jcc_short(Cc::Ne);
         self.asm.alu_imm(Alu::Cmp, true, field(offset::MONITOR_SIZE), 1 << size);
         let fails_too = self.asm.jcc_short(Cc::Ne);
-        self.asm.mov(true, RAX, field(offset::MONITOR_VALUE));
-        let t = self.x_read(rt, RCX);
-        self.asm.lock_cmpxchg(size, at, t);
-        self.asm.setcc(Cc::Ne, RAX);
-        self.asm.movzx(0, RAX, RAX);
+        if self.options.alone {
+            self.asm.movzx_or_mov(size, RCX, at);
+            self.asm.alu(Alu::Cmp, true, RCX, field(offset::MONITOR_VALUE));
+            let differs = self.asm.jcc_short(Cc::Ne);
+            let t = self.x_read(rt, RCX);
+            self.asm.store(size, at, t);
+            self.asm.mov_imm(RAX, 0);
+            self.asm.bind_short(differs);
+        } else {
+            self.asm.mov(true, RAX, field(offset::MONITOR_VALUE));
+            let t = self.x_read(rt, RCX);
+            self.asm.lock_cmpxchg(size, at, t);
+            self.asm.setcc(Cc::Ne, RAX);
+            self.asm.movzx(0, RAX, RAX);
+        }
         self.asm.bind_short(fails);
         self.asm.bind_short(fails_too);
         self.asm.store_imm(true, field(offset::MONITOR_ADDRESS), 0);

@@ -187,7 +187,7 @@ impl Translator<'_> {
         self.asm.alu(Alu::Xor, true, RAX, x(slot::KEY));
         self.asm.store(3, x(slot::HERE), RAX);
         // Returns may close a loop.
-        let exit = Exit { polls: true, ..self.exit_to(next, 0) };
+        let exit = Exit::to(self.source.page, next, true, false);
         let from = self.asm.jmp_forward();
         let exit = self.note_exit(exit);
         self.asides.push(Aside::Link { from, exit });
@@ -219,12 +219,13 @@ impl Translator<'_> {
         let page = self.source.page;
         // Whatever goes forward in the page comes to its end or goes back at some time.
         let polls = cell != 0 || self.is_far(target) || target <= self.offset();
-        Exit { jump: 0, cell, page, target, polls, careful: false }
+        Exit { cell, ..Exit::to(page, target, polls, false) }
     }
 
     /// Notes `exit`, the displacement of whose jump was emitted just now.
     fn note_exit(&mut self, exit: Exit) -> u32 {
-        self.exits.push(Exit { jump: self.code_offset(self.asm.latest_displacement()), ..exit });
+        let jump = self.code_offset(self.asm.latest_displacement());
+        self.exits.push(Exit { jump, ..exit });
         self.exits.len() as u32 - 1
     }
 
@@ -269,7 +270,7 @@ impl Translator<'_> {
 
     /// Leaves a side path for the careful block at `target`, in bytes from the start of the page.
     pub(super) fn go_on_carefully(&mut self, target: i32) {
-        let exit = Exit { polls: false, careful: true, ..self.exit_to(target, 0) };
+        let exit = Exit::to(self.source.page, target, false, true);
         let from = self.asm.jmp_forward();
         let exit = self.note_exit(exit);
         self.asm.bind(from);

@@ -79,6 +79,13 @@ impl Translator<'_> {
                 self.asm.imul(true, RAX, RCX);
                 self.plus_or_minus(true, sub, rd, ra);
             }
+            Insn::MultiplyHigh { signed: false, rd, rn, rm } => {
+                self.load_factor(rn);
+                let d = self.x_dest(rd, RAX);
+                let m = self.x_operand(rm);
+                self.asm.mulx(d, d, m);
+                self.x_finish(rd, d);
+            }
             Insn::MultiplyHigh { signed, rd, rn, rm } => {
                 self.clobber_flags();
                 let n = self.x_operand(rn);
@@ -552,7 +559,22 @@ impl Translator<'_> {
         self.x_finish(rd, RAX);
     }
 
+    /// RDX = `rn`, where MULX wants it.
+    fn load_factor(&mut self, rn: Reg) {
+        let n = self.x_operand(rn);
+        self.asm.mov(true, RDX, n);
+    }
+
     fn multiply_add(&mut self, sf: bool, sub: bool, [rd, rn, rm, ra]: [Reg; 4]) {
+        if sf && !sub && ra == 31 && self.must_save() && self.flags_live_after() {
+            // Long multiplications have one between two additions with carry: it leaves the host's flags alone.
+            self.load_factor(rn);
+            let d = self.x_dest(rd, RCX);
+            let m = self.x_operand(rm);
+            self.asm.mulx(RAX, d, m);
+            self.x_finish(rd, d);
+            return;
+        }
         self.clobber_flags();
         let (n, m) = (self.x_operand(rn), self.x_operand(rm));
         self.asm.mov(sf, RAX, n);

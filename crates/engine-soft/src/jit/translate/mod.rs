@@ -45,6 +45,8 @@ pub(crate) struct Options {
     pub exact_flags: bool,
     /// Each access is checked on its own, so that no block goes on in careful code.
     pub single_checks: bool,
+    /// No other vCPU shares the memory.
+    pub alone: bool,
 }
 
 /// In a mode: code that checks each access on its own.

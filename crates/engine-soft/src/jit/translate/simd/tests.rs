@@ -448,7 +448,7 @@ fn is_translated(word: u32) -> bool {
         &source,
         &thunks,
         &mut exits,
-        Options { exact_flags: true, single_checks: false },
+        Options { exact_flags: true, ..Options::default() },
     );
     // MOV EAX, instruction.
     let place = |word: u32| {
