@@ -145,6 +145,10 @@ pub struct HardwareArgs {
     /// How much memory, for example 512M or 4G.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<ByteSize>,
+    /// How much of the memory the guest is to leave to the host, for example 1G: it gives that to its balloon, and takes it
+    /// back only when it runs out. What a guest does not use goes back to the host in any case.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub balloon: Option<ByteSize>,
     /// Allow more vCPUs than this host can keep running without stalls.
     #[arg(long)]
     pub overcommit: bool,

@@ -12,7 +12,7 @@ use tearless_boot::{kernel, quick::Mode};
 use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, MacAddr, NetConfig, Qos, VmConfig};
 use tearless_image::QuickOptions;
 use tearless_vm::{
-    Hardware, Hub, Keyboard, Network, Payload, Plan, SharedFolder, debian, device_tree, host, network,
+    Gauge, Hardware, Hub, Keyboard, Network, Payload, Plan, SharedFolder, debian, device_tree, host, network,
     open_shares,
 };
 
@@ -217,6 +217,7 @@ pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
     config.engine = args.engine.unwrap_or(config.engine);
     config.cpus = args.cpus.unwrap_or(config.cpus);
     config.memory = args.memory.unwrap_or(config.memory);
+    config.balloon = args.balloon.unwrap_or(config.balloon);
     config.allow_overcommit |= args.overcommit;
     config.qos.nice = args.nice.unwrap_or(config.qos.nice);
     if let Some(cpus) = &args.cpu_affinity {
@@ -274,6 +275,7 @@ fn hardware(
         engine: config.engine,
         vcpus: config.cpus,
         memory: config.memory.bytes(),
+        balloon: Gauge::new(config.balloon.bytes()),
         disks: config.disks.iter().map(|disk| disks::spec(disk, bundle)).collect(),
         sockets: bundle.map(|_| Hub::new()),
         shares,

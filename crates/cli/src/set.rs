@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use tearless_bundle::Store;
+use tearless_config::VmConfig;
+use tearless_control::Request;
 use tearless_vm::host;
 
-use crate::{args::SetArgs, disks, run, states};
+use crate::{args::SetArgs, disks, life, run, states};
 
 pub fn set(args: &SetArgs) -> Result<ExitCode> {
     let bundle = Store::open()?.find(&args.name)?;
@@ -35,6 +37,10 @@ pub fn set(args: &SetArgs) -> Result<ExitCode> {
     config.disks.extend(disks::parse(&args.disks)?);
     config.validate(&host::limits()?)?;
     let running = bundle.running().is_some();
+    // Said to a running VM each time: what it runs with may be something else than what is written.
+    if running && args.hardware.balloon.is_some() {
+        life::client(&bundle).call(&Request::Balloon { target: config.balloon.bytes() })?;
+    }
     if config == before {
         if args.disk_size.is_none() {
             println!("{} is so already", bundle.name());
@@ -42,12 +48,12 @@ pub fn set(args: &SetArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     bundle.save_config(&config)?;
-    let description_only =
-        tearless_config::VmConfig { description: before.description.clone(), ..config } == before;
+    // What takes effect at once, or has none on the machine.
+    let now = VmConfig { description: before.description.clone(), balloon: before.balloon, ..config };
     println!(
         "changed {}{}",
         bundle.name(),
-        if running && !description_only { "; it runs as it was until it is started again" } else { "" }
+        if running && now != before { "; it runs as it was until it is started again" } else { "" }
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -5,9 +5,10 @@ use std::{
     io::{self, BufRead, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    thread::{self, ScopedJoinHandle},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use tearless_boot::kernel;
 use tearless_bundle::{Bundle, Lock, Store};
@@ -203,6 +204,9 @@ struct Entry {
     /// What the VM's process says, while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     live: Option<State>,
+    /// How much of the host's memory its process takes now, where the host tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resident_bytes: Option<u64>,
     /// Room that the VM's folder takes on the host.
     used_bytes: u64,
     config: Option<VmConfig>,
@@ -236,6 +240,7 @@ impl Entry {
             live,
             running: running.is_some(),
             pid: running.flatten(),
+            resident_bytes: running.flatten().and_then(resident),
             used_bytes: bundle.used_bytes(),
             config,
             error,
@@ -256,7 +261,15 @@ impl Entry {
 
 pub fn list(args: &ListArgs) -> Result<ExitCode> {
     let listed = Store::open()?.list()?;
-    let entries: Vec<_> = listed.into_iter().map(|l| Entry::of(&l.bundle, l.config, l.running)).collect();
+    // At once, for each guest that runs is asked and may take its time.
+    let entries: Vec<_> = thread::scope(|scope| {
+        let asked: Vec<_> = listed
+            .into_iter()
+            .map(|l| scope.spawn(move || Entry::of(&l.bundle, l.config, l.running)))
+            .collect();
+        asked.into_iter().map(ScopedJoinHandle::join).collect::<Result<_, _>>()
+    })
+    .map_err(|_| anyhow!("listing a VM failed by a bug in Tearless"))?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&entries)?);
         return Ok(ExitCode::SUCCESS);
@@ -267,8 +280,8 @@ pub fn list(args: &ListArgs) -> Result<ExitCode> {
     }
     let width = entries.iter().map(|e| e.name.len()).max().unwrap_or(0).max(4);
     println!(
-        "{:<width$}  {:<8} {:>8} {:>7} {:>5} {:>8} {:>9}  SYSTEM",
-        "NAME", "STATE", "UPTIME", "PID", "VCPUS", "MEMORY", "ON DISK"
+        "{:<width$}  {:<8} {:>8} {:>7} {:>5} {:>8} {:>8} {:>9}  SYSTEM",
+        "NAME", "STATE", "UPTIME", "PID", "VCPUS", "MEMORY", "RESIDENT", "ON DISK"
     );
     for entry in entries {
         let (cpus, memory, system) = match (&entry.config, &entry.error) {
@@ -276,9 +289,10 @@ pub fn list(args: &ListArgs) -> Result<ExitCode> {
             (None, error) => ("-".into(), "-".into(), error.clone().unwrap_or_default()),
         };
         let used = format!("{}M", entry.used_bytes >> 20);
+        let resident = entry.resident_bytes.map_or_else(|| "-".into(), |bytes| format!("{}M", bytes >> 20));
         let pid = entry.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
         println!(
-            "{:<width$}  {:<8} {:>8} {pid:>7} {cpus:>5} {memory:>8} {used:>9}  {system}",
+            "{:<width$}  {:<8} {:>8} {pid:>7} {cpus:>5} {memory:>8} {resident:>8} {used:>9}  {system}",
             entry.name,
             entry.state,
             entry.uptime()
@@ -322,6 +336,7 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
         config.cpus,
         config.memory
     );
+    print_memory(&entry);
     for disk in &config.disks {
         let path = bundle.path().join(&disk.path);
         let size =
@@ -347,6 +362,37 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
         println!("Note     it cannot run as it is: {what}: {why}; {advice}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the memory is used for, of a VM that runs.
+fn print_memory(entry: &Entry) {
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    if let Some(bytes) = entry.resident_bytes {
+        println!("Resident {} of this host", mib(bytes));
+    }
+    let Some(balloon) = entry.live.as_ref().and_then(|live| live.balloon) else { return };
+    if let Some(guest) = balloon.guest {
+        // It counts what the balloon holds as its own, for it can have that back.
+        let used = guest.total.saturating_sub(guest.available).saturating_sub(balloon.actual);
+        println!("In guest {} of {} used, {} free", mib(used), mib(guest.total), mib(guest.free));
+    }
+    if balloon.target != 0 || balloon.actual != 0 {
+        println!("Balloon  {} of {}", mib(balloon.actual), mib(balloon.target));
+    }
+}
+
+/// The memory of a process that is in the host's RAM.
+#[cfg(target_os = "linux")]
+fn resident(pid: u32) -> Option<u64> {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    pages.checked_mul(rustix::param::page_size() as u64)
+}
+
+/// This host tells nobody without asking in its own way.
+#[cfg(not(target_os = "linux"))]
+fn resident(_: u32) -> Option<u64> {
+    None
 }
 
 pub fn delete(args: DeleteArgs) -> Result<ExitCode> {

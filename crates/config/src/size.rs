@@ -24,6 +24,11 @@ impl ByteSize {
         Self(n.saturating_mul(1 << 30))
     }
 
+    /// Whether it is nothing.
+    pub const fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     /// The number of bytes.
     pub const fn bytes(self) -> u64 {
         self.0

@@ -52,6 +52,7 @@ impl VmConfig {
     pub fn validate(&self, limits: &HostLimits) -> Result<(), ConfigError> {
         self.validate_cpus(limits)?;
         self.validate_memory(limits)?;
+        self.validate_balloon()?;
         self.validate_disks()?;
         self.validate_shares()?;
         self.validate_network()?;
@@ -95,6 +96,18 @@ impl VmConfig {
             return refuse(
                 format!("the host has {}M", limits.memory >> 20),
                 "give the VM less than the host has",
+            );
+        }
+        Ok(())
+    }
+
+    fn validate_balloon(&self) -> Result<(), ConfigError> {
+        let most = self.memory.bytes().saturating_sub(MIN_MEMORY.bytes());
+        if self.balloon.bytes() > most {
+            return invalid(
+                format!("a balloon of {}", self.balloon),
+                format!("the VM has {} of memory, and its guest needs at least {MIN_MEMORY}", self.memory),
+                format!("let the balloon take {} or less", ByteSize::new(most)),
             );
         }
         Ok(())

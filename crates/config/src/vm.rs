@@ -23,6 +23,9 @@ pub struct VmConfig {
     pub allow_overcommit: bool,
     /// How much memory.
     pub memory: ByteSize,
+    /// How much of that the guest's balloon holds for the host.
+    #[serde(default, skip_serializing_if = "ByteSize::is_zero")]
+    pub balloon: ByteSize,
     /// Its disks, in the order in which the guest finds them.
     #[serde(default)]
     pub disks: Vec<DiskConfig>,
@@ -250,6 +253,7 @@ impl VmConfig {
             cpus: 2,
             allow_overcommit: false,
             memory: ByteSize::gib(2),
+            balloon: ByteSize::default(),
             disks: Vec::new(),
             shares: Vec::new(),
             network: NetConfig::default(),

@@ -44,6 +44,11 @@ pub enum Request {
         /// Height in characters.
         rows: u16,
     },
+    /// Has the guest give memory to its balloon, or take it back. Answer: [`Reply::Done`], before the guest has.
+    Balloon {
+        /// How much the balloon is to hold, in bytes.
+        target: u64,
+    },
     /// Connects to a vsock port on which the guest listens. Answer: [`Reply::Stream`].
     GuestConnect {
         /// The port.
@@ -128,10 +133,38 @@ pub struct State {
     pub cpus: u32,
     /// How much memory it has, in bytes.
     pub memory: u64,
+    /// The balloon, and what the guest says of its memory. Absent from VMs of older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balloon: Option<Balloon>,
     /// How often the guest has reset itself.
     pub resets: u32,
     /// What confines the process: one line, for people.
     pub sandbox: String,
+}
+
+/// The memory balloon of a VM. All in bytes; what the guest says may be anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balloon {
+    /// How much it is to hold.
+    pub target: u64,
+    /// How much it holds, as the guest says.
+    pub actual: u64,
+    /// What the guest says of its memory, if it has a driver that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestMemory>,
+}
+
+/// A guest's memory as its kernel sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestMemory {
+    /// All that it manages.
+    pub total: u64,
+    /// What nobody uses.
+    pub free: u64,
+    /// What programs could have without swapping.
+    pub available: u64,
+    /// Caches of files.
+    pub caches: u64,
 }
 
 #[cfg(test)]
@@ -159,6 +192,7 @@ mod tests {
             engine: "soft".into(),
             cpus: 3,
             memory: 4,
+            balloon: None,
             resets: 0,
             sandbox: "none".into(),
         };
@@ -166,6 +200,13 @@ mod tests {
             reply(Reply::State(state)),
             r#"{"reply":"state","phase":"running","pid":1,"uptime_ms":2,"engine":"soft","cpus":3,"memory":4,"resets":0,"sandbox":"none"}"#
         );
+        let guest = GuestMemory { total: 3, free: 4, available: 5, caches: 6 };
+        let balloon = Balloon { target: 1, actual: 2, guest: Some(guest) };
+        assert_eq!(
+            serde_json::to_string(&balloon).unwrap(),
+            r#"{"target":1,"actual":2,"guest":{"total":3,"free":4,"available":5,"caches":6}}"#
+        );
+        assert_eq!(line(Request::Balloon { target: 7 }), r#"{"version":1,"request":"balloon","target":7}"#);
     }
 
     #[test]

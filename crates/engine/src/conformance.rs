@@ -65,6 +65,7 @@ pub fn cases<V: Vm>() -> Vec<Case<V>> {
     all.extend([
         Case { name: "alignment", run: memory::alignment as fn(V) -> Outcome },
         Case { name: "self-modifying", run: memory::self_modifying },
+        Case { name: "discard", run: memory::discard },
         Case { name: "translation", run: memory::translation },
         Case { name: "translation-fault", run: memory::translation_fault },
         Case { name: "pair-fault", run: memory::pair_fault },

@@ -2,9 +2,11 @@
 //!
 //! [`Gpa`] is an address as the guest's physical address space has it. [`GuestMemory`] is the RAM: anonymous host
 //! mappings that are cheap to clone (a reference count) and that live as long as any clone does, so an engine that holds
-//! one can hand out host pointers. This is the only crate that names `vm-memory`'s types; virtqueue code that needs
+//! one can hand out host pointers; what the guest has no use for is given back to the host meanwhile
+//! ([`GuestMemory::discard`]). This is the only crate that names `vm-memory`'s types; virtqueue code that needs
 //! them takes them from [`vm`].
 
+mod discard;
 mod gpa;
 mod ram;
 

@@ -2,7 +2,7 @@ use std::{ops::Range, ptr::NonNull};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion};
 
-use crate::Gpa;
+use crate::{Gpa, discard::discard};
 
 /// What can go wrong with guest memory.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum Error {
     /// The range is not (wholly) RAM.
     #[error("guest physical range {0}+{1:#x} is not RAM")]
     NotRam(Gpa, u64),
+    /// The host keeps the memory.
+    #[error("cannot give memory back to the host: {0}")]
+    Discard(std::io::Error),
 }
 
 /// A piece of guest RAM in the host's address space.
@@ -86,6 +89,16 @@ impl GuestMemory {
         Ok(HostRange { host, len: slice.len() })
     }
 
+    /// Gives the host back the pages of its own that lie wholly in the `len` bytes at `gpa`. They stay where they are for
+    /// whoever has a pointer to them, and read as zeros. Returns how many bytes that were.
+    ///
+    /// # Errors
+    /// [`Error::NotRam`] when the range is not within one RAM region, [`Error::Discard`] when the host refuses.
+    pub fn discard(&self, gpa: Gpa, len: u64) -> Result<u64, Error> {
+        let range = self.host_range(gpa, len)?;
+        discard(&range).map(|bytes| bytes as u64).map_err(Error::Discard)
+    }
+
     /// The `vm-memory` object, for virtqueue code.
     pub fn vm(&self) -> &GuestMemoryMmap<()> {
         &self.inner
@@ -119,6 +132,28 @@ mod tests {
         assert!(mem.read(Gpa(u64::MAX), &mut [0; 2]).is_err());
         assert!(mem.host_range(Gpa(0x2000), 0x1001).is_err());
         assert!(GuestMemory::new(&[Gpa(0)..Gpa(0)]).is_err());
+    }
+
+    #[test]
+    fn discarded_pages_are_zero_and_their_neighbours_are_not() {
+        let page = rustix::param::page_size() as u64;
+        let base = Gpa(16 * page);
+        let mem = GuestMemory::new(&[base..base + 8 * page]).unwrap();
+        mem.write(base, &vec![0x5a; 8 * page as usize]).unwrap();
+        let pointer = mem.host_range(base, 8 * page).unwrap().host;
+        // Two whole pages, and a piece of one on either side.
+        assert_eq!(mem.discard(base + (2 * page - 1), 2 * page + 2).unwrap(), 2 * page);
+        let mut data = vec![0; 8 * page as usize];
+        mem.read(base, &mut data).unwrap();
+        let kept: Vec<_> = data.chunks(page as usize).map(|p| p.iter().all(|b| *b == 0x5a)).collect();
+        assert_eq!(kept, [true, true, false, false, true, true, true, true]);
+        assert!(data[2 * page as usize..4 * page as usize].iter().all(|b| *b == 0));
+        mem.write(base + 2 * page, &[1]).unwrap();
+        assert_eq!(mem.host_range(base, 8 * page).unwrap().host, pointer);
+        assert_eq!(mem.discard(base + 1, page).unwrap(), 0);
+        assert_eq!(mem.discard(base + 1, 0).unwrap(), 0);
+        assert!(matches!(mem.discard(base + 7 * page, page + 1), Err(Error::NotRam(..))));
+        assert!(mem.discard(Gpa(u64::MAX - 1), 4096).is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tearless_storage::{OpenOptions, RawDisk};
 
 use crate::{
     VirtioDevice,
+    balloon::{Balloon, Gauge},
     blk::{Blk, BlkOptions},
     console::{Console, ConsolePort},
     fs::{Fs, FsOptions},
@@ -188,6 +189,21 @@ fn the_entropy_device_survives() {
     let at = driver.alloc(16);
     queue.offer(&driver, &[writable(at, 16)]);
     assert_eq!(queue.wait(&driver).1, 16);
+}
+
+#[test]
+fn the_balloon_survives() {
+    let gauge = Gauge::new(1 << 20);
+    let balloon = Balloon::new(gauge.clone());
+    let mut driver = torture(&balloon, balloon.features(), 4, || {
+        gauge.set_target(2 << 20);
+        gauge.read(Duration::from_micros(100));
+    });
+    let mut queues = driver.start(balloon.features(), 4);
+    driver.memory.write(PLAYGROUND, &[0x5a; 8192]).unwrap();
+    queues[3].offer(&driver, &[writable(PLAYGROUND, 4096)]);
+    queues[3].wait(&driver);
+    assert_eq!(driver.bytes(PLAYGROUND + 4095, 2), [0, 0x5a]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Virtio devices over PCI: console, block, network, entropy, sockets (virtio 1.3).
+//! Virtio devices over PCI: console, block, network, entropy, sockets, memory balloon (virtio 1.3).
 //!
 //! Three layers, each ignorant of the one above:
 //!
@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod balloon;
 pub mod blk;
 pub mod console;
 pub mod fs;

@@ -5,7 +5,12 @@ use tearless_config::EngineChoice;
 use tearless_machine::{Shape, Spec};
 use tearless_sandbox::Rules;
 use tearless_storage::{Disk, OpenOptions};
-use tearless_virtio::{VirtioDevice, net::Net, vsock};
+use tearless_virtio::{
+    VirtioDevice,
+    balloon::{Balloon, Gauge},
+    net::Net,
+    vsock,
+};
 
 use crate::{Error, HostSide, Network, SharedFolder};
 
@@ -40,6 +45,8 @@ pub struct Hardware {
     pub vcpus: u32,
     /// How much RAM, in bytes.
     pub memory: u64,
+    /// Steers the balloon that gives memory back to the host.
+    pub balloon: Arc<Gauge>,
     /// The disks, in the order in which the guest finds them.
     pub disks: Vec<DiskSpec>,
     /// What connects programs of the guest and the host; the guest has a socket device if there is one.
@@ -119,7 +126,8 @@ impl Hardware {
     fn attached_types(&self) -> Vec<u16> {
         let sockets = self.sockets.iter().map(|_| vsock::Vsock::ID);
         let shares = self.shares.iter().map(|_| SharedFolder::DEVICE_TYPE);
-        sockets.chain(shares).chain(self.network.iter().map(|_| Net::ID)).collect()
+        let network = self.network.iter().map(|_| Net::ID);
+        sockets.chain(shares).chain(network).chain([Balloon::ID]).collect()
     }
 
     /// The devices beside the disks and those that each machine has.
@@ -132,6 +140,7 @@ impl Hardware {
             devices.push(share.device(self)?);
         }
         devices.extend(self.network.iter().map(Network::device));
+        devices.push(Balloon::new(self.balloon.clone()));
         Ok(devices)
     }
 

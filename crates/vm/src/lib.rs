@@ -30,7 +30,7 @@ pub use tearless_control::StopOutcome;
 pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree};
 pub use tearless_sandbox as sandbox;
 pub use tearless_storage as storage;
-pub use tearless_virtio::{console::ConsolePort, vsock::Hub};
+pub use tearless_virtio::{balloon::Gauge, console::ConsolePort, vsock::Hub};
 pub use typist::Typist;
 
 /// Why a VM cannot be started, or failed.

@@ -15,10 +15,13 @@ use std::{
 };
 
 use tearless_bus::CharSink;
-use tearless_config::ConsoleKind;
-use tearless_control::{Answer, Control, Phase, Reply, Request, State, StopOutcome};
+use tearless_config::{ByteSize, ConsoleKind, MIN_MEMORY};
+use tearless_control::{Answer, Balloon, Control, GuestMemory, Phase, Reply, Request, State, StopOutcome};
 use tearless_machine::{Handle, Outcome};
-use tearless_virtio::vsock::Hub;
+use tearless_virtio::{
+    balloon::{Gauge, GuestUse},
+    vsock::Hub,
+};
 
 use crate::{Console, Frontend, Hardware, HostSide, LogFile, Plug, engines};
 
@@ -31,6 +34,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long a guest may take to answer a connection: on a busy software CPU its kernel may need seconds.
 const DIAL: Duration = Duration::from_secs(10);
+
+/// How long a guest may take to say how it uses its memory; what it said last will do.
+const TELL: Duration = Duration::from_millis(250);
 
 /// Asks the guest to shut down; returns whether somebody heard it.
 pub type AskGuest = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -55,6 +61,7 @@ struct Inner {
     console: Console,
     plug: Plug,
     sockets: Option<Arc<Hub>>,
+    balloon: Arc<Gauge>,
     now: Mutex<Now>,
     changed: Condvar,
 }
@@ -75,6 +82,7 @@ impl Service {
             console,
             plug,
             sockets: hardware.sockets.clone(),
+            balloon: hardware.balloon.clone(),
             now: Mutex::default(),
             changed: Condvar::new(),
         }))
@@ -96,6 +104,9 @@ impl Service {
 
     /// How the VM is.
     pub fn state(&self) -> State {
+        // A guest that stands still says nothing.
+        let runs = matches!(&*self.now(), Now { handle: Some(_), paused: false, ended: None, .. });
+        let balloon = self.balloon(if runs { TELL } else { Duration::ZERO });
         let now = self.now();
         let phase = match &*now {
             Now { stopping: true, .. } | Now { ended: Some(_), .. } => Phase::Stopping,
@@ -110,9 +121,37 @@ impl Service {
             engine: self.0.engine.clone(),
             cpus: self.0.cpus,
             memory: self.0.memory,
+            balloon: Some(balloon),
             resets: now.resets,
             sandbox: now.sandbox.clone(),
         }
+    }
+
+    fn balloon(&self, patience: Duration) -> Balloon {
+        let reading = self.0.balloon.read(patience);
+        let guest = reading.guest.map(|GuestUse { total, free, available, caches }| GuestMemory {
+            total,
+            free,
+            available,
+            caches,
+        });
+        Balloon { target: reading.target, actual: reading.actual, guest }
+    }
+
+    /// Has the balloon hold `target` bytes.
+    fn set_balloon(&self, target: u64) -> Answer {
+        let most = self.0.memory.saturating_sub(MIN_MEMORY.bytes());
+        if target > most {
+            return Answer::error(format!(
+                "cannot make the balloon {} large\n  because: the VM has {} of memory, and its guest needs at least \
+                 {MIN_MEMORY}\n  try: {} or less",
+                ByteSize::new(target),
+                ByteSize::new(self.0.memory),
+                ByteSize::new(most),
+            ));
+        }
+        self.0.balloon.set_target(target);
+        Answer::Reply(Reply::Done)
     }
 
     /// Asks the guest to shut down, and pulls the plug when it has not within `limit`. Returns when the VM has ended.
@@ -250,6 +289,7 @@ impl Control for Service {
                 let console = self.0.console.clone();
                 return Answer::Stream(Box::new(move |stream| console.attach(stream)));
             }
+            Request::Balloon { target } => return self.set_balloon(target),
             Request::GuestConnect { port } => return self.connect(port),
         };
         Answer::Reply(reply)

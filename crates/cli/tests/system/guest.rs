@@ -16,7 +16,10 @@ use tearless_boot::{
 };
 use tearless_image::{QuickOptions, Silent};
 
-use crate::tool::{Outcome, Tool};
+use crate::{
+    life::wait_for,
+    tool::{Outcome, Tool},
+};
 
 impl Tool {
     /// Starts a VM called `g`: busybox in memory, with the agent. It boots in a second.
@@ -169,6 +172,33 @@ fn files_and_ports_of_a_running_guest() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(echoed.as_deref(), Some("there and back"));
+}
+
+#[test]
+fn memory_that_a_guest_does_not_use_goes_back() {
+    let Guest(tool) = &Guest::new();
+    let entry = || {
+        let text = tool.succeeds(&["info", "g", "--json"]).stdout;
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let resident = || entry()["resident_bytes"].as_u64().unwrap_or(0) >> 20;
+    let balloon = |field: &str| entry()["live"]["balloon"][field].clone();
+    // Other hosts do not tell what is resident.
+    if cfg!(target_os = "linux") {
+        let before = resident();
+        tool.exec(&["dd", "if=/dev/zero", "of=/tmp/x", "bs=1M", "count=200"]);
+        assert!(resident() > before + 150, "{before} MiB before, {} MiB filled", resident());
+        assert!(balloon("guest")["free"].as_u64().unwrap() < 300 << 20);
+        tool.exec(&["rm", "/tmp/x"]);
+        wait_for("the return of what was freed", || resident() < before + 50);
+    }
+    tool.succeeds(&["set", "g", "--balloon", "128M"]);
+    wait_for("the balloon's inflation", || balloon("actual") == 128 << 20);
+    let changed = tool.succeeds(&["set", "g", "--balloon", "0"]).stdout;
+    assert_eq!(changed, "changed g\n", "it needs no restart");
+    wait_for("the balloon's deflation", || balloon("actual") == 0);
+    let refused = tool.run(&["set", "g", "--balloon", "449M"]);
+    assert!(refused.status == Some(1) && refused.stderr.contains("448M or less"), "{}", refused.stderr);
 }
 
 /// What comes back through the forwarded port.

@@ -5,8 +5,10 @@ use tearless_arm64::{esr, sysreg::name as reg};
 use super::{
     Outcome,
     calls::exception,
-    guest::{DATA, Guest, RAM, Running, TABLES, same},
+    guest::{DATA, EXTRA, Guest, PAGE, RAM, Running, TABLES, fail, same},
 };
+use tearless_memory::Gpa;
+
 use crate::{VcpuState, Vm};
 
 /// The vector of synchronous exceptions from the current level with its own stack.
@@ -117,6 +119,39 @@ pub(super) fn self_modifying<V: Vm>(vm: V) -> Outcome {
     let mut vcpu = guest.vcpu(0)?;
     same("what the new function returns", vcpu.finish()?, 2)?;
     same("what the old function returned", vcpu.x(2)?, 1)
+}
+
+/// Calls a function in a page that the host drops then, reads the page, and calls what somebody put there since.
+const DROPPED: &[u32] = &[
+    0xd63f_0300, // blr x24
+    0xf900_0380, // str x0, [x28]
+    0xf940_0300, // ldr x0, [x24]
+    0xf900_0380, // str x0, [x28]
+    0xd50b_7538, // ic ivau, x24
+    0xd503_3b9f, // dsb ish
+    0xd503_3fdf, // isb
+    0xd63f_0300, // blr x24
+    0xf900_0380, // str x0, [x28]
+];
+
+/// A function that returns `n`.
+const fn returns(n: u32) -> [u32; 2] {
+    [0x5280_0000 | n << 5, 0xd65f_03c0]
+}
+
+pub(super) fn discard<V: Vm>(vm: V) -> Outcome {
+    let guest = Guest::new(vm, DROPPED)?;
+    guest.put_code(EXTRA, &returns(1))?;
+    let mut vcpu = guest.vcpu(0)?;
+    same("what the old function returns", vcpu.finish()?, 1)?;
+    // All of the region: on hosts with pages larger than it nothing can be dropped.
+    let dropped = guest.memory.discard(Gpa(EXTRA), PAGE).map_err(fail)?;
+    if dropped == 0 {
+        guest.put_u64(EXTRA, 0)?;
+    }
+    same("what is left of its code", vcpu.finish()?, 0)?;
+    guest.put_code(EXTRA, &returns(2))?;
+    same("what the new function returns", vcpu.finish()?, 2)
 }
 
 /// Reads through a translated page, writes to it, and reads an unmapped one.

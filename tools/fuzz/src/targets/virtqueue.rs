@@ -13,6 +13,7 @@ use tearless_pci::{PciHost, PciHostConfig};
 use tearless_storage::Disk;
 use tearless_virtio::{
     VirtioDevice, VirtioPci,
+    balloon::{Balloon, Gauge},
     blk::{Blk, BlkOptions},
     console::{Console, ConsolePort},
     rng::Rng,
@@ -94,10 +95,11 @@ struct Bench {
     window: Arc<dyn MmioDevice>,
     console: Option<Arc<Console>>,
     hub: Arc<Hub>,
+    gauge: Arc<Gauge>,
     queues: u64,
 }
 
-/// Console, disk, entropy or socket device: the driver's moves come from the input.
+/// Console, disk, entropy, socket or balloon device: the driver's moves come from the input.
 pub fn virtqueue(data: &[u8]) {
     let mut input = Input::new(data);
     let Some(bench) = Bench::new(input.u8()) else { return };
@@ -112,15 +114,16 @@ pub fn virtqueue(data: &[u8]) {
 impl Bench {
     fn new(kind: u8) -> Option<Self> {
         let memory = GuestMemory::new(&[RAM..RAM + RAM_SIZE]).ok()?;
-        let console = kind.is_multiple_of(4).then(console).flatten();
-        let hub = hub();
-        let device: Arc<dyn VirtioDevice> = match (&console, kind % 4) {
+        let console = kind.is_multiple_of(5).then(console).flatten();
+        let (hub, gauge) = (hub(), Gauge::new(0));
+        let device: Arc<dyn VirtioDevice> = match (&console, kind % 5) {
             (Some(console), _) => console.clone(),
             (None, 1) => {
                 let disk = MemoryDisk(Mutex::new(vec![0x5a; DISK_SIZE]));
                 Blk::new(Arc::new(disk), &BlkOptions { serial: "fuzz".to_owned(), queues: 2 })
             }
             (None, 2) => Vsock::new(hub.clone()).ok()?,
+            (None, 3) => Balloon::new(gauge.clone()),
             _ => Rng::new(),
         };
         let queues = device.queues().len() as u64;
@@ -132,7 +135,7 @@ impl Bench {
             msi: Arc::new(Ignore),
         });
         host.add(SLOT as u8, VirtioPci::new(device, memory.clone()).ok()?).ok()?;
-        let bench = Self { memory, ecam: host.ecam(), window: host.window64(), console, hub, queues };
+        let bench = Self { memory, ecam: host.ecam(), window: host.window64(), console, hub, gauge, queues };
         bench.configure(0x14, (BAR >> 32) as u32);
         bench.configure(0x04, 0x6);
         Some(bench)
@@ -300,6 +303,8 @@ impl Bench {
                 _ => drop(self.hub.dial(input.u8().into(), Duration::ZERO)),
             }
         }
+        self.gauge.set_target(RAM_SIZE / 2);
+        self.gauge.read(Duration::from_micros(1));
         let Some(console) = &self.console else { return };
         let Some(port) = console.port(input.below(2) as usize) else { return };
         match input.u8() % 4 {
