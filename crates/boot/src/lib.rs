@@ -5,6 +5,7 @@
 //! - [`fdt`]: the device tree of the board;
 //! - [`initramfs`]: writes a newc cpio archive;
 //! - [`quick`]: the RAM disk of `tearless run`;
+//! - [`Source`]: where kernel and RAM disk come from, each time the machine starts;
 //! - [`unpack`]: the bounded decompressors behind kernels and modules.
 //!
 //! Bytes and layout in, bytes and addresses out: nothing here knows a board address, a device or the host's cache.
@@ -16,6 +17,8 @@ pub mod initramfs;
 pub mod kernel;
 pub mod place;
 pub mod quick;
+mod source;
 pub mod unpack;
 
 pub use error::{Error, Result};
+pub use source::Source;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tearless_boot::{kernel, quick::Mode};
+use tearless_boot::{Source, quick::Mode};
 use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, MacAddr, NetConfig, Qos, VmConfig};
 use tearless_image::QuickOptions;
 use tearless_vm::{
@@ -45,7 +45,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         let plan = prepared.plan()?;
         let blob = {
             let Payload { kernel, initrd, cmdline } = &prepared.hardware.payload;
-            device_tree(&plan, kernel, initrd.len() as u64, cmdline)?
+            device_tree(&plan, &kernel.kernel_image()?, initrd.read()?.len() as u64, cmdline)?
         };
         std::fs::write(path, blob).with_context(|| format!("cannot write {}", path.display()))?;
         return Ok(ExitCode::SUCCESS);
@@ -156,8 +156,8 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
     config.validate(&host::limits()?)?;
     let shares = open_shares(&config.shares)?;
     let payload = Payload {
-        kernel: kernel::read(&path)?,
-        initrd: args.initrd.as_deref().map(kernel::read_initrd).transpose()?.unwrap_or_default(),
+        kernel: Source::kernel(&path)?,
+        initrd: args.initrd.as_deref().map_or_else(|| Ok(Source::nothing()), Source::initrd)?,
         cmdline,
     };
     let events = Events::default();

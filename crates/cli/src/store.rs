@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
-use tearless_boot::kernel;
+use tearless_boot::Source;
 use tearless_bundle::{Bundle, Lock, Store};
 use tearless_config::{BootConfig, ByteSize, ConfigError, DiskConfig, VmConfig};
 use tearless_control::State;
@@ -62,10 +62,10 @@ impl Opened {
         };
         let identity = self.config.machine_id.as_ref().map(|id| format!(" systemd.machine_id={id}"));
         let cmdline = cmdline + identity.as_deref().unwrap_or_default();
-        let initrd = initrd.map(|initrd| kernel::read_initrd(&self.path().join(initrd))).transpose()?;
+        let initrd = initrd.map(|initrd| self.path().join(initrd));
         let mut payload = Payload {
-            kernel: kernel::read(&self.path().join(kernel))?,
-            initrd: initrd.unwrap_or_default(),
+            kernel: Source::kernel(&self.path().join(kernel))?,
+            initrd: initrd.as_deref().map_or_else(|| Ok(Source::nothing()), Source::initrd)?,
             cmdline,
         };
         if matches!(self.config.boot, BootConfig::LinuxDebian { .. }) {
@@ -128,10 +128,10 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
 
 fn copy_kernel(folder: &Path, path: &Path, initrd: Option<&Path>, disk: Option<ByteSize>) -> Result<()> {
     // Reading it checks it: better now than at the first run.
-    kernel::read(path)?;
+    Source::kernel(path)?;
     copy(path, &folder.join(KERNEL))?;
     if let Some(initrd) = initrd {
-        kernel::read_initrd(initrd)?;
+        Source::initrd(initrd)?;
         copy(initrd, &folder.join(INITRD))?;
     }
     if let Some(size) = disk {
@@ -173,7 +173,8 @@ fn install_debian(folder: &Path, args: &CreateArgs, size: ByteSize) -> Result<()
     let payload = debian::root_payload(&disk.kernel, &busybox)?;
     copy(&disk.kernel.image, &folder.join(KERNEL))?;
     let initrd = folder.join(INITRD);
-    fs::write(&initrd, payload.initrd).with_context(|| format!("cannot write {}", initrd.display()))?;
+    fs::write(&initrd, payload.initrd.read()?)
+        .with_context(|| format!("cannot write {}", initrd.display()))?;
     bars.end();
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Debian guests: the fresh one in memory, and the RAM disk that starts an installed one.
 
 use tearless_boot::{
-    kernel,
+    Source,
     quick::{self, Mode, Module, Network, QuickSpec},
 };
 use tearless_config::NetMode;
@@ -74,10 +74,7 @@ pub fn root_payload(kernel: &Kernel, busybox: &[u8]) -> Result<Payload, Error> {
 /// # Errors
 /// When it does not fit.
 pub fn add_agent(payload: &mut Payload) -> Result<(), Error> {
-    // Linux unpacks one archive after the other; each begins at a multiple of four bytes.
-    let len = payload.initrd.len().next_multiple_of(4);
-    payload.initrd.resize(len, 0);
-    payload.initrd.extend(quick::agent_archive(tearless_guest::AGENT, tearless_guest::AGENT_UNIT)?);
+    payload.initrd.append(quick::agent_archive(tearless_guest::AGENT, tearless_guest::AGENT_UNIT)?);
     Ok(())
 }
 
@@ -97,11 +94,9 @@ fn payload(
         network,
         mode,
     };
-    Ok(Payload {
-        initrd: quick::build(&spec)?,
-        kernel: kernel::read(&kernel.image)?,
-        cmdline: cmdline(extra),
-    })
+    let mut initrd = Source::nothing();
+    initrd.append(quick::build(&spec)?);
+    Ok(Payload { initrd, kernel: Source::kernel(&kernel.image)?, cmdline: cmdline(extra) })
 }
 
 /// Whether a terminal type is a plain word; anything else would be refused, and a guest can do without.

@@ -1,6 +1,6 @@
 use std::{path::PathBuf, sync::Arc};
 
-use tearless_boot::{kernel::KernelImage, quick};
+use tearless_boot::{Source, quick};
 use tearless_config::EngineChoice;
 use tearless_machine::{Shape, Spec};
 use tearless_sandbox::Rules;
@@ -65,9 +65,9 @@ pub struct Hardware {
 #[derive(Clone)]
 pub struct Payload {
     /// The kernel.
-    pub kernel: KernelImage,
-    /// The RAM disk; empty for none.
-    pub initrd: Vec<u8>,
+    pub kernel: Source,
+    /// The RAM disk; [`Source::nothing`] for none.
+    pub initrd: Source,
     /// The kernel command line.
     pub cmdline: String,
 }
@@ -80,9 +80,7 @@ impl Payload {
     pub fn mount(&mut self, shares: &[SharedFolder]) -> Result<(), Error> {
         if !shares.is_empty() {
             let mounts: Vec<_> = shares.iter().map(SharedFolder::mount).collect();
-            // Archives start at multiples of four.
-            self.initrd.resize(self.initrd.len().next_multiple_of(4), 0);
-            self.initrd.extend(quick::mounts(&mounts)?);
+            self.initrd.append(quick::mounts(&mounts)?);
         }
         Ok(())
     }
@@ -160,8 +158,8 @@ impl Hardware {
         Ok(Spec {
             vcpus: self.vcpus,
             memory: self.memory,
-            kernel: self.payload.kernel.clone(),
-            initrd: self.payload.initrd.clone(),
+            kernel: self.payload.kernel.kernel_image()?,
+            initrd: self.payload.initrd.read()?,
             cmdline: self.payload.cmdline.clone(),
             disks: disks.to_vec(),
             attached: self.attached()?,

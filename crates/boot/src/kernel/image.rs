@@ -51,7 +51,7 @@ pub(super) fn parse(bytes: &[u8], what: &str) -> Result<Option<Shape>> {
     }
     // Kernels before 3.17 state neither size nor a meaningful offset (booting.rst).
     let text_offset = if image_size == 0 { DEFAULT_TEXT_OFFSET } else { text_offset };
-    if text_offset > MAX_TEXT_OFFSET || image_size > super::MAX_KERNEL << 8 {
+    if text_offset > MAX_TEXT_OFFSET || image_size > super::MAX_FILE << 8 {
         return Err(Error::damaged(
             what,
             format!("its header asks for {image_size:#x} bytes at offset {text_offset:#x}"),

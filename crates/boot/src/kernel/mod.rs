@@ -9,22 +9,17 @@ mod foreign;
 mod image;
 mod pe;
 
-use std::{fs::File, io::Read as _, path::Path};
-
 use tearless_memory::{Gpa, GuestMemory};
 
 use crate::{
     Error, Result,
     place::Placement,
+    source::MAX_FILE,
     unpack::{Format, unpack},
 };
 
 pub use elf::Segment;
 pub use image::PageSize;
-
-/// The largest kernel file and the largest unpacked kernel taken: a distribution's is below 100 MiB, one with a root
-/// file system built in may reach a few hundred. Beyond lies a mistake (a disk image) or a decompression bomb.
-pub const MAX_KERNEL: u64 = 512 << 20;
 
 /// Offset from the start of RAM of a kernel that states none, as QEMU's `KERNEL64_LOAD_ADDR`.
 const DEFAULT_TEXT_OFFSET: u64 = 0x8_0000;
@@ -101,47 +96,6 @@ impl KernelImage {
     }
 }
 
-/// Reads and recognises the kernel at `path`.
-///
-/// # Errors
-/// As [`load`]; [`Error::Read`] when the file cannot be read.
-pub fn read(path: &Path) -> Result<KernelImage> {
-    let what = format!("kernel {}", path.display());
-    load(read_bounded(path, &what)?, &what)
-}
-
-/// Reads the RAM disk at `path`; the kernel judges its content.
-///
-/// # Errors
-/// [`Error::Read`] when the file cannot be read, [`Error::Unsuitable`] when it is empty or huge.
-pub fn read_initrd(path: &Path) -> Result<Vec<u8>> {
-    let what = format!("RAM disk {}", path.display());
-    let bytes = read_bounded(path, &what)?;
-    if bytes.is_empty() {
-        return Err(Error::unsuitable(&what, "an empty file", "give a cpio archive, packed or not"));
-    }
-    Ok(bytes)
-}
-
-fn read_bounded(path: &Path, what: &str) -> Result<Vec<u8>> {
-    let failed = |source| Error::Read { what: what.into(), source };
-    let file = File::open(path).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if meta.is_dir() {
-        return Err(Error::unsuitable(what, "a folder", "give a file"));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(MAX_KERNEL)).unwrap_or(0));
-    file.take(MAX_KERNEL + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_KERNEL {
-        return Err(Error::unsuitable(
-            what,
-            format!("larger than {} MiB", MAX_KERNEL >> 20),
-            "a disk image goes to --disk",
-        ));
-    }
-    Ok(bytes)
-}
-
 /// Recognises the kernel in `bytes`; `what` names it in errors ("kernel vmlinuz").
 ///
 /// # Errors
@@ -151,7 +105,7 @@ pub fn load(bytes: Vec<u8>, what: &str) -> Result<KernelImage> {
         return Err(Error::unsuitable(what, "an empty file", "give an arm64 kernel"));
     }
     let bytes = match packed(&bytes, what)? {
-        Some((format, payload)) => unpack(format, payload, MAX_KERNEL, what)?,
+        Some((format, payload)) => unpack(format, payload, MAX_FILE, what)?,
         None => bytes,
     };
     let shape = if let Some(header) = image::parse(&bytes, what)? {

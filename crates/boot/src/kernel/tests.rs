@@ -198,17 +198,6 @@ fn names_what_is_no_arm64_kernel() {
     assert!(load(with_stub(image(0, 1, 0, 256), 0xaa64, 256), "k").is_ok());
 }
 
-#[test]
-fn missing_file_and_folder_are_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let text = read(&dir.path().join("none")).unwrap_err().to_string();
-    assert!(text.contains("none") && text.contains("check the path"), "{text}");
-    assert!(read(dir.path()).unwrap_err().to_string().contains("a folder"));
-    let empty = dir.path().join("initrd");
-    std::fs::write(&empty, b"").unwrap();
-    assert!(read_initrd(&empty).unwrap_err().to_string().contains("empty"));
-}
-
 proptest::proptest! {
     #[test]
     fn never_panics(mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400), magic in 0usize..5) {
