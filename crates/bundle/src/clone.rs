@@ -28,7 +28,7 @@ impl Bundle {
             copy(&self.path().join(path), &new.path().join(path))?;
         }
         let mut lent = BTreeSet::new();
-        for disk in config.disks.iter().filter(|disk| disk.path.is_relative()) {
+        for disk in config.disks.iter().filter(|disk| layers::is_inside(disk)) {
             for file in layers::chain(self.path(), &disk.path, layers::format_of(disk))? {
                 link(&self.path().join(&file), &new.path().join(&file))?;
                 lent.insert(file);

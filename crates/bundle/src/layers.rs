@@ -16,7 +16,7 @@ use std::{
 };
 
 use tearless_config::{DiskConfig, DiskFormat, VmConfig};
-use tearless_storage::{Format, base_of, derive};
+use tearless_storage::{Format, base_of, derive, is_remote};
 
 use crate::{
     Error, Result,
@@ -38,7 +38,12 @@ pub(crate) fn format_of(disk: &DiskConfig) -> Format {
 
 /// Whether the disk is a file of the bundle that its guest writes.
 pub(crate) fn is_own(disk: &DiskConfig) -> bool {
-    disk.path.is_relative() && !disk.read_only
+    is_inside(disk) && !disk.read_only
+}
+
+/// Whether the disk is a file of the bundle, and not a file elsewhere or what a server holds.
+pub(crate) fn is_inside(disk: &DiskConfig) -> bool {
+    disk.path.is_relative() && !is_remote(&disk.path)
 }
 
 /// The configuration with a new layer on each disk that the guest writes. The layers below are frozen by whoever commits
@@ -48,7 +53,7 @@ pub(crate) fn derive_all(bundle: &Path, config: &VmConfig) -> Result<VmConfig> {
     fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
     let mut new = config.clone();
     for disk in new.disks.iter_mut().filter(|disk| !disk.read_only) {
-        if disk.path.is_absolute() {
+        if !is_inside(disk) {
             return Err(Error::Foreign { path: disk.path.clone() });
         }
         let base = bundle.join(&disk.path);
@@ -124,7 +129,7 @@ pub(crate) fn reachable<'a>(
     configs: impl Iterator<Item = &'a VmConfig>,
 ) -> Result<BTreeSet<PathBuf>> {
     let mut files = BTreeSet::new();
-    for disk in configs.flat_map(|config| &config.disks).filter(|disk| disk.path.is_relative()) {
+    for disk in configs.flat_map(|config| &config.disks).filter(|disk| is_inside(disk)) {
         files.extend(chain(bundle, &disk.path, format_of(disk))?);
     }
     Ok(files)

@@ -103,7 +103,8 @@ pub struct RunArgs {
     pub hardware: HardwareArgs,
     /// A disk image; repeat it for more. It is raw unless its name ends in .qcow2 or .vmdk or its format is given. After
     /// the file, in any order: `:ro`, `:format=raw|qcow2|vmdk`, `:sync=full|fsync|none` (what a flush of the guest does),
-    /// `:cache=host|none` (whether the host caches).
+    /// `:cache=host|none` (whether the host caches). Instead of a file also what a server holds: `nbd://HOST:PORT/EXPORT`,
+    /// `nbd+unix:///EXPORT?socket=PATH`.
     #[arg(long = "disk", value_name = "FILE[:ro][:KEY=VALUE]")]
     pub disks: Vec<OsString>,
     /// Throw away what the guest writes to its disks.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use tearless_config::{CacheMode, DiskConfig, DiskFormat, SyncMode};
 use tearless_vm::{
     DiskSpec,
-    storage::{Cache, Format, OpenOptions, Sync},
+    storage::{self, Cache, Format, OpenOptions, Sync},
 };
 
 type Setting = fn(&mut DiskConfig);
@@ -28,7 +28,8 @@ const SUFFIXES: [(&str, Setting); 9] = [
     (":cache=none", |d| d.cache = CacheMode::None),
 ];
 
-/// The disks of the command line; relative paths are made absolute, so that they do not turn into files of a bundle.
+/// The disks of the command line; relative paths are made absolute, so that they do not turn into files of a bundle;
+/// addresses of servers stay as they are.
 pub fn parse(disks: &[OsString]) -> Result<Vec<DiskConfig>> {
     disks.iter().map(|text| parse_one(text)).collect()
 }
@@ -46,6 +47,10 @@ fn parse_one(text: &OsStr) -> Result<DiskConfig> {
     }
     let path = Path::new(OsStr::from_bytes(rest));
     refuse_unknown(path)?;
+    if storage::reach(path)?.is_some() {
+        disk.path = path.to_owned();
+        return Ok(disk);
+    }
     disk.path = std::path::absolute(path).with_context(|| format!("cannot find disk {}", path.display()))?;
     Ok(disk)
 }
@@ -66,7 +71,7 @@ fn refuse_unknown(path: &Path) -> Result<()> {
 
 /// What the library is told of `disk`, of the VM in the folder `bundle`.
 pub fn spec(disk: &DiskConfig, bundle: Option<&Path>) -> DiskSpec {
-    let own = bundle.filter(|_| disk.path.is_relative());
+    let own = bundle.filter(|_| disk.path.is_relative() && !storage::is_remote(&disk.path));
     let format = match disk.format {
         Some(DiskFormat::Raw) => Some(Format::Raw),
         Some(DiskFormat::Qcow2) => Some(Format::Qcow2),
@@ -110,7 +115,12 @@ mod tests {
             cache: CacheMode::None,
         };
         assert_eq!(disks[3], all);
-        for wrong in ["", ":ro", "x:sync=maybe", "x:rw"] {
+        let served = parse(&["nbd://h:1/x:ro".into(), "nbd+unix:///?socket=/a:b:sync=none".into()]).unwrap();
+        assert_eq!((served[0].path.to_str(), served[0].read_only), (Some("nbd://h:1/x"), true));
+        let remote = spec(&served[1], Some(Path::new("/b")));
+        assert_eq!(remote.path.to_str(), Some("nbd+unix:///?socket=/a:b"));
+        assert_eq!((remote.options.format, remote.options.sync), (None, Sync::None));
+        for wrong in ["", ":ro", "x:sync=maybe", "x:rw", "nbd://", "nbds://h/x"] {
             assert!(parse(&[wrong.into()]).is_err(), "{wrong}");
         }
     }

@@ -38,8 +38,8 @@ pub fn confine(hardware: &mut Hardware, own: &[&Path], late: &Late) -> Result<St
     let report = if late.confined {
         let mut rules = hardware.needs()?;
         rules.write.extend(own.iter().map(|path| path.to_path_buf()));
-        rules.unix_sockets = matches!(network.mode, NetMode::Socket(_));
-        rules.network = !matches!(network.mode, NetMode::None | NetMode::Socket(_));
+        rules.unix_sockets |= matches!(network.mode, NetMode::Socket(_));
+        rules.network |= !matches!(network.mode, NetMode::None | NetMode::Socket(_));
         sandbox::enter(&rules).to_string()
     } else {
         tracing::warn!("the VM is not confined, as you wish: what breaks out of it is you");

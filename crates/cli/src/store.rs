@@ -18,7 +18,7 @@ use tearless_image::{
     Progress,
     debian::{Access, DebianOptions},
 };
-use tearless_vm::{Payload, debian, host, network, open_shares};
+use tearless_vm::{Payload, debian, host, network, open_shares, storage::is_remote};
 
 use crate::{
     args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
@@ -339,9 +339,14 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
     );
     print_memory(&entry);
     for disk in &config.disks {
-        let path = bundle.path().join(&disk.path);
-        let size =
-            fs::metadata(&path).map_or_else(|e| e.to_string(), |m| format!("{}", ByteSize::new(m.len())));
+        let (path, size) = if is_remote(&disk.path) {
+            (disk.path.clone(), "held by a server".to_owned())
+        } else {
+            let path = bundle.path().join(&disk.path);
+            let size = fs::metadata(&path);
+            let size = size.map_or_else(|e| e.to_string(), |m| format!("{}", ByteSize::new(m.len())));
+            (path, size)
+        };
         println!("Disk     {} ({size}{})", path.display(), if disk.read_only { ", read-only" } else { "" });
     }
     for share in &config.shares {

@@ -112,7 +112,8 @@ impl FromStr for EngineChoice {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiskConfig {
-    /// The image. A relative path starts at the bundle's folder.
+    /// The image. A relative path starts at the bundle's folder. Or the address of a server: `nbd://HOST:PORT/EXPORT`,
+    /// `nbd+unix:///EXPORT?socket=PATH`.
     pub path: PathBuf,
     /// What the image is. Without it a bundle's own file is raw, and another goes by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,6 +22,8 @@ pub struct Rules {
     pub write: Vec<PathBuf>,
     /// Whether it speaks TCP, UDP and ICMP.
     pub network: bool,
+    /// TCP ports that it connects to, on any host, where it has no `network` at all.
+    pub connect: Vec<u16>,
     /// Whether it makes unix sockets later on. They reach whatever listens for the same user, so this is a large hole.
     pub unix_sockets: bool,
 }

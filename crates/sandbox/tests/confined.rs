@@ -6,7 +6,7 @@ use std::{
     env, fs,
     fs::OpenOptions,
     io::Write as _,
-    net::{TcpListener, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     os::unix::net::{UnixDatagram, UnixListener, UnixStream},
     path::Path,
     process::Command,
@@ -70,15 +70,39 @@ fn confined_child() {
     println!("done");
 }
 
+const PORTS: &str = "TEARLESS_TEST_PORTS";
+
+/// Runs in the child: may connect to the first of two ports.
 #[test]
-fn a_confined_process_reaches_its_own_files_only() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("own")).unwrap();
-    for name in ["readable", "disk", "secret"] {
-        fs::write(folder.path().join(name), name).unwrap();
+fn connecting_child() {
+    let Ok(ports) = env::var(PORTS) else { return };
+    let ports: Vec<u16> = ports.split(' ').map(|port| port.parse().unwrap()).collect();
+    println!("report: {}", enter(&Rules { connect: vec![ports[0]], ..Rules::default() }));
+    let reaches = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+    for (what, wanted, got) in [
+        ("connect to the port", true, reaches(ports[0])),
+        ("connect to another", false, reaches(ports[1])),
+        ("make a UDP socket", false, UdpSocket::bind("127.0.0.1:0").is_ok()),
+        ("listen", false, TcpListener::bind("127.0.0.1:0").is_ok()),
+    ] {
+        if wanted != got {
+            println!("WRONG: {what}");
+        }
     }
+    println!("done");
+}
+
+#[test]
+fn a_process_that_needs_a_port_reaches_that_port_only() {
+    let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports = listeners.each_ref().map(|l| l.local_addr().unwrap().port().to_string()).join(" ");
     let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["--exact", "confined_child", "--nocapture", "--test-threads=1"]).env(FOLDER, folder.path());
+    child.args(["--exact", "connecting_child", "--nocapture", "--test-threads=1"]).env(PORTS, ports);
+    judge(&mut child);
+}
+
+/// Runs a confined child, which must have found all as it must be.
+fn judge(child: &mut Command) {
     let output = child.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
@@ -91,5 +115,17 @@ fn a_confined_process_reaches_its_own_files_only() {
     } else {
         eprintln!("this kernel lacks a part of the sandbox, so nothing is proved: {text}");
     }
+}
+
+#[test]
+fn a_confined_process_reaches_its_own_files_only() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("own")).unwrap();
+    for name in ["readable", "disk", "secret"] {
+        fs::write(folder.path().join(name), name).unwrap();
+    }
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(["--exact", "confined_child", "--nocapture", "--test-threads=1"]).env(FOLDER, folder.path());
+    judge(&mut child);
     assert_eq!(fs::read(folder.path().join("secret")).unwrap(), b"secret");
 }

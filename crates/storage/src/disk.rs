@@ -2,6 +2,26 @@ use std::io;
 
 use crate::RawDisk;
 
+/// Why a request may succeed later, as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// The host, or the server, has no space left.
+    Full,
+    /// The server cannot be reached; the disk itself has told the user.
+    Away,
+}
+
+impl Pause {
+    /// What a disk's error says about trying again; `None` if that is of no use.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(Self::Full),
+            io::ErrorKind::NotConnected => Some(Self::Away),
+            _ => None,
+        }
+    }
+}
+
 /// A medium that is read and written at any offset.
 ///
 /// Calls come from several threads at once. Offsets and lengths are in bytes; ranges lie within
@@ -55,6 +75,11 @@ pub trait Disk: Send + Sync {
     fn grow(&self, size: u64) -> io::Result<()> {
         let _ = size;
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// How many calls at once make it faster.
+    fn parallel(&self) -> usize {
+        4
     }
 
     /// The file whose bytes are the disk's, if there is one: requests can then go to the host without a detour.

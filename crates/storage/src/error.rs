@@ -64,6 +64,16 @@ pub enum DiskError {
         "cannot open disk {0}\n  because: it is empty\n  try: make it larger first, for example with `truncate -s 8G`"
     )]
     Empty(PathBuf),
+    /// A server does not give the disk.
+    #[error("cannot use disk {path}\n  because: {why}\n  try: {advice}")]
+    Server {
+        /// Its address.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// What may help.
+        advice: &'static str,
+    },
     /// A new layer could not be written.
     #[error(
         "cannot make disk {path}\n  because: {error}\n  try: check the folder, its permissions and its free space"

@@ -9,7 +9,7 @@ use std::{
 
 use imago::{FormatCreateBuilder, StorageOpenOptions, file::File as ImageFile, qcow2::Qcow2};
 
-use crate::{Disk, DiskError, Format, OpenOptions, Sync, open, open::open_file};
+use crate::{Disk, DiskError, Format, OpenOptions, Sync, is_remote, open, open::open_file};
 
 type Image = Qcow2<ImageFile>;
 
@@ -98,6 +98,13 @@ pub fn base_of(path: &Path, format: Format) -> Result<Option<PathBuf>, DiskError
 /// # Errors
 /// As [`open`], or when nothing can be written in `folder`.
 pub fn open_ephemeral(path: &Path, options: OpenOptions, folder: &Path) -> Result<Arc<dyn Disk>, DiskError> {
+    if is_remote(path) {
+        return Err(DiskError::Server {
+            path: path.to_owned(),
+            why: "changes to what a server holds cannot be kept elsewhere and thrown away".into(),
+            advice: "attach it read-only (URL:ro), or have the server do it: `qemu-nbd --snapshot`",
+        });
+    }
     let format = options.format.or_else(|| Format::of_name(path)).unwrap_or(Format::Raw);
     if options.format.is_none() && format == Format::Raw {
         // The rule for disks that only look raw holds here too.

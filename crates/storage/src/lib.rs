@@ -1,13 +1,14 @@
 //! Disk back ends.
 //!
 //! [`Disk`] is what a block device needs of its medium: [`RawDisk`] is a plain file or a block device of the host,
-//! [`ImageDisk`] an image of another format with what backs it. [`open()`] makes one from a file's name. A [`Queue`] has many
+//! [`ImageDisk`] an image of another format with what backs it, [`NbdDisk`] what a server holds. [`open()`] makes one from a file's name. A [`Queue`] has many
 //! requests in progress at once; it is the fast way, on io_uring where the host has that.
 //!
 //! ```text
 //!            queue()                          Disk
 //!   Uring ------------> RawDisk ------> file, O_DIRECT file
 //!   Pool  ------------> RawDisk, ImageDisk ---> imago ---> file, backing files (read-only)
+//!         ------------> NbdDisk ------> a server
 //! ```
 //! It knows nothing of virtio.
 
@@ -16,6 +17,7 @@ mod error;
 mod format;
 mod image;
 mod layer;
+mod nbd;
 mod open;
 mod pool;
 mod queue;
@@ -24,11 +26,14 @@ mod sparse;
 #[cfg(target_os = "linux")]
 mod uring;
 
-pub use disk::Disk;
+pub use disk::{Disk, Pause};
 pub use error::DiskError;
 pub use format::Format;
 pub use image::ImageDisk;
 pub use layer::{base_of, derive, open_ephemeral};
+#[doc(hidden)]
+pub use nbd::listen as listen_to_nbd;
+pub use nbd::{NbdDisk, Reach, is_remote, reach};
 pub use open::{Cache, OpenOptions, Sync, backing_files, open};
 pub use queue::{Completion, Operation, Queue, Request, Segment, queue};
 pub use raw::RawDisk;

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{Disk, DiskError, Format, ImageDisk, RawDisk, image};
+use crate::{Disk, DiskError, Format, ImageDisk, NbdDisk, RawDisk, image, is_remote};
 
 /// What a flush does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,13 +54,17 @@ pub struct OpenOptions {
 /// # Errors
 /// As [`open`].
 pub fn backing_files(path: &Path, options: OpenOptions) -> Result<Vec<PathBuf>, DiskError> {
+    if is_remote(path) {
+        return Ok(Vec::new());
+    }
     match options.format.or_else(|| Format::of_name(path)) {
         None | Some(Format::Raw) => Ok(Vec::new()),
         Some(format) => image::backing_files(path, format),
     }
 }
 
-/// Opens the disk in `path`.
+/// Opens the disk in `path`, which may also be the address of a server (`nbd://HOST:PORT/EXPORT`,
+/// `nbd+unix:///EXPORT?socket=PATH`): then nothing is locked, and what it holds is raw.
 ///
 /// The file is locked until the disk is dropped: shared if read-only, else exclusively; so are, shared, the files that
 /// back it.
@@ -68,6 +72,9 @@ pub fn backing_files(path: &Path, options: OpenOptions) -> Result<Vec<PathBuf>, 
 /// # Errors
 /// [`DiskError`] when the file cannot be opened, is in use or is not what it should be.
 pub fn open(path: &Path, options: OpenOptions) -> Result<Arc<dyn Disk>, DiskError> {
+    if is_remote(path) {
+        return Ok(Arc::new(NbdDisk::open(path, options)?));
+    }
     match options.format.or_else(|| Format::of_name(path)) {
         None | Some(Format::Raw) => Ok(Arc::new(RawDisk::open(path, options)?)),
         Some(format) => Ok(Arc::new(ImageDisk::open(path, format, options)?)),

@@ -14,9 +14,6 @@ use tearless_memory::GuestMemory;
 
 use crate::{Completion, Disk, Queue, Request, queue::perform};
 
-/// Requests that are worked on at once.
-const THREADS: usize = 4;
-
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Request>,
@@ -72,7 +69,7 @@ impl Pool {
 
     /// Starts another thread if there is more to do than there are. Returns whether anybody serves.
     fn staff(&mut self) -> bool {
-        if self.threads.len() < THREADS.min(self.in_progress) {
+        if self.threads.len() < self.disk.parallel().min(self.in_progress) {
             let (shared, disk, memory) = (self.shared.clone(), self.disk.clone(), self.memory.clone());
             let thread = thread::Builder::new().name("disk".into());
             if let Ok(thread) = thread.spawn(move || shared.serve(&*disk, &memory)) {

@@ -4,7 +4,7 @@ use tearless_boot::{Source, quick};
 use tearless_config::EngineChoice;
 use tearless_machine::{Shape, Spec};
 use tearless_sandbox::Rules;
-use tearless_storage::{Disk, OpenOptions};
+use tearless_storage::{Disk, OpenOptions, Reach};
 use tearless_virtio::{
     VirtioDevice,
     balloon::{Balloon, Gauge},
@@ -17,7 +17,7 @@ use crate::{Error, HostSide, Network, SharedFolder};
 /// A disk of the machine.
 #[derive(Clone, Debug)]
 pub struct DiskSpec {
-    /// The image, or a block device.
+    /// The image, a block device, or the address of a server: `nbd://HOST:PORT/EXPORT`, `nbd+unix:///EXPORT?socket=PATH`.
     pub path: PathBuf,
     /// How to open it. A bundle's own files have their format told: whatever they look like, a guest wrote it.
     pub options: OpenOptions,
@@ -88,13 +88,21 @@ impl Payload {
 
 impl Hardware {
     /// What the process that runs it opens once it has been confined: its disks, and what is
-    /// in shared folders. Whether it speaks to a network is for the caller to add.
+    /// in shared folders. That its guest speaks to a network is for the caller to add.
     ///
     /// # Errors
     /// When a disk builds on files that cannot be found.
     pub fn needs(&self) -> Result<Rules, Error> {
         let mut rules = Rules::default();
         for disk in &self.disks {
+            if let Some(reach) = tearless_storage::reach(&disk.path)? {
+                match reach {
+                    Reach::Port(port) => rules.connect.push(port),
+                    Reach::Name => rules.network = true,
+                    Reach::Unix => rules.unix_sockets = true,
+                }
+                continue;
+            }
             rules.read.extend(tearless_storage::backing_files(&disk.path, disk.options)?);
             // What a guest changes goes elsewhere then.
             rules.write.extend(disk.changes.iter().cloned());

@@ -23,6 +23,41 @@ fn gzip(data: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap_or_default()
 }
 
+/// Greetings of a modern and an old server, and replies to the requests that are in progress.
+pub fn nbd() -> Vec<Vec<u8>> {
+    let greeting = b"NBDMAGICIHAVEOPT\0\x03";
+    let answer = |option: u32, kind: u32, data: &[u8]| {
+        let mut bytes = 0x0003_e889_0455_65a9u64.to_be_bytes().to_vec();
+        [option, kind, data.len() as u32].iter().for_each(|word| bytes.extend(word.to_be_bytes()));
+        [bytes, data.to_vec()].concat()
+    };
+    let export = [&[0; 2][..], &(1u64 << 30).to_be_bytes(), &[0, 0x6d]].concat();
+    let blocks = [&[0, 3][..], &[1u32, 4096, 1 << 20].map(u32::to_be_bytes).concat()].concat();
+    let go = [answer(7, 3, &export), answer(7, 3, &blocks), answer(7, 1, &[])].concat();
+    let chunk = |flags: u16, kind: u16, cookie: u64, data: &[u8]| {
+        let mut bytes = 0x668e_33efu32.to_be_bytes().to_vec();
+        [flags, kind].iter().for_each(|half| bytes.extend(half.to_be_bytes()));
+        bytes.extend(cookie.to_be_bytes());
+        bytes.extend((data.len() as u32).to_be_bytes());
+        [bytes, data.to_vec()].concat()
+    };
+    let data = [&4096u64.to_be_bytes()[..], &[7; 2048]].concat();
+    let hole = [&6144u64.to_be_bytes()[..], &2048u32.to_be_bytes()].concat();
+    let chunks = [
+        chunk(0, 1, 1, &data),
+        chunk(1, 2, 1, &hole),
+        chunk(1, 0, 2, &[]),
+        chunk(1, 0x8001, 3, b"\0\0\0\x05\0\x02no"),
+    ];
+    let simple = |cookie: u64| [&0x6744_6698u32.to_be_bytes()[..], &[0; 4], &cookie.to_be_bytes()].concat();
+    let structured = [&greeting[..], &answer(8, 1, &[]), &go, &chunks.concat()].concat();
+    let plain =
+        [&greeting[..], &answer(8, 1 << 31 | 1, b"no"), &go, &simple(2), &simple(1), &[7; 4096]].concat();
+    let by_name =
+        [&greeting[..], &answer(8, 1 << 31 | 1, &[]), &answer(7, 1 << 31 | 1, &[]), &export[2..]].concat();
+    vec![structured, plain, [by_name, simple(4)].concat()]
+}
+
 pub fn streams() -> Vec<Vec<u8>> {
     let text: Vec<u8> = (0..2000u32).flat_map(|n| (n * n / 7).to_string().into_bytes()).collect();
     let mut lzma = vec![3];

@@ -110,18 +110,37 @@ fn allowed(rules: &Rules) -> Result<Allowed, seccompiler::BackendError> {
     allowed.insert(libc::SYS_prctl, names.collect::<Result<_, _>>()?);
     // A pair of connected sockets leads nowhere; datagram sockets could be sent elsewhere.
     allowed.insert(libc::SYS_socketpair, vec![masked(1, 0xf, libc::SOCK_STREAM.into())?]);
-    let mut families = Vec::new();
+    let mut sockets = Vec::new();
     if rules.network {
-        families.extend([libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]);
+        sockets.extend([
+            is(0, libc::AF_INET.into())?,
+            is(0, libc::AF_INET6.into())?,
+            is(0, libc::AF_NETLINK.into())?,
+        ]);
+    } else if !rules.connect.is_empty() {
+        // Landlock knows the ports of TCP; there must be no other protocol to get around it.
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            sockets.push(tcp(family)?);
+        }
     }
     if rules.unix_sockets {
-        families.push(libc::AF_UNIX);
+        sockets.push(is(0, libc::AF_UNIX.into())?);
     }
-    if !families.is_empty() {
-        let families = families.into_iter().map(|family| is(0, family.into()));
-        allowed.insert(libc::SYS_socket, families.collect::<Result<_, _>>()?);
+    if !sockets.is_empty() {
+        allowed.insert(libc::SYS_socket, sockets);
     }
     Ok(allowed)
+}
+
+/// Sockets of `family` for TCP.
+fn tcp(family: i32) -> Result<SeccompRule, seccompiler::BackendError> {
+    let condition = |arg, op, value: i32| SeccompCondition::new(arg, Dword, op, value as u64);
+    SeccompRule::new(vec![
+        condition(0, SeccompCmpOp::Eq, family)?,
+        condition(1, SeccompCmpOp::MaskedEq(0xf), libc::SOCK_STREAM)?,
+        // The usual protocol, which is TCP; not MPTCP or SCTP, which Landlock does not know.
+        condition(2, SeccompCmpOp::Eq, 0)?,
+    ])
 }
 
 /// A rule of one condition on an argument's low 32 bits.

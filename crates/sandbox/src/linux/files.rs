@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 use crate::Rules;
@@ -46,6 +46,11 @@ fn apply(rules: &Rules) -> Result<RulesetStatus, RulesetError> {
         ruleset = ruleset.handle_access(AccessNet::from_all(ABI))?;
     }
     let mut ruleset = ruleset.create()?;
+    if !rules.network {
+        for &port in &rules.connect {
+            ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+        }
+    }
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;
     // Nothing is executed, and devices that somebody makes in a shared folder are nobody's friends.
     let writing = AccessFs::from_all(ABI) & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock);

@@ -3,7 +3,7 @@
 //! ```text
 //!             pop               host is done
 //!   ring ------------> flight ----------------> ring (status byte, used entry, interrupt)
-//!                        ^  | no space
+//!                        ^  | no space, no server
 //!            try again   |  v
 //!                       stalled
 //! ```
@@ -21,14 +21,14 @@ use std::{
 };
 
 use tearless_memory::Gpa;
-use tearless_storage::{Completion, Disk, Operation, Queue, Request, Segment, queue};
+use tearless_storage::{Completion, Disk, Operation, Pause, Queue, Request, Segment, queue};
 
 use super::spec::{MAX_RANGE_SECTORS, MAX_RANGES, SECTOR, Status, request};
 use crate::{Chain, Ring, RingError, VirtQueue, Wake};
 
 /// Requests of one queue that the host has at once.
 const DEPTH: u16 = 128;
-/// How long to leave a full host file system alone before trying again.
+/// How long to leave a full host file system, or a server that is away, alone before trying again.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What all workers of a device share.
@@ -349,9 +349,9 @@ impl Worker {
     ) -> Result<(), RingError> {
         let Completion { mut request, result } = completion;
         if let Err(error) = &result
-            && is_full(error)
+            && let Some(pause) = Pause::of(error)
         {
-            self.stall(request);
+            self.stall(request, pause);
             return Ok(());
         }
         let token = request.token;
@@ -409,9 +409,9 @@ impl Worker {
         Some(flight)
     }
 
-    /// The host has no space: the guest sees a slow disk rather than an error that its file system would not survive.
-    fn stall(&mut self, request: Request) {
-        if !self.medium.full.swap(true, Ordering::AcqRel) {
+    /// The host has no space, or a server is away: the guest sees a slow disk rather than an error that its file system would not survive.
+    fn stall(&mut self, request: Request, pause: Pause) {
+        if pause == Pause::Full && !self.medium.full.swap(true, Ordering::AcqRel) {
             tracing::error!(
                 "cannot write to disk {}\n  because: the host's file system is full; the guest waits\n  try: free some \
                  space there, and it goes on by itself",
@@ -452,10 +452,6 @@ impl Worker {
             tracing::warn!(disk = self.medium.disk.name(), %error, "disk request failed; the guest sees an I/O error");
         }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn gather(

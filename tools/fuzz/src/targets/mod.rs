@@ -7,6 +7,7 @@ mod gic;
 mod guest;
 mod kernel_image;
 mod modules;
+mod nbd;
 mod network;
 mod packages;
 mod pci;
@@ -25,6 +26,7 @@ pub use gic::gic;
 pub use guest::{guest_frames, guest_tree};
 pub use kernel_image::kernel_image;
 pub use modules::modules;
+pub use nbd::nbd;
 pub use network::network;
 pub use packages::packages;
 pub use pci::pci;
@@ -101,6 +103,13 @@ pub const TARGETS: &[Target] = &[
         about: "requests to a shared folder (FUSE)",
         run: share,
         seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "nbd",
+        about: "what a disk's server says: handshake and replies (NBD)",
+        run: nbd,
+        seeds: seeds::nbd,
         memory_mib: LITTLE,
     },
     Target {
