@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use tearless_config::{ConsoleKind, NetMode};
 use tearless_control::{Server, Socket, place};
 use tearless_guest::Power;
-use tearless_vm::{Console, Hardware, Keyboard, LogFile, Network, Plug, Served, Service, guest, sandbox};
+use tearless_vm::{Console, Hardware, Keyboard, LogFile, Plug, Served, Service, guest, network, sandbox};
 
 use crate::{
     run::Late,
@@ -35,17 +35,18 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// be called before there are threads.
 pub fn confine(hardware: &mut Hardware, own: &[&Path], late: &Late) -> Result<String> {
     let (network, mac) = &late.network;
+    let prepared = network::Prepared::new(network)?;
     let report = if late.confined {
         let mut rules = hardware.needs()?;
         rules.write.extend(own.iter().map(|path| path.to_path_buf()));
-        rules.unix_sockets |= matches!(network.mode, NetMode::Socket(_));
-        rules.network |= !matches!(network.mode, NetMode::None | NetMode::Socket(_));
+        // What other networks need is open.
+        rules.network |= matches!(network.mode, NetMode::Nat | NetMode::Isolated);
         sandbox::enter(&rules).to_string()
     } else {
         tracing::warn!("the VM is not confined, as you wish: what breaks out of it is you");
         "none, by --no-sandbox".to_owned()
     };
-    hardware.network = Network::open(network, *mac)?;
+    hardware.network = prepared.start(*mac)?;
     Ok(report)
 }
 

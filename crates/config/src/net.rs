@@ -44,8 +44,10 @@ pub enum NetMode {
     Isolated,
     /// There is no card.
     None,
-    /// An interface of the host: a tap.
+    /// A bridge of the host, by a tap that is made for it.
     Bridged(String),
+    /// A tap of the host that is the user's.
+    Tap(String),
     /// A program that listens at a UNIX socket: passt, gvproxy, vmnet-helper.
     Socket(PathBuf),
     /// A tap that this process was given open.
@@ -72,7 +74,7 @@ impl FromStr for NetMode {
 
     fn from_str(text: &str) -> Result<Self, ParseNetError> {
         let error = || {
-            let advice = "there are nat, isolated, none, bridged:INTERFACE, socket:PATH and fd:NUMBER";
+            let advice = "there are nat, isolated, none, bridged:BRIDGE, tap:NAME, socket:PATH and fd:NUMBER";
             ParseNetError::new(text, "network", advice)
         };
         match text.split_once(':') {
@@ -84,6 +86,7 @@ impl FromStr for NetMode {
             },
             Some((_, "")) => Err(error()),
             Some(("bridged", name)) => Ok(Self::Bridged(name.to_owned())),
+            Some(("tap", name)) => Ok(Self::Tap(name.to_owned())),
             Some(("socket", path)) => Ok(Self::Socket(path.into())),
             Some(("fd", number)) => number.parse().ok().filter(|n| *n > 2).map(Self::Fd).ok_or_else(error),
             Some(_) => Err(error()),
@@ -98,6 +101,7 @@ impl fmt::Display for NetMode {
             Self::Isolated => f.write_str("isolated"),
             Self::None => f.write_str("none"),
             Self::Bridged(name) => write!(f, "bridged:{name}"),
+            Self::Tap(name) => write!(f, "tap:{name}"),
             Self::Socket(path) => write!(f, "socket:{}", path.display()),
             Self::Fd(number) => write!(f, "fd:{number}"),
         }
@@ -272,10 +276,10 @@ mod tests {
 
     #[test]
     fn networks_are_named() {
-        for good in ["nat", "isolated", "none", "bridged:br0", "socket:/run/a:b", "fd:3"] {
+        for good in ["nat", "isolated", "none", "bridged:br0", "tap:t0", "socket:/run/a:b", "fd:3"] {
             assert_eq!(round::<NetMode>(good).as_deref(), Some(good));
         }
-        for bad in ["", "NAT", "nat:", "bridged", "bridged:", "socket:", "fd:x", "fd:1", "vde:x"] {
+        for bad in ["", "NAT", "nat:", "bridged", "bridged:", "tap:", "socket:", "fd:x", "fd:1", "vde:x"] {
             assert_eq!(round::<NetMode>(bad), None, "{bad}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::{BootConfig, ByteSize, ConfigError, NetConfig, NetMode, PortForward, VmConfig};
+use crate::{Allow, BootConfig, ByteSize, ConfigError, NetConfig, NetMode, PortForward, VmConfig};
 
 /// Less than this and a distribution's kernel does not reach user space.
 pub const MIN_MEMORY: ByteSize = ByteSize::mib(64);
@@ -187,6 +187,14 @@ impl VmConfig {
 
     fn validate_network(&self) -> Result<(), ConfigError> {
         let NetConfig { mode, forwards, allow, .. } = &self.network;
+        let is_loopback = |allow: &&Allow| matches!(allow, Allow::Range(address, _) if address.is_loopback());
+        if let Some(allow) = allow.iter().find(is_loopback) {
+            return invalid(
+                format!("--allow {allow}"),
+                "the host's loopback addresses are the guest's own to the guest",
+                "--allow host, and reach its services at host.tearless.internal",
+            );
+        }
         if matches!(mode, NetMode::Nat | NetMode::Isolated) {
             let same = |a: &PortForward, b: &PortForward| (a.host, a.protocol) == (b.host, b.protocol);
             let again =

@@ -61,6 +61,16 @@ pub struct Offloads {
 impl Offloads {
     /// All of them.
     pub const ALL: Self = Self { checksum: true, tcp4: true, tcp6: true };
+
+    /// Whether whoever takes these can be given a frame with `offload` left to do.
+    pub fn cover(self, offload: Offload) -> bool {
+        let large = match offload.gso {
+            None => true,
+            Some(Gso { kind: GsoKind::Tcp4, .. }) => self.tcp4,
+            Some(Gso { kind: GsoKind::Tcp6, .. }) => self.tcp6,
+        };
+        large && (self.checksum || offload.checksum.is_none())
+    }
 }
 
 /// A frame on its way to the guest, in pieces that need not be copied together first.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   virtio-net ── Card ◄──────────► Endpoint ──┬── nat      the host's sockets speak for the guest
-//!    (queues)     take, give          kick     └── socket   a program such as passt
+//!    (queues)     take, give          kick     ├── socket   a program such as passt
+//!                                              └── tap      a bridge of the host
 //! ```
 //! An [`Endpoint`] has one thread, which takes the guest's frames from the [`Card`] and gives it others; the card's queues
 //! are touched by that thread only, so a frame crosses no thread on its way from the guest's memory to a socket. When the
@@ -11,16 +12,22 @@
 //! Nothing here knows of virtio. Everything a guest sends is hostile: lengths and offsets are checked where a frame
 //! is read (`wire`), and what a guest can make the host keep is bounded, each with its reason beside it.
 
-#![forbid(unsafe_code)]
-
 mod card;
+mod guard;
+mod line;
 pub mod nat;
 mod plug;
 mod policy;
 pub mod socket;
+#[cfg(target_os = "linux")]
+pub mod tap;
+#[cfg(not(target_os = "linux"))]
+#[path = "tap_elsewhere.rs"]
+pub mod tap;
 mod wire;
 
 pub use card::{Card, Endpoint, Frame, Gso, GsoKind, MAX_FRAME, Mac, Offload, Offloads, PartialChecksum};
+pub use line::Uplink;
 pub use nat::{Forward, NatOptions, Transport};
 pub use plug::Threaded;
 pub use policy::{Cidr, ParseCidrError, Policy};

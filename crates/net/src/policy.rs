@@ -1,10 +1,6 @@
 //! Where a guest may go.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    str::FromStr,
-};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 /// Addresses with a common prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +34,14 @@ impl Cidr {
             }
             _ => false,
         }
+    }
+}
+
+impl Cidr {
+    /// Whether none of them is anything but link-local.
+    fn is_link_local(&self) -> bool {
+        let shortest = if self.address.is_ipv4() { 16 } else { 10 };
+        self.prefix >= shortest && is_link_local(self.address)
     }
 }
 
@@ -82,13 +86,16 @@ pub struct Policy {
 impl Policy {
     /// Whether the guest may send to `address` of the world.
     ///
-    /// The host's loopback and link-local addresses are closed unless allowed by name: services listen there that trust
-    /// whoever reaches them, such as those that hand a cloud machine its credentials.
+    /// Link-local addresses are closed unless a range of such addresses is allowed: services listen there that trust whoever
+    /// reaches them, such as those that hand a cloud machine its credentials. The host's loopback addresses are closed
+    /// whatever is allowed: [`Policy::host`] opens them at the gateway's address. `0.0.0.0/0` means the world, not these.
     pub fn permits(&self, address: IpAddr) -> bool {
-        if !is_unicast(address) {
+        if !is_unicast(address) || is_loopback(address) {
             return false;
         }
-        self.allow.iter().any(|range| range.contains(address)) || (!self.isolated && !is_of_the_host(address))
+        let local = is_link_local(address);
+        let covers = |range: &Cidr| range.contains(address) && (!local || range.is_link_local());
+        self.allow.iter().any(covers) || (!self.isolated && !local)
     }
 
     /// Whether the guest may have names looked up.
@@ -104,18 +111,19 @@ fn is_unicast(address: IpAddr) -> bool {
     }
 }
 
-fn is_of_the_host(address: IpAddr) -> bool {
+/// Whether it leads to the host itself: also as an IPv4 address that is written as one of IPv6.
+fn is_loopback(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => is_of_the_host_v4(v4),
-        IpAddr::V6(v6) => {
-            let embedded = v6.to_ipv4().filter(|_| v6 != Ipv6Addr::LOCALHOST);
-            v6.is_loopback() || v6.is_unicast_link_local() || embedded.is_some()
-        }
+        IpAddr::V4(v4) => v4.is_loopback(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.to_ipv4().is_some(),
     }
 }
 
-fn is_of_the_host_v4(address: Ipv4Addr) -> bool {
-    address.is_loopback() || address.is_link_local()
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
 }
 
 #[cfg(test)]
@@ -164,8 +172,24 @@ mod tests {
         ] {
             assert!(!nat.permits(ip(closed)), "{closed}");
         }
-        let open = Policy { allow: vec!["169.254.0.0/16".parse().unwrap()], ..Policy::default() };
-        assert!(open.permits(ip("169.254.169.254")) && !open.permits(ip("127.0.0.1")));
+        let open = |range: &str| Policy { allow: vec![range.parse().unwrap()], ..Policy::default() };
+        assert!(open("169.254.0.0/16").permits(ip("169.254.169.254")));
+        assert!(open("169.254.169.254").permits(ip("169.254.169.254")));
+        assert!(!open("169.254.169.254").permits(ip("169.254.169.253")));
+        assert!(open("fe80::/10").permits(ip("fe80::1")));
+        for (range, closed) in [
+            ("0.0.0.0/0", "127.0.0.1"),
+            ("0.0.0.0/0", "169.254.169.254"),
+            ("169.0.0.0/8", "169.254.169.254"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("::/0", "::1"),
+            ("::/0", "fe80::1"),
+            ("::/0", "::ffff:127.0.0.1"),
+            ("::/0", "::ffff:169.254.169.254"),
+            ("::ffff:0:0/96", "::ffff:192.0.2.1"),
+        ] {
+            assert!(!open(range).permits(ip(closed)), "{range} {closed}");
+        }
     }
 
     #[test]

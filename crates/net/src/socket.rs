@@ -1,193 +1,81 @@
-//! A program at a UNIX socket: passt, or gvproxy with its socket for QEMU.
+//! A program at a UNIX socket.
 //!
-//! The stream carries frames, each after its length in four bytes, big-endian, as QEMU's `-netdev stream` has it. The
-//! program knows of no offloads, so the guest finishes what it sends.
+//! A stream (passt, gvproxy's socket for QEMU) carries frames, each after its length in four bytes, big-endian, as QEMU's
+//! `-netdev stream` has it. A datagram socket (gvproxy's and vmnet-helper's for vfkit) has a datagram per frame. The program
+//! knows of no offloads, so the guest finishes what it sends.
 
 use std::{
     io::{self, Read, Write},
+    os::unix::net,
     path::Path,
-    sync::Arc,
 };
 
-use mio::{Events, Interest, Poll, Token, net::UnixStream};
+use mio::{
+    Interest, Registry, Token,
+    net::{UnixDatagram, UnixStream},
+};
+use rustix::io::Errno;
 
-use crate::{Card, Frame, MAX_FRAME, NetError, Offload, Offloads, Threaded, plug::Plug};
+use crate::{MAX_FRAME, NetError, Offload, Offloads, Uplink, line::Line};
 
-const WAKE: Token = Token(0);
-const STREAM: Token = Token(1);
 /// The length before each frame.
 const PREFIX: usize = 4;
 /// What is read at a time, and waits to be written at most.
 const BUFFER: usize = 256 << 10;
-/// Frames of each direction before the other has its turn.
-const TURN: usize = 64;
+/// How a program that serves vfkit is told that this is a card; the newer ones do without, none minds.
+const VFKIT: &[u8] = b"VFKT";
+/// What the host keeps of datagrams that wait, in bytes of each direction.
+const DATAGRAMS: usize = 1 << 20;
 
-/// Connects one VM to the program that listens at `path`.
+/// Connects one VM to the program that listens at `path`, by whichever kind of socket that has.
 ///
 /// # Errors
 /// When nothing listens there or the host lacks a resource.
-pub fn connect(path: &Path) -> Result<Arc<Threaded>, NetError> {
-    let stream = UnixStream::connect(path).map_err(|e| refused(path, &e))?;
-    Threaded::start((Offloads::default(), None), WAKE, |poll, plug| {
-        let mut pump = Pump::new(stream, poll, plug)?;
-        Ok(move || pump.run())
-    })
+pub fn open(path: &Path) -> Result<Uplink, NetError> {
+    let line: Box<dyn Line> = match net::UnixStream::connect(path) {
+        Ok(stream) => Box::new(Stream::new(stream).map_err(|e| refused(path, &e))?),
+        Err(e) if e.raw_os_error() == Some(Errno::PROTOTYPE.raw_os_error()) => {
+            Box::new(Datagrams::connect(path).map_err(|e| refused(path, &e))?)
+        }
+        Err(e) => return Err(refused(path, &e)),
+    };
+    Ok(Uplink { line, offloads: Offloads::default(), mtu: None })
 }
 
 fn refused(path: &Path, error: &io::Error) -> NetError {
-    let advice = match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-        Some(rustix::io::Errno::PROTOTYPE) => {
-            "a program that takes a stream; gvproxy does with -listen-qemu instead of -listen-vfkit"
-        }
-        _ => "start the program first, for example: passt --socket PATH",
-    };
+    let advice = "start the program first, for example: passt --socket PATH";
     NetError::new(format!("cannot connect the network card to {}", path.display()), error, advice)
 }
 
-/// The thread: moves frames between the card and the stream.
-struct Pump {
+struct Stream {
     stream: UnixStream,
-    poll: Poll,
-    plug: Arc<Plug>,
-    card: Option<Arc<dyn Card>>,
     readable: bool,
     writable: bool,
-    /// The guest has no room for the frame that is next.
-    full: bool,
     /// What came from the stream; `taken` bytes of it have been dealt with.
     input: Vec<u8>,
     taken: usize,
     /// What the stream did not take yet.
     output: Vec<u8>,
-    frame: Vec<u8>,
 }
 
-impl Pump {
-    fn new(mut stream: UnixStream, poll: Poll, plug: Arc<Plug>) -> io::Result<Self> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut stream, STREAM, interest)?;
-        Ok(Self {
-            stream,
-            poll,
-            plug,
-            card: None,
-            readable: true,
-            writable: true,
-            full: false,
-            input: Vec::new(),
-            taken: 0,
-            output: Vec::new(),
-            frame: Vec::new(),
-        })
+impl Stream {
+    fn new(stream: net::UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let stream = UnixStream::from_std(stream);
+        let (input, output) = (Vec::new(), Vec::new());
+        Ok(Self { stream, readable: true, writable: true, input, taken: 0, output })
     }
 
-    fn run(&mut self) {
-        let mut events = Events::with_capacity(4);
-        while !self.plug.has_ended() {
-            match self.turn() {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "the guest's network is gone: the program at its other end has ended");
-                    return;
-                }
-            }
-            match self.poll.poll(&mut events, None) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    tracing::error!(%error, "the network ends: the host cannot wait for its sockets");
-                    return;
-                }
-                _ => {}
-            }
-            for event in events.iter().filter(|event| event.token() == STREAM) {
-                self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-                self.writable |= event.is_writable() || event.is_error();
-            }
-        }
-    }
-
-    /// Moves some frames each way. Returns whether there may be more to do right away.
-    fn turn(&mut self) -> io::Result<bool> {
-        if let Some(card) = self.plug.changed() {
-            self.card = card;
-            self.full = false;
-        }
-        if self.plug.was_kicked() {
-            self.full = false;
-        }
-        let more = self.send()? | self.receive()?;
-        if let Some(card) = &self.card {
-            card.flush();
-        }
-        Ok(more)
-    }
-
-    /// From the guest to the stream.
-    fn send(&mut self) -> io::Result<bool> {
-        let Some(card) = self.card.clone() else { return Ok(false) };
-        for _ in 0..TURN {
-            self.write()?;
-            if self.output.len() >= BUFFER {
-                return Ok(false);
-            }
-            if card.take(&mut self.frame).is_none() {
-                return Ok(false);
-            }
-            self.output.extend((self.frame.len() as u32).to_be_bytes());
-            self.output.extend(&self.frame);
-        }
-        Ok(true)
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        while self.writable && !self.output.is_empty() {
-            match self.stream.write(&self.output) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => drop(self.output.drain(..count)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable = false,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    /// From the stream to the guest.
-    fn receive(&mut self) -> io::Result<bool> {
-        for _ in 0..TURN {
-            if self.full {
-                return Ok(false);
-            }
-            if self.deliver()? {
-                continue;
-            }
-            if self.full || !self.readable {
-                return Ok(false);
-            }
-            self.read()?;
-        }
-        Ok(true)
-    }
-
-    /// Gives the guest the next whole frame. Returns whether there was one, and room for it.
-    fn deliver(&mut self) -> io::Result<bool> {
+    /// How long the next frame is, if it is here as a whole.
+    fn next_len(&self) -> io::Result<Option<usize>> {
         let rest = self.input.get(self.taken..).unwrap_or_default();
-        let Some((prefix, after)) = rest.split_first_chunk::<PREFIX>() else { return Ok(false) };
+        let Some((prefix, after)) = rest.split_first_chunk::<PREFIX>() else { return Ok(None) };
         let len = u32::from_be_bytes(*prefix) as usize;
         if len > MAX_FRAME {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("it sent a frame of {len} bytes"),
-            ));
+            let why = format!("it sent a frame of {len} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
-        let Some(frame) = after.get(..len) else { return Ok(false) };
-        // Without a guest there is nobody to wait for.
-        let given = self.card.as_ref().is_none_or(|c| c.give(&Frame::whole(frame, Offload::default())));
-        self.full = !given;
-        if given {
-            self.taken += PREFIX + len;
-        }
-        Ok(given)
+        Ok((after.len() >= len).then_some(len))
     }
 
     fn read(&mut self) -> io::Result<()> {
@@ -210,9 +98,204 @@ impl Pump {
     }
 }
 
+impl Line for Stream {
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    fn ready(&mut self, readable: bool, writable: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+    }
+
+    fn meet(&mut self, _: Offloads) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, frame: &[u8], _: Offload) -> io::Result<bool> {
+        if self.output.len() >= BUFFER {
+            self.flush()?;
+        }
+        if self.output.len() >= BUFFER {
+            return Ok(false);
+        }
+        self.output.extend((frame.len() as u32).to_be_bytes());
+        self.output.extend(frame);
+        Ok(true)
+    }
+
+    fn next(&mut self) -> io::Result<Option<(Offload, &[u8])>> {
+        let len = loop {
+            match self.next_len()? {
+                Some(len) => break len,
+                None if self.readable => self.read()?,
+                None => return Ok(None),
+            }
+        };
+        let start = self.taken + PREFIX;
+        Ok(self.input.get(start..start + len).map(|frame| (Offload::default(), frame)))
+    }
+
+    fn consume(&mut self) {
+        if let Ok(Some(len)) = self.next_len() {
+            self.taken += PREFIX + len;
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.writable && !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => drop(self.output.drain(..count)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Datagrams {
+    socket: UnixDatagram,
+    _name: own::Name,
+    readable: bool,
+    writable: bool,
+    /// The datagram that is next, and how long it is.
+    input: Vec<u8>,
+    len: Option<usize>,
+}
+
+impl Datagrams {
+    fn connect(path: &Path) -> io::Result<Self> {
+        // The program answers to the address that it was spoken to from.
+        let (socket, name) = own::bind()?;
+        socket.connect(path)?;
+        for set in [
+            rustix::net::sockopt::set_socket_send_buffer_size,
+            rustix::net::sockopt::set_socket_recv_buffer_size,
+        ] {
+            // Smaller buffers are slower, no more.
+            _ = set(&socket, DATAGRAMS);
+        }
+        socket.send(VFKIT)?;
+        socket.set_nonblocking(true)?;
+        let socket = UnixDatagram::from_std(socket);
+        let input = vec![0; MAX_FRAME];
+        Ok(Self { socket, _name: name, readable: true, writable: true, input, len: None })
+    }
+}
+
+impl Line for Datagrams {
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    fn ready(&mut self, readable: bool, writable: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+    }
+
+    fn meet(&mut self, _: Offloads) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, frame: &[u8], _: Offload) -> io::Result<bool> {
+        while self.writable {
+            match self.socket.send(frame) {
+                Ok(_) => return Ok(true),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // macOS says so of a full queue, which no event tells the end of; and of frames that are too long.
+                Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::NOBUFS | Errno::MSGSIZE)) => {
+                    return Ok(true);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(false)
+    }
+
+    fn next(&mut self) -> io::Result<Option<(Offload, &[u8])>> {
+        while self.len.is_none() && self.readable {
+            match self.socket.recv(&mut self.input) {
+                Ok(len) => self.len = Some(len),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let frame = self.len.and_then(|len| self.input.get(..len));
+        Ok(frame.map(|frame| (Offload::default(), frame)))
+    }
+
+    fn consume(&mut self) {
+        self.len = None;
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An address for our end of a datagram socket.
+#[cfg(target_os = "linux")]
+mod own {
+    use std::{
+        io,
+        os::{
+            linux::net::SocketAddrExt as _,
+            unix::net::{SocketAddr, UnixDatagram},
+        },
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    /// The name is no file, and goes with the socket.
+    pub(super) struct Name;
+
+    pub(super) fn bind() -> io::Result<(UnixDatagram, Name)> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tearless-net-{}-{count}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name)?;
+        Ok((UnixDatagram::bind_addr(&address)?, Name))
+    }
+}
+
+/// An address for our end of a datagram socket.
+#[cfg(not(target_os = "linux"))]
+mod own {
+    use std::{
+        io,
+        os::unix::net::UnixDatagram,
+        path::PathBuf,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    /// A file, which goes with the socket.
+    pub(super) struct Name(PathBuf);
+
+    impl Drop for Name {
+        fn drop(&mut self) {
+            // It may be gone with its folder.
+            _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    pub(super) fn bind() -> io::Result<(UnixDatagram, Name)> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = Name(std::env::temp_dir().join(format!("tearless-net-{}-{count}", std::process::id())));
+        Ok((UnixDatagram::bind(&name.0)?, name))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::net::UnixListener, thread};
+    use std::{
+        os::unix::net::{UnixDatagram, UnixListener},
+        thread,
+    };
 
     use super::*;
     use crate::{Endpoint as _, nat::tests::FakeCard};
@@ -223,18 +306,18 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("stream");
         let listener = UnixListener::bind(&path).unwrap();
-        let socket = connect(&path).unwrap();
+        let socket = open(&path).unwrap().start().unwrap();
         let (mut program, _) = listener.accept().unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         let card = FakeCard::new(2);
         socket.attach(card.clone());
 
         card.send(vec![7; 100]);
-        card.send(vec![8; 3]);
+        card.send(vec![8; 14]);
         socket.kick();
-        let mut bytes = vec![0; 111];
+        let mut bytes = vec![0; 122];
         program.read_exact(&mut bytes).unwrap();
-        assert_eq!(bytes, [&[0, 0, 0, 100][..], &[7; 100], &[0, 0, 0, 3], &[8; 3]].concat());
+        assert_eq!(bytes, [&[0, 0, 0, 100][..], &[7; 100], &[0, 0, 0, 14], &[8; 14]].concat());
 
         // Five frames for a card with room for two, the last cut in the middle.
         for i in 0..5u8 {
@@ -254,8 +337,39 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_of_datagrams_has_one_per_frame() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("datagrams");
+        let program = UnixDatagram::bind(&path).unwrap();
+        let socket = open(&path).unwrap().start().unwrap();
+        let mut bytes = [0; 2000];
+        let (len, guest) = program.recv_from(&mut bytes).unwrap();
+        assert_eq!(&bytes[..len], VFKIT);
+        let card = FakeCard::new(1);
+        socket.attach(card.clone());
+        card.send(vec![7; 1514]);
+        card.send(vec![8; 60]);
+        socket.kick();
+        assert_eq!(program.recv(&mut bytes).unwrap(), 1514);
+        assert_eq!((program.recv(&mut bytes).unwrap(), &bytes[..60]), (60, &[8; 60][..]));
+        for i in 0..3u8 {
+            program.send_to_addr(&[i; 99], &guest).unwrap();
+        }
+        for i in 0..3u8 {
+            let frame = loop {
+                if let Some(frame) = card.receive() {
+                    break frame;
+                }
+                thread::yield_now();
+            };
+            assert_eq!(frame, [i; 99]);
+            socket.kick();
+        }
+    }
+
+    #[test]
     fn nobody_there_is_an_error_with_advice() {
-        let error = connect(Path::new("/nonexistent/socket")).err().unwrap().to_string();
+        let error = open(Path::new("/nonexistent/socket")).err().unwrap().to_string();
         assert!(error.contains("/nonexistent/socket") && error.contains("passt"), "{error}");
     }
 }

@@ -6,7 +6,9 @@ use std::{
 };
 
 use tearless_config::{Allow, MacAddr, NetConfig, NetMode, PortProtocol};
-use tearless_net::{Endpoint, Forward, Mac, NatOptions, NetError, Policy, Transport, nat, socket};
+use tearless_net::{
+    Endpoint, Forward, Mac, NatOptions, NetError, Policy, Transport, Uplink, nat, socket, tap,
+};
 use tearless_virtio::{VirtioDevice, net::Net};
 
 /// A network card and what it is plugged into. It is opened once per VM and lives through the guest's resets.
@@ -16,26 +18,49 @@ pub struct Network {
     endpoint: Arc<dyn Endpoint>,
 }
 
+/// A network of which that is open what this process may not be able to open once it is confined.
+pub struct Prepared<'a> {
+    config: &'a NetConfig,
+    uplink: Option<Uplink>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Opens what `config` describes, but starts no thread.
+    ///
+    /// # Errors
+    /// When a tap or a program is not there, or the rights are missing.
+    pub fn new(config: &'a NetConfig) -> Result<Self, NetError> {
+        let uplink = match &config.mode {
+            NetMode::None | NetMode::Nat | NetMode::Isolated => None,
+            NetMode::Socket(path) => Some(socket::open(path)?),
+            NetMode::Bridged(bridge) => Some(tap::bridged(bridge)?),
+            NetMode::Tap(name) => Some(tap::named(name)?),
+            NetMode::Fd(number) => Some(tap::passed(*number)?),
+        };
+        Ok(Self { config, uplink })
+    }
+
+    /// Starts it; `None` when there is to be no card. `mac` is for a configuration without one.
+    ///
+    /// # Errors
+    /// When a port is in use or the host refuses a resource.
+    pub fn start(self, mac: MacAddr) -> Result<Option<Network>, NetError> {
+        let endpoint: Arc<dyn Endpoint> = match self.uplink {
+            Some(uplink) => uplink.start()?,
+            None if self.config.mode == NetMode::None => return Ok(None),
+            None => nat::start(nat_options(self.config))?,
+        };
+        Ok(Some(Network { mac: self.config.mac.unwrap_or(mac).0, endpoint }))
+    }
+}
+
 impl Network {
     /// Opens what `config` describes; `None` when there is to be no card. `mac` is for a configuration without one.
     ///
     /// # Errors
-    /// When a port is in use or the host refuses a resource.
+    /// Those of [`Prepared::new`] and [`Prepared::start`].
     pub fn open(config: &NetConfig, mac: MacAddr) -> Result<Option<Self>, NetError> {
-        let endpoint: Arc<dyn Endpoint> = match &config.mode {
-            NetMode::None => return Ok(None),
-            NetMode::Nat | NetMode::Isolated => nat::start(nat_options(config))?,
-            NetMode::Socket(path) => socket::connect(path)?,
-            NetMode::Bridged(_) | NetMode::Fd(_) => {
-                return Err(NetError {
-                    what: format!("cannot use network {}", config.mode),
-                    why: "this version of Tearless does not use taps of the host yet".to_owned(),
-                    advice: "--net nat with -p for the ports that others need, or --net socket:PATH"
-                        .to_owned(),
-                });
-            }
-        };
-        Ok(Some(Self { mac: config.mac.unwrap_or(mac).0, endpoint }))
+        Prepared::new(config)?.start(mac)
     }
 
     /// A card for a new machine.

@@ -107,3 +107,25 @@ fn a_guest_reaches_what_it_is_allowed_and_nothing_else() {
     let none = tool.run(&["run", "--net", "none", "--", "ls", "/sys/class/net"]);
     assert_eq!((none.status, none.stdout.as_str()), (Some(0), "lo\n"), "{}", none.stderr);
 }
+
+/// In a network of the test's own, as root only: taps are made there.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_guest_on_a_bridge() {
+    let tool = Tool::new();
+    let bridge = "ip link add br7 type bridge && ip address add 192.0.2.1/24 dev br7 && ip link set br7 up";
+    let allowed = std::process::Command::new("unshare").args(["-n", "sh", "-ec", bridge]).output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        eprintln!("not tested: this user may have no network of its own");
+        return;
+    }
+    let guest = "ip address add 192.0.2.9/24 dev eth0; ip link set eth0 up; ping -c 3 -W 5 192.0.2.1";
+    let tearless = env!("CARGO_BIN_EXE_tearless");
+    let host = format!("{bridge}; exec {tearless} run --net bridged:br7 -- sh -c '{guest}'");
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-n", "sh", "-ec", &host]).env("TEARLESS_HOME", tool.home());
+    command.stdin(std::process::Stdio::null());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let outcome = crate::tool::finish(command);
+    assert!(outcome.stdout.contains("192.0.2.1: seq="), "{}{}", outcome.stdout, outcome.stderr);
+}

@@ -73,5 +73,7 @@ fn bad_networks() {
     refused(&tool, &["run", "-p", "99:80", "-p", "99:81"], &["twice"]);
     refused(&tool, &["run", "--net", "none", "-p", "9999:80"], &["--net nat"]);
     refused(&tool, &["run", "--net", "socket:/no/such/socket"], &["/no/such/socket", "passt"]);
-    refused(&tool, &["run", "--net", "bridged:br0"], &["bridged:br0", "try:"]);
+    refused(&tool, &["run", "--net", "bridged:no-such-bridge"], &["no interface no-such-bridge", "try:"]);
+    refused(&tool, &["run", "--net", "tap:no-such-tap"], &["no interface no-such-tap", "ip tuntap add"]);
+    refused(&tool, &["run", "--net", "fd:99"], &["no such file", "try:"]);
 }

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A card whose rings are lists.
 pub(crate) struct FakeCard {
-    sent: Mutex<VecDeque<Vec<u8>>>,
+    sent: Mutex<VecDeque<(Vec<u8>, Offload)>>,
     received: Mutex<VecDeque<Vec<u8>>>,
     room: AtomicUsize,
     offloads: Offloads,
@@ -42,7 +42,11 @@ impl FakeCard {
     }
 
     pub(crate) fn send(&self, frame: Vec<u8>) {
-        lock(&self.sent).push_back(frame);
+        self.send_with(frame, Offload::default());
+    }
+
+    pub(crate) fn send_with(&self, frame: Vec<u8>, offload: Offload) {
+        lock(&self.sent).push_back((frame, offload));
     }
 
     pub(crate) fn receive(&self) -> Option<Vec<u8>> {
@@ -60,10 +64,10 @@ impl Card for FakeCard {
     }
 
     fn take(&self, into: &mut Vec<u8>) -> Option<Offload> {
-        let frame = lock(&self.sent).pop_front()?;
+        let (frame, offload) = lock(&self.sent).pop_front()?;
         into.clear();
         into.extend(frame);
-        Some(Offload::default())
+        Some(offload)
     }
 
     fn give(&self, frame: &Frame<'_>) -> bool {
@@ -101,7 +105,7 @@ impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut frame = vec![0; len];
         let result = f(&mut frame);
-        lock(&self.0.sent).push_back(frame);
+        self.0.send(frame);
         self.1.kick();
         result
     }
@@ -329,7 +333,7 @@ fn a_flood_of_half_open_connections_costs_little() {
     let mut guest = Guest::with_room(open(), 10_000);
     let before = files();
     for port in 1024..6024u16 {
-        lock(&guest.card.sent).push_back(syn(port, to.port()));
+        guest.card.send(syn(port, to.port()));
     }
     guest.nat.kick();
     guest.until("all of them read", |guest| lock(&guest.card.sent).is_empty());
@@ -524,14 +528,14 @@ fn a_forged_source_is_not_passed_on() {
     let forged = Ipv4Addr::new(10, 0, 2, 99);
     for source in [forged, Ipv4Addr::new(192, 0, 2, 1), ADDRESSES.gateway, Ipv4Addr::UNSPECIFIED] {
         let frame = packet(wire::protocol::UDP, source, ADDRESSES.gateway, datagram());
-        lock(&guest.card.sent).push_back(frame);
+        guest.card.send(frame);
     }
     // A datagram whose checksum is wrong, and an honest one last: what arrives first is that.
     let mut damaged = packet(wire::protocol::UDP, ADDRESSES.guest, ADDRESSES.gateway, datagram());
     *damaged.last_mut().unwrap() = b'y';
-    lock(&guest.card.sent).push_back(damaged);
+    guest.card.send(damaged);
     let honest = packet(wire::protocol::UDP, ADDRESSES.guest, ADDRESSES.gateway, datagram());
-    lock(&guest.card.sent).push_back(honest);
+    guest.card.send(honest);
     guest.nat.kick();
     let mut buffer = [0; 4];
     guest.until("the honest one", |_| host.peek_from(&mut buffer).is_ok());
