@@ -203,7 +203,7 @@ impl<V: Vm> Machine<V> {
             },
             Arc::clone(&bells) as Arc<dyn CpuWake>,
         );
-        let mut board = Board { bus: MmioBus::default(), gic: Arc::clone(&gic), memory };
+        let mut board = Board { bus: MmioBus::default(), gic: Arc::clone(&gic), memory: memory.clone() };
         board.add_gic(&plan)?;
         let (uart, gpio) = board.add_platform_devices(spec.uart)?;
         let serial = Serial::new(spec.console, spec.streams)?;
@@ -214,7 +214,7 @@ impl<V: Vm> Machine<V> {
 
         let boot = Entry { pc: placement.entry.0, context: placement.dtb.start.0 };
         let power = Power::new(plan.vcpus, boot);
-        let shared = Arc::new(Shared { bus: board.bus, gic, power, bells, gate: Gate::default() });
+        let shared = Arc::new(Shared { bus: board.bus, gic, power, bells, gate: Gate::default(), memory });
         Ok(Self { vm, plan, handle: Handle { shared, uart, gpio, serial, disks } })
     }
 

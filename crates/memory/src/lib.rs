@@ -6,8 +6,8 @@
 //! ([`GuestMemory::discard`]). This is the only crate that names `vm-memory`'s types; virtqueue code that needs
 //! them takes them from [`vm`].
 
-mod discard;
 mod gpa;
+mod host;
 mod ram;
 
 pub use gpa::Gpa;

@@ -1,4 +1,4 @@
-//! Giving pages back to the host, in place.
+//! What the host is told of its pages that hold guest memory.
 #![allow(unsafe_code)]
 
 use std::{ffi::c_void, io};
@@ -22,6 +22,21 @@ pub(crate) fn discard(range: &HostRange) -> io::Result<usize> {
     // pages that turn into zeros are a guest that writes zeros.
     unsafe { drop_pages(first, len) }?;
     Ok(len)
+}
+
+/// Asks for huge pages in `range`, a part of a [`GuestMemory`](crate::GuestMemory).
+#[cfg(target_os = "linux")]
+pub(crate) fn prefer_huge_pages(range: &HostRange) -> io::Result<()> {
+    use rustix::mm::{Advice, madvise};
+    // SAFETY: the range is of one mapping of guest memory, alive as in `discard`; the advice changes how it is backed, not
+    // what it holds.
+    Ok(unsafe { madvise(range.host.as_ptr().cast(), range.len, Advice::LinuxHugepage) }?)
+}
+
+/// There is nothing to ask for.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn prefer_huge_pages(_: &HostRange) -> io::Result<()> {
+    Ok(())
 }
 
 /// # Safety
