@@ -3,7 +3,11 @@
 //! The files of the disks are linked into the new bundle, not referred to: what one bundle deletes is still there for the
 //! other, and what neither has is gone. See docs/decisions/012.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use tearless_config::{BootConfig, VmConfig};
 
@@ -58,12 +62,9 @@ impl Bundle {
     /// [`Error::Running`], [`Error::Shrink`], [`Error::NoDisk`], or what the disk's file says.
     pub fn grow_disk(&self, index: usize, size: u64) -> Result<()> {
         let _lock = self.lock()?;
-        let config = self.config()?;
-        let disk = config.disks.get(index).filter(|disk| layers::is_own(disk));
-        let disk = disk.ok_or_else(|| Error::NoDisk { name: self.name().into(), index })?;
-        let path = self.path().join(&disk.path);
+        let (path, format) = self.own_disk(index)?;
         let options = tearless_storage::OpenOptions {
-            format: Some(layers::format_of(disk)),
+            format: Some(format),
             ..tearless_storage::OpenOptions::default()
         };
         let opened = tearless_storage::open(&path, options)?;
@@ -71,6 +72,21 @@ impl Bundle {
             return Err(Error::Shrink { path, has: opened.size() });
         }
         opened.grow(size).map_err(failed("enlarge", &path))
+    }
+
+    /// The image of disk `index`, which is the VM's own and writable.
+    ///
+    /// # Errors
+    /// [`Error::NoDisk`] when there is none.
+    pub fn disk_file(&self, index: usize) -> Result<PathBuf> {
+        self.own_disk(index).map(|(path, _)| path)
+    }
+
+    fn own_disk(&self, index: usize) -> Result<(PathBuf, tearless_storage::Format)> {
+        let config = self.config()?;
+        let disk = config.disks.get(index).filter(|disk| layers::is_own(disk));
+        let disk = disk.ok_or_else(|| Error::NoDisk { name: self.name().into(), index })?;
+        Ok((self.path().join(&disk.path), layers::format_of(disk)))
     }
 
     /// Room that the bundle's files take on the host, holes not counted and files that clones share counted here too.

@@ -172,6 +172,11 @@ pub struct NetworkArgs {
     /// Forward a port of the host to the guest; the host listens at 127.0.0.1 unless told otherwise. Repeat it for more.
     #[arg(short = 'p', long = "publish", value_name = "[ADDR:]HOST:GUEST[/udp]")]
     pub forwards: Vec<PortForward>,
+    /// Make every TCP port that programs in the guest listen at reachable at 127.0.0.1 of this host, as long as they do: under
+    /// the same number, or where that is taken or not allowed, one that is 10000, 20000, ... higher. `info` shows them. For
+    /// VMs that stay, with the agent in the guest.
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on", value_parser = parse_switch)]
+    pub auto_forward: Option<bool>,
     /// Let the guest reach these addresses; or `host`, the host's loopback services at the gateway's address; or `dns`, its
     /// name servers, for an isolated guest. Repeat it for more.
     #[arg(long, value_name = "CIDR|host|dns")]
@@ -297,6 +302,12 @@ pub struct StartArgs {
     /// Return only when the agents in the guests serve, so that programs can be run in them; give up after TIME.
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2m", value_parser = parse_time)]
     pub wait: Option<Duration>,
+    /// Start them now, and from now on whenever you log in: by systemd's user manager, or launchd on macOS.
+    #[arg(long, conflicts_with = "all")]
+    pub at_login: bool,
+    /// Do not start them, and from now on not when you log in either.
+    #[arg(long, conflicts_with_all = ["all", "at_login", "wait"])]
+    pub no_at_login: bool,
     #[command(flatten)]
     pub confinement: ConfinementArgs,
 }
@@ -339,7 +350,7 @@ pub struct SetArgs {
     pub name: String,
     #[command(flatten)]
     pub hardware: HardwareArgs,
-    /// Make a disk larger, for example 128G. The guest's partitions and file systems are its own business.
+    /// Make a disk larger, for example 128G; a running guest sees it at once. The guest's partitions and file systems are its own business.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub disk_size: Option<ByteSize>,
     /// Which disk, counted from 1.
@@ -354,6 +365,11 @@ pub struct SetArgs {
     /// Detach a disk image, named as `info --json` shows it. The file stays.
     #[arg(long = "remove-disk", value_name = "FILE")]
     pub remove_disks: Vec<PathBuf>,
+    #[command(flatten)]
+    pub shares: ShareArgs,
+    /// Share a folder no more, named by its tag as `info` shows it. Repeat it for more.
+    #[arg(long = "remove-share", value_name = "TAG")]
+    pub remove_shares: Vec<String>,
 }
 
 #[derive(Args)]
@@ -557,6 +573,14 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 
 fn parse_engine(text: &str) -> Result<EngineChoice, String> {
     text.parse().map_err(|e| format!("{e}"))
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("say on or off".to_owned()),
+    }
 }
 
 fn parse_size(text: &str) -> Result<ByteSize, String> {

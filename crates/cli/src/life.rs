@@ -15,7 +15,7 @@ use tearless_control::{Client, Error, Reply, Request, StopOutcome};
 
 use crate::{
     args::{ConfinementArgs, NamesArgs, RestartArgs, StartArgs, StopArgs},
-    explain, guest, serve,
+    explain, guest, login, serve,
 };
 
 /// How long the process of a VM may take to go once its guest has ended.
@@ -24,7 +24,22 @@ const CLEAN_UP: Duration = Duration::from_secs(10);
 const MAX_MESSAGE: u64 = 64 << 10;
 
 pub fn start(args: &StartArgs, verbose: u8) -> Result<ExitCode> {
-    let bundles = if args.all { all(|running| !running)? } else { find(&args.names)? };
+    let mut bundles = if args.all { all(|running| !running)? } else { find(&args.names)? };
+    if args.no_at_login {
+        return report(bundles.iter().map(|bundle| {
+            let did = login::disable(bundle)?;
+            Ok(format!(
+                "{} {}",
+                bundle.name(),
+                if did { "does not start at login any more" } else { "does not start at login" }
+            ))
+        }));
+    }
+    if args.at_login {
+        report(bundles.iter().map(login::enable))?;
+        // Those that run do so already.
+        bundles.retain(|bundle| bundle.running().is_none());
+    }
     // All of them first, then one after the other: they come up at the same time.
     let confinement = &args.confinement;
     let starting: Vec<_> =
@@ -52,7 +67,8 @@ pub fn restart(args: RestartArgs, verbose: u8) -> Result<ExitCode> {
         return Ok(stopped);
     }
     let names = bundles.iter().map(|bundle| bundle.path().display().to_string()).collect();
-    start(&StartArgs { names, all: false, wait: None, confinement }, verbose)
+    let [all, at_login, no_at_login] = [false; 3];
+    start(&StartArgs { names, all, wait: None, at_login, no_at_login, confinement }, verbose)
 }
 
 pub fn pause(args: &NamesArgs) -> Result<ExitCode> {

@@ -8,6 +8,7 @@ mod disks;
 mod doctor;
 mod guest;
 mod life;
+mod login;
 mod progress;
 mod qos;
 mod run;
@@ -81,11 +82,14 @@ fn main() -> ExitCode {
 
 /// The error with its causes, each said once: many of our messages quote their cause already.
 fn explain(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
-        "" => cause,
-        _ if said.contains(&cause) => said,
-        _ => format!("{said}\n  because: {cause}"),
-    })
+    let text =
+        error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+            "" => cause,
+            _ if said.contains(&cause) => said,
+            _ => format!("{said}\n  because: {cause}"),
+        });
+    // Names of files may be a guest's, and have control sequences in them.
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 fn start_log(verbose: u8, detached: bool) {
@@ -119,5 +123,9 @@ mod tests {
         assert_eq!(super::explain(&plain), "cannot read x\n  because: no such file");
         let quoting = io().context("cannot read x: no such file").unwrap_err();
         assert_eq!(super::explain(&quoting), "cannot read x: no such file");
+        assert_eq!(
+            super::explain(&anyhow!("cannot write \x1b[2Jx\r\n  try: y")),
+            "cannot write \u{fffd}[2Jx\u{fffd}\n  try: y"
+        );
     }
 }

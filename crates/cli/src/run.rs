@@ -227,6 +227,7 @@ pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
     network.mode = args.net.clone().unwrap_or_else(|| network.mode.clone());
     network.forwards.extend(&args.forwards);
     network.allow.extend(&args.allow);
+    network.auto_forward = args.auto_forward.unwrap_or(network.auto_forward);
     network.mac = args.mac.or(network.mac);
 }
 

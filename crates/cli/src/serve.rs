@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tearless_config::{ConsoleKind, NetMode};
+use tearless_config::{ConsoleKind, NetMode, PortProtocol};
 use tearless_control::{Server, Socket, place};
 use tearless_guest::Power;
 use tearless_vm::{Console, Hardware, Keyboard, LogFile, Plug, Served, Service, guest, network, sandbox};
@@ -40,7 +40,7 @@ pub fn confine(hardware: &mut Hardware, own: &[&Path], late: &Late) -> Result<St
         let mut rules = hardware.needs()?;
         rules.write.extend(own.iter().map(|path| path.to_path_buf()));
         // What other networks need is open.
-        rules.network |= matches!(network.mode, NetMode::Nat | NetMode::Isolated);
+        rules.network |= network.auto_forward || matches!(network.mode, NetMode::Nat | NetMode::Isolated);
         sandbox::enter(&rules).to_string()
     } else {
         tracing::warn!("the VM is not confined, as you wish: what breaks out of it is you");
@@ -61,9 +61,11 @@ pub fn run(
     let plug = Plug::default();
     let service = Service::new(&hardware, Console::new(keyboard), plug.clone());
     if let Some(hub) = &hardware.sockets {
-        let agent = guest::agent(hub.clone());
+        let hub = hub.clone();
         // The power button serves those that have no agent.
-        service.ask_with(Arc::new(move || agent.power(Power::Off).is_ok()));
+        service.ask_with(Arc::new(move |patience| {
+            guest::ask(&hub, patience, |agent| agent.power(Power::Off)).is_ok()
+        }));
     }
     // The lock is ours, so whatever socket there is belongs to a process that crashed.
     place::remove_stale(bundle.path());
@@ -74,6 +76,11 @@ pub fn run(
     // Of its own folder it changes disks and logs only: who can change `config.json` can have any file next time.
     let own = [logs.as_path(), path.parent().unwrap_or(&path)];
     service.set_sandbox(confine(&mut hardware, &own, late)?);
+    let network = &late.network.0;
+    if network.auto_forward {
+        let forwarded = network.forwards.iter().filter(|f| f.protocol == PortProtocol::Tcp).map(|f| f.guest);
+        service.forward_listening(forwarded.collect()).context("cannot start a thread")?;
+    }
     let server = Server::start(socket, Arc::new(service.clone()))?;
     if LOG.get().is_some() {
         events.stop_gracefully(service.clone());

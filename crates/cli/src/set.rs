@@ -6,9 +6,9 @@ use anyhow::{Result, bail};
 use tearless_bundle::Store;
 use tearless_config::VmConfig;
 use tearless_control::Request;
-use tearless_vm::host;
+use tearless_vm::{host, open_shares};
 
-use crate::{args::SetArgs, disks, life, run, states};
+use crate::{args::SetArgs, disks, life, run, share, states};
 
 pub fn set(args: &SetArgs) -> Result<ExitCode> {
     let bundle = Store::open()?.find(&args.name)?;
@@ -35,6 +35,22 @@ pub fn set(args: &SetArgs) -> Result<ExitCode> {
         }
     }
     config.disks.extend(disks::parse(&args.disks)?);
+    for tag in &args.remove_shares {
+        let count = config.shares.len();
+        config.shares.retain(|share| share.tag != *tag);
+        if config.shares.len() == count {
+            bail!(
+                "cannot remove shared folder {tag}\n  because: VM {} has none of that tag\n  try: `tearless info {}` shows \
+                 its folders",
+                bundle.name(),
+                bundle.name()
+            );
+        }
+    }
+    let shares = share::parse(&args.shares)?;
+    // Better now than at the next start.
+    open_shares(&shares)?;
+    config.shares.extend(shares);
     config.validate(&host::limits()?)?;
     let running = bundle.running().is_some();
     // Said to a running VM each time: what it runs with may be something else than what is written.

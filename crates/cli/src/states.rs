@@ -6,8 +6,12 @@ use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
 use tearless_bundle::{Bundle, Snapshot, Store};
 use tearless_config::{ByteSize, VmConfig};
+use tearless_control::Request;
 
-use crate::args::{CloneArgs, RenameArgs, SnapshotArgs, SnapshotCommand};
+use crate::{
+    args::{CloneArgs, RenameArgs, SnapshotArgs, SnapshotCommand},
+    life, login,
+};
 
 pub fn snapshot(command: &SnapshotCommand) -> Result<ExitCode> {
     match command {
@@ -130,8 +134,14 @@ fn random_id() -> Result<String> {
 }
 
 pub fn rename(args: &RenameArgs) -> Result<ExitCode> {
-    let bundle = Store::open()?.find(&args.name)?.rename(&args.new)?;
-    println!("renamed {} to {}", args.name, bundle.name());
+    let bundle = Store::open()?.find(&args.name)?;
+    let at_login = login::is_enabled(&bundle);
+    let renamed = bundle.clone().rename(&args.new)?;
+    if at_login {
+        login::disable(&bundle)?;
+        login::enable(&renamed)?;
+    }
+    println!("renamed {} to {}", args.name, renamed.name());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -143,7 +153,12 @@ pub fn grow(bundle: &Bundle, number: usize, size: ByteSize) -> Result<()> {
   try: --disk 1 for the first"
         );
     };
-    bundle.grow_disk(index, size.bytes())?;
+    if bundle.running().is_some() {
+        let path = bundle.disk_file(index)?;
+        life::client(bundle).call(&Request::GrowDisk { path, size: size.bytes() })?;
+    } else {
+        bundle.grow_disk(index, size.bytes())?;
+    }
     println!("disk {number} of {} has {size} now", bundle.name());
     Ok(())
 }

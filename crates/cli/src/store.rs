@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead, IsTerminal, Write},
+    net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     thread::{self, ScopedJoinHandle},
@@ -22,7 +23,7 @@ use tearless_vm::{Payload, debian, host, network, open_shares, storage::is_remot
 
 use crate::{
     args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
-    life,
+    life, login,
     progress::Bars,
     run, share,
 };
@@ -202,6 +203,8 @@ struct Entry {
     state: &'static str,
     running: bool,
     pid: Option<u32>,
+    /// Whether it starts when its user logs in.
+    at_login: bool,
     /// What the VM's process says, while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     live: Option<State>,
@@ -240,6 +243,7 @@ impl Entry {
             state,
             live,
             running: running.is_some(),
+            at_login: login::is_enabled(bundle),
             pid: running.flatten(),
             resident_bytes: running.flatten().and_then(resident),
             used_bytes: bundle.used_bytes(),
@@ -281,8 +285,8 @@ pub fn list(args: &ListArgs) -> Result<ExitCode> {
     }
     let width = entries.iter().map(|e| e.name.len()).max().unwrap_or(0).max(4);
     println!(
-        "{:<width$}  {:<8} {:>8} {:>7} {:>5} {:>8} {:>8} {:>9}  SYSTEM",
-        "NAME", "STATE", "UPTIME", "PID", "VCPUS", "MEMORY", "RESIDENT", "ON DISK"
+        "{:<width$}  {:<8} {:>8} {:>7} {:>5} {:>8} {:>8} {:>9}  {:<15}  SYSTEM",
+        "NAME", "STATE", "UPTIME", "PID", "VCPUS", "MEMORY", "RESIDENT", "ON DISK", "ADDRESS"
     );
     for entry in entries {
         let (cpus, memory, system) = match (&entry.config, &entry.error) {
@@ -291,9 +295,12 @@ pub fn list(args: &ListArgs) -> Result<ExitCode> {
         };
         let used = format!("{}M", entry.used_bytes >> 20);
         let resident = entry.resident_bytes.map_or_else(|| "-".into(), |bytes| format!("{}M", bytes >> 20));
+        let live = entry.live.as_ref();
+        let address =
+            live.and_then(|live| live.addresses.first()).map_or_else(|| "-".into(), IpAddr::to_string);
         let pid = entry.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
         println!(
-            "{:<width$}  {:<8} {:>8} {pid:>7} {cpus:>5} {memory:>8} {resident:>8} {used:>9}  {system}",
+            "{:<width$}  {:<8} {:>8} {pid:>7} {cpus:>5} {memory:>8} {resident:>8} {used:>9}  {address:<15}  {system}",
             entry.name,
             entry.state,
             entry.uptime()
@@ -329,6 +336,9 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
     if let Some(live) = &entry.live {
         println!("Up       {}\nSandbox  {}", entry.uptime(), live.sandbox);
     }
+    if entry.at_login {
+        println!("Starts   when you log in");
+    }
     let Some(config) = &entry.config else { bail!(entry.error.unwrap_or_default()) };
     println!(
         "System   {}\nEngine   {}\nvCPUs    {}\nMemory   {}",
@@ -353,9 +363,16 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
         let read_only = if share.read_only { ", read-only" } else { "" };
         println!("Share    {} (tag {}{read_only})", share.path.display(), share.tag);
     }
+    if let Some(live) = entry.live.as_ref().filter(|live| !live.addresses.is_empty()) {
+        let addresses: Vec<_> = live.addresses.iter().map(ToString::to_string).collect();
+        println!("Address  {}", addresses.join(", "));
+    }
     let mac = config.network.mac.map(|mac| format!(" ({mac})")).unwrap_or_default();
     println!("Network  {}{mac}", config.network.mode);
     config.network.forwards.iter().for_each(|forward| println!("Port     {forward}"));
+    for forward in entry.live.iter().flat_map(|live| &live.forwards) {
+        println!("Listens  {} leads to port {}", forward.host, forward.guest);
+    }
     config.network.allow.iter().for_each(|allow| println!("Allow    {allow}"));
     if !config.description.is_empty() {
         println!("Note     {}", config.description);
@@ -418,7 +435,11 @@ pub fn delete(args: DeleteArgs) -> Result<ExitCode> {
     }
     // What a crash left of its control socket has nobody to clear it up afterwards.
     life::clear_up(&bundle);
-    bundle.delete()?;
+    let at_login = login::is_enabled(&bundle);
+    bundle.clone().delete()?;
+    if at_login {
+        login::disable(&bundle)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -22,6 +22,10 @@ pub struct NetConfig {
     /// Host ports that lead to the guest; with `nat` and `isolated`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<PortForward>,
+    /// Whether host ports lead to whatever ports the guest listens at, as long as it does; by the guest's agent, so with any
+    /// network.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auto_forward: bool,
     /// Where the guest may go beyond what its mode lets it; with `nat` and `isolated`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<Allow>,

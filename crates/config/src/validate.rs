@@ -324,6 +324,7 @@ mod tests {
                 mac: None,
                 forwards: forwards.iter().map(|f| f.parse().unwrap()).collect(),
                 allow: allow.iter().map(|a| a.parse().unwrap()).collect(),
+                auto_forward: false,
             };
             check(|c| c.network = network)
         };

@@ -21,7 +21,7 @@ pub mod protocol;
 mod server;
 
 pub use client::Client;
-pub use protocol::{Balloon, GuestMemory, Phase, Reply, Request, State, StopOutcome, VERSION};
+pub use protocol::{Balloon, Forwarded, GuestMemory, Phase, Reply, Request, State, StopOutcome, VERSION};
 pub use server::{Answer, Control, Server, Socket};
 
 /// Why a VM cannot be reached, or what it answered. Each message says what failed, why, and what to do.

@@ -1,6 +1,11 @@
 //! What is said on the control socket. A line of JSON each way; fields may be added in later releases and unknown ones
 //! are ignored; [`VERSION`] changes when an old client or VM would misunderstand.
 
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
 use serde::{Deserialize, Serialize};
 
 /// The version of the protocol. A VM refuses requests of a later one, so that a newer `tearless` says what is wrong.
@@ -48,6 +53,13 @@ pub enum Request {
     Balloon {
         /// How much the balloon is to hold, in bytes.
         target: u64,
+    },
+    /// Makes a disk larger; its guest is told. Answer: [`Reply::Done`].
+    GrowDisk {
+        /// The image, as the VM has it open.
+        path: PathBuf,
+        /// Its new size in bytes.
+        size: u64,
     },
     /// Connects to a vsock port on which the guest listens. Answer: [`Reply::Stream`].
     GuestConnect {
@@ -136,10 +148,25 @@ pub struct State {
     /// The balloon, and what the guest says of its memory. Absent from VMs of older releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balloon: Option<Balloon>,
+    /// The guest's network addresses, as its agent says; those that are good for most come first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// Host ports that lead to ports which the guest listens at now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<Forwarded>,
     /// How often the guest has reset itself.
     pub resets: u32,
     /// What confines the process: one line, for people.
     pub sandbox: String,
+}
+
+/// A port of the host that leads to one of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// Where the host listens.
+    pub host: SocketAddr,
+    /// The guest's port.
+    pub guest: u16,
 }
 
 /// The memory balloon of a VM. All in bytes; what the guest says may be anything.
@@ -193,6 +220,8 @@ mod tests {
             cpus: 3,
             memory: 4,
             balloon: None,
+            addresses: Vec::new(),
+            forwards: Vec::new(),
             resets: 0,
             sandbox: "none".into(),
         };
@@ -205,6 +234,10 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&balloon).unwrap(),
             r#"{"target":1,"actual":2,"guest":{"total":3,"free":4,"available":5,"caches":6}}"#
+        );
+        assert_eq!(
+            line(Request::GrowDisk { path: "/d".into(), size: 1 }),
+            r#"{"version":1,"request":"grow-disk","path":"/d","size":1}"#
         );
         assert_eq!(line(Request::Balloon { target: 7 }), r#"{"version":1,"request":"balloon","target":7}"#);
     }

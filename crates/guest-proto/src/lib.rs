@@ -21,6 +21,7 @@ pub mod tree;
 pub use hello::{HELLO_SIZE, VERSION, hello, read_hello};
 pub use message::{
     Address, Control, Ended, Exec, Failure, FailureKind, Info, Power, Put, Reply, Request, WindowSize,
+    printable,
 };
 
 /// The agent's socket port in the guest. Only root may listen below 1024, so no other program can pretend to be it.

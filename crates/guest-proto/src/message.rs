@@ -162,6 +162,21 @@ pub struct Failure {
     pub because: String,
 }
 
+impl Failure {
+    /// As it can be shown to people: what a guest says may be meant for their terminal, or have no end.
+    pub fn printable(self) -> Self {
+        Self { kind: self.kind, what: printable(&self.what), because: printable(&self.because) }
+    }
+}
+
+/// `text` as a line of at most 1000 characters, none of which moves the cursor or turns the text around.
+pub fn printable(text: &str) -> String {
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = |c: char| if c.is_control() || turns(c) { ' ' } else { c };
+    text.chars().take(1000).map(shown).collect()
+}
+
 /// Kinds of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {

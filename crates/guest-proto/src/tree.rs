@@ -7,10 +7,12 @@
 //! file, folder or link.
 
 use std::{
+    cell::Cell,
     fs::{self, File, FileTimes, Metadata, OpenOptions, Permissions},
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Component, Path, PathBuf},
+    rc::Rc,
     time::{Duration, SystemTime},
 };
 
@@ -20,6 +22,10 @@ use tar::{Archive, Builder, Entry, EntryType, Header};
 const UNSIZED: u64 = 16 << 20;
 /// No file system of today takes larger files. A sparse file may claim any size, and its zeros are not sent.
 const LARGEST: u64 = 16 << 40;
+/// What is said of a file before its content: its name, and where its holes are. All of that is kept in memory.
+const LONGEST_HEADERS: u64 = 16 << 20;
+/// What is to be done with each folder is kept until the end.
+const MOST_FOLDERS: usize = 1 << 20;
 
 /// What was left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -174,6 +180,27 @@ fn header(metadata: &Metadata, kind: EntryType) -> Header {
     header
 }
 
+/// A stream of which so much may be read yet.
+struct Metered<R> {
+    from: R,
+    budget: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let budget = self.budget.get();
+        if budget == 0 && !into.is_empty() {
+            let why = "what is said of a file is longer than 16 MiB";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        let most = usize::try_from(budget).unwrap_or(usize::MAX).min(into.len());
+        let (into, _) = into.split_at_mut(most);
+        let len = self.from.read(into)?;
+        self.budget.set(budget.saturating_sub(len as u64));
+        Ok(len)
+    }
+}
+
 /// How to unpack.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unpack {
@@ -188,11 +215,15 @@ impl Unpack {
     /// # Errors
     /// When the stream is broken or malicious, or the host's file system fails.
     pub fn unpack(self, from: impl Read, target: &Path, mut made: impl FnMut(&Path)) -> io::Result<()> {
-        let mut archive = Archive::new(from);
+        let budget = Rc::new(Cell::new(u64::MAX));
+        let mut archive = Archive::new(Metered { from, budget: budget.clone() });
         archive.set_preserve_mtime(true);
         // Folders get their modes and times at the end: they may forbid writing.
         let mut folders = Vec::new();
-        for entry in archive.entries()? {
+        let mut entries = archive.entries()?;
+        loop {
+            budget.set(LONGEST_HEADERS);
+            let Some(entry) = entries.next() else { break };
             let mut entry = entry?;
             let name = relative(&entry.path()?)?;
             let path = if name.as_os_str().is_empty() { target.to_owned() } else { target.join(&name) };
@@ -202,10 +233,15 @@ impl Unpack {
             match entry.header().entry_type() {
                 EntryType::Directory => {
                     make_folder(&path, name.as_os_str().is_empty())?;
+                    if folders.len() == MOST_FOLDERS {
+                        let why = format!("there are more than {MOST_FOLDERS} folders");
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                    }
                     folders.push((path.clone(), self.mode(&entry)?, entry.header().mtime()?));
                 }
                 EntryType::Symlink if !name.as_os_str().is_empty() => make_link(&entry, &path)?,
                 EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                    budget.set(u64::MAX);
                     self.make_file(&mut entry, &path)?;
                 }
                 other => {

@@ -27,7 +27,7 @@ pub enum Error {
     Lost(io::Error),
     /// The agent says why it did not work.
     #[error("{0}")]
-    Guest(#[from] Failure),
+    Guest(#[source] Failure),
     /// A file on this side.
     #[error("cannot {what} {}\n  because: {error}", path.display())]
     Local {
@@ -38,6 +38,12 @@ pub enum Error {
         /// Why it failed.
         error: io::Error,
     },
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Guest(failure.printable())
+    }
 }
 
 /// The agent's answer makes no sense here.

@@ -8,6 +8,7 @@ use std::{
 use tearless_guest_proto::{
     Put, Reply, Request,
     frame::{self, DataReader, DataWriter, Kind},
+    printable,
     tree::{self, Unpack},
 };
 
@@ -94,6 +95,12 @@ impl Agent {
     /// When `to` cannot be written, or as [`Agent::info`].
     pub fn get(&self, from: &[u8], to: &Path, progress: Progress<'_>) -> Result<Copied> {
         let target = if to.is_dir() { to.join(name_of(from)) } else { to.to_owned() };
+        // One that the user named may lead elsewhere; one that is only there, a guest may have brought before.
+        if target != to && target.is_symlink() && target.is_dir() {
+            let why = "a link to another folder has that name";
+            let error = io::Error::new(io::ErrorKind::AlreadyExists, why);
+            return Err(Error::Local { what: "write", path: target, error });
+        }
         let (stream, reply) = self.open(&Request::Get { path: from.to_owned() })?;
         let Reply::Size { bytes } = reply else { return Err(unexpected("something else than a size")) };
         let mut data = Counted { stream: DataReader::new(stream), total: Some(bytes), progress };
@@ -174,7 +181,7 @@ fn copied(stream: &mut UnixStream, message: Option<Vec<u8>>) -> Result<Copied> {
         None => receive(stream)?,
     };
     match reply {
-        Reply::Copied { skipped, why } => Ok(Copied { skipped, why }),
+        Reply::Copied { skipped, why } => Ok(Copied { skipped, why: why.as_deref().map(printable) }),
         Reply::Failed(failure) => Err(failure.into()),
         _ => Err(unexpected("something else")),
     }

@@ -1,53 +1,67 @@
 //! The agent in a running VM, for the VM's own process.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    time::{Duration, Instant},
+    io,
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::Duration,
 };
 
-use tearless_guest::{AGENT_PORT, Agent, READY_PORT};
+use tearless_guest::{AGENT_PORT, Agent, Error, Result};
 use tearless_virtio::vsock::Hub;
 
 /// How long a guest may take to answer a connection: its vCPUs may be busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The agent of the guest that `hub` connects with. It is there once the guest has started it, see [`Readiness`].
+/// The agent of the guest that `hub` connects with. It is there once the guest has started it. A guest may take as long as
+/// it likes for its answers: for questions there is [`ask`].
 pub fn agent(hub: Arc<Hub>) -> Agent {
     Agent::new(move || hub.connect(AGENT_PORT, PATIENCE))
 }
 
-/// Whether the guest's agent serves.
-#[derive(Clone, Default)]
-pub struct Readiness(Arc<(Mutex<bool>, Condvar)>);
+/// The connection of a question that has a time limit.
+enum Line {
+    Idle,
+    Open(UnixStream),
+    Over,
+}
 
-impl Readiness {
-    /// Watches for the agent of the guest that `hub` connects with: it says when it serves.
-    pub fn watch(hub: &Hub) -> Self {
-        let readiness = Self::default();
-        let state = readiness.0.clone();
-        hub.listen(READY_PORT, move |_| {
-            *state.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            state.1.notify_all();
-        });
-        readiness
-    }
-
-    /// Whether the agent has said that it serves, since the VM started.
-    pub fn is_ready(&self) -> bool {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The guest has reset itself: its agent has yet to start again.
-    pub fn reset(&self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
-    }
-
-    /// Waits until the agent serves, at most until `deadline`. Returns whether it does.
-    pub fn wait(&self, deadline: Instant) -> bool {
-        let (ready, changed) = &*self.0;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = changed.wait_timeout_while(ready, left, |ready| !*ready);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
+/// Asks the agent of the guest that `hub` connects with, and waits for the answer for `patience`, whatever the guest does.
+///
+/// # Errors
+/// What `question` fails with, or [`Error::Unreachable`] when the time is up.
+pub fn ask<T: Send + 'static>(
+    hub: &Arc<Hub>,
+    patience: Duration,
+    question: impl FnOnce(&Agent) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let line = Arc::new(Mutex::new(Line::Idle));
+    let agent = Agent::new({
+        let (hub, line) = (hub.clone(), line.clone());
+        move || {
+            let stream = hub.connect(AGENT_PORT, patience)?;
+            let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(*line, Line::Over) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            *line = Line::Open(stream.try_clone()?);
+            Ok(stream)
+        }
+    });
+    let (sender, answer) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .name("question".into())
+        // Nobody may wait for the answer any more.
+        .spawn(move || drop(sender.send(question(&agent))))
+        .map_err(Error::Unreachable)?;
+    answer.recv_timeout(patience).unwrap_or_else(|_| {
+        let line = std::mem::replace(&mut *line.lock().unwrap_or_else(PoisonError::into_inner), Line::Over);
+        if let Line::Open(stream) = line {
+            // The thread ends by that. If the guest hung up already, it has.
+            drop(stream.shutdown(Shutdown::Both));
+        }
+        Err(Error::Unreachable(io::Error::new(io::ErrorKind::TimedOut, "the guest does not answer in time")))
+    })
 }

@@ -6,6 +6,7 @@
 mod console;
 pub mod debian;
 pub mod engines;
+pub mod forward;
 pub mod guest;
 mod hardware;
 pub mod host;

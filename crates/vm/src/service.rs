@@ -8,22 +8,31 @@
 //! ```
 
 use std::{
-    fmt,
+    fmt, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
 use tearless_bus::CharSink;
 use tearless_config::{ByteSize, ConsoleKind, MIN_MEMORY};
-use tearless_control::{Answer, Balloon, Control, GuestMemory, Phase, Reply, Request, State, StopOutcome};
-use tearless_machine::{Handle, Outcome};
+use tearless_control::{
+    Answer, Balloon, Control, Forwarded, GuestMemory, Phase, Reply, Request, State, StopOutcome,
+};
+use tearless_guest::Agent;
+use tearless_machine::{Error, Handle, Outcome};
 use tearless_virtio::{
     balloon::{Gauge, GuestUse},
     vsock::Hub,
 };
 
-use crate::{Console, Frontend, Hardware, HostSide, LogFile, Plug, engines};
+use crate::{
+    Console, Frontend, Hardware, HostSide, LogFile, Plug, engines,
+    forward::{Forwarder, Listening},
+    guest,
+};
 
 /// What a guest may log of each console: enough for weeks of a quiet one.
 const CONSOLE_LOG: u64 = 4 << 20;
@@ -38,8 +47,13 @@ const DIAL: Duration = Duration::from_secs(10);
 /// How long a guest may take to say how it uses its memory; what it said last will do.
 const TELL: Duration = Duration::from_millis(250);
 
-/// Asks the guest to shut down; returns whether somebody heard it.
-pub type AskGuest = Arc<dyn Fn() -> bool + Send + Sync>;
+/// How often the guest is asked which ports it listens at, where they are forwarded.
+const FOLLOW: Duration = Duration::from_secs(2);
+/// More addresses than a guest has; it may say anything.
+const MAX_ADDRESSES: usize = 16;
+
+/// Asks the guest to shut down, for as long as it is told; returns whether somebody heard it.
+pub type AskGuest = Arc<dyn Fn(Duration) -> bool + Send + Sync>;
 
 #[derive(Default)]
 struct Now {
@@ -47,6 +61,8 @@ struct Now {
     paused: bool,
     stopping: bool,
     resets: u32,
+    /// What the guest's agent said last.
+    addresses: Vec<IpAddr>,
     /// `Some` with whether the guest ended it by itself.
     ended: Option<bool>,
     ask: Option<AskGuest>,
@@ -62,6 +78,9 @@ struct Inner {
     plug: Plug,
     sockets: Option<Arc<Hub>>,
     balloon: Arc<Gauge>,
+    /// The images, in the order of the machine's disks, and whether what is written to them is kept.
+    disks: Vec<(PathBuf, bool)>,
+    forwards: Listening,
     now: Mutex<Now>,
     changed: Condvar,
 }
@@ -83,6 +102,8 @@ impl Service {
             plug,
             sockets: hardware.sockets.clone(),
             balloon: hardware.balloon.clone(),
+            disks: hardware.disks.iter().map(|d| (d.path.clone(), d.changes.is_none())).collect(),
+            forwards: Listening::default(),
             now: Mutex::default(),
             changed: Condvar::new(),
         }))
@@ -107,6 +128,9 @@ impl Service {
         // A guest that stands still says nothing.
         let runs = matches!(&*self.now(), Now { handle: Some(_), paused: false, ended: None, .. });
         let balloon = self.balloon(if runs { TELL } else { Duration::ZERO });
+        if runs {
+            self.ask_addresses();
+        }
         let now = self.now();
         let phase = match &*now {
             Now { stopping: true, .. } | Now { ended: Some(_), .. } => Phase::Stopping,
@@ -122,9 +146,48 @@ impl Service {
             cpus: self.0.cpus,
             memory: self.0.memory,
             balloon: Some(balloon),
+            addresses: now.addresses.clone(),
+            forwards: self.forwards(),
             resets: now.resets,
             sandbox: now.sandbox.clone(),
         }
+    }
+
+    /// Asks the guest's agent, if there is one that answers soon.
+    fn ask_addresses(&self) {
+        let hub = self.0.sockets.as_ref().filter(|hub| hub.is_online());
+        let Some(Ok(found)) = hub.map(|hub| guest::ask(hub, TELL, Agent::addresses)) else { return };
+        let useful = found.into_iter().map(|a| a.address).filter(|address| match address {
+            IpAddr::V4(v4) => !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+        });
+        self.now().addresses = useful.take(MAX_ADDRESSES).collect();
+    }
+
+    fn forwards(&self) -> Vec<Forwarded> {
+        self.0.forwards.list().into_iter().map(|(host, guest)| Forwarded { host, guest }).collect()
+    }
+
+    /// From now on whatever the guest listens at is forwarded, but for the ports `except`.
+    ///
+    /// # Errors
+    /// When the host has no thread left.
+    pub fn forward_listening(&self, except: Vec<u16>) -> io::Result<()> {
+        let Some(hub) = self.0.sockets.clone() else { return Ok(()) };
+        let forwarder = Forwarder::new(Arc::new(guest::agent(hub.clone())));
+        let service = self.clone();
+        let watch = move || {
+            while service.wait_end(FOLLOW).is_none() {
+                // A guest that stands still listens as before; one that resets or has lost its agent does not.
+                if service.now().paused {
+                    continue;
+                }
+                let mut ports = guest::ask(&hub, DIAL, Agent::ports).unwrap_or_default();
+                ports.retain(|port| !except.contains(port));
+                service.0.forwards.update(&ports, |at, port| forwarder.listen(at, port));
+            }
+        };
+        thread::Builder::new().name("listening".into()).spawn(watch).map(drop)
     }
 
     fn balloon(&self, patience: Duration) -> Balloon {
@@ -154,6 +217,34 @@ impl Service {
         Answer::Reply(Reply::Done)
     }
 
+    /// Makes the disk whose image is at `path` `size` bytes large.
+    fn grow_disk(&self, path: &Path, size: u64) -> Answer {
+        let failed = |why: &dyn fmt::Display, advice: &str| {
+            Answer::error(format!(
+                "cannot make disk {} larger\n  because: {why}\n  try: {advice}",
+                path.display()
+            ))
+        };
+        let found = self.0.disks.iter().position(|(image, _)| image == path);
+        let Some((index, (_, kept))) = found.and_then(|i| Some((i, self.0.disks.get(i)?))) else {
+            return failed(&"the VM was started without it", "again when the VM is stopped");
+        };
+        if !kept {
+            return failed(&"the VM throws away what its guest writes", "again when the VM is stopped");
+        }
+        // A disk that grows holds up nobody who asks for the state.
+        let handle = self.now().handle.clone();
+        match handle.map(|handle| handle.grow_disk(index, size)) {
+            None => failed(&"the VM is still starting", "in a moment"),
+            Some(Err(Error::Host(_, e))) if e.kind() == io::ErrorKind::InvalidInput => {
+                failed(&"it is larger already, and what lies at its end would be lost", "a larger size")
+            }
+            Some(Err(Error::Host(_, why))) => failed(&why, "a larger size, or room on the host's disk"),
+            Some(Err(why)) => failed(&why, "again when the VM is stopped"),
+            Some(Ok(())) => Answer::Reply(Reply::Done),
+        }
+    }
+
     /// Asks the guest to shut down, and pulls the plug when it has not within `limit`. Returns when the VM has ended.
     pub fn stop(&self, limit: Duration) -> StopOutcome {
         let deadline = Instant::now() + limit;
@@ -162,7 +253,8 @@ impl Service {
         // A guest that stands still hears nothing.
         self.resume();
         loop {
-            if asked.is_none_or(|at: Instant| at.elapsed() >= ASK_AGAIN) && self.ask() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if asked.is_none_or(|at: Instant| at.elapsed() >= ASK_AGAIN) && self.ask(left.min(ASK_AGAIN)) {
                 (heard, asked) = (true, Some(Instant::now()));
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -185,7 +277,7 @@ impl Service {
         StopOutcome::Killed
     }
 
-    fn ask(&self) -> bool {
+    fn ask(&self, patience: Duration) -> bool {
         let (ask, handle) = {
             let now = self.now();
             (now.ask.clone(), now.handle.clone())
@@ -196,7 +288,7 @@ impl Service {
                 result.inspect_err(|error| tracing::warn!(%error, "cannot ask the guest")).is_ok()
             })
         };
-        ask.is_some_and(|ask| ask()) || button()
+        ask.is_some_and(|ask| ask(patience)) || button()
     }
 
     fn wait_end(&self, limit: Duration) -> Option<bool> {
@@ -290,6 +382,7 @@ impl Control for Service {
                 return Answer::Stream(Box::new(move |stream| console.attach(stream)));
             }
             Request::Balloon { target } => return self.set_balloon(target),
+            Request::GrowDisk { path, size } => return self.grow_disk(&path, size),
             Request::GuestConnect { port } => return self.connect(port),
         };
         Answer::Reply(reply)
@@ -362,6 +455,7 @@ impl<F: Frontend> Frontend for Served<F> {
             let mut now = self.service.now();
             now.resets += 1;
             now.handle = None;
+            now.addresses.clear();
         }
         again
     }

@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal, Write},
     os::unix::ffi::OsStrExt,
     process::ExitCode,
+    sync::mpsc,
     thread,
 };
 
@@ -99,25 +100,42 @@ fn window_size() -> WindowSize {
 
 /// Passes our input on until it ends, the program takes no more, or the user leaves with Ctrl-] q.
 fn send_input(remote: &Remote, terminal: bool) {
-    let mut filter = EscapeFilter::default();
+    if terminal && io::stdin().is_terminal() {
+        return send_keys(remote);
+    }
     let mut buffer = vec![0; 64 << 10];
-    let mut keys = Vec::new();
-    let escapes = terminal && io::stdin().is_terminal();
     while let Ok(len @ 1..) = terminal::read_stdin(&mut buffer) {
-        let bytes = buffer.get(..len).unwrap_or_default();
-        keys.clear();
-        let leave = escapes && filter.feed(bytes, &mut keys);
-        let sent = remote.stdin(if escapes { &keys } else { bytes });
-        if leave {
-            terminal::restore();
-            std::process::exit(i32::from(READER_GONE));
-        }
-        if !sent.unwrap_or(false) {
+        if !remote.stdin(buffer.get(..len).unwrap_or_default()).unwrap_or(false) {
             return;
         }
     }
     // A program that is gone needs no end of input.
     drop(remote.end_stdin());
+}
+
+/// As [`send_input`] from a terminal. Somebody else waits for a guest that takes nothing, so that its user can leave.
+fn send_keys(remote: &Remote) {
+    let (typed, keys) = mpsc::channel::<Vec<u8>>();
+    let sender = remote.clone();
+    thread::spawn(move || {
+        for keys in keys {
+            if !sender.stdin(&keys).unwrap_or(false) {
+                return;
+            }
+        }
+        drop(sender.end_stdin());
+    });
+    let mut filter = EscapeFilter::default();
+    let mut buffer = vec![0; 4 << 10];
+    while let Ok(len @ 1..) = terminal::read_stdin(&mut buffer) {
+        let mut keys = Vec::new();
+        if filter.feed(buffer.get(..len).unwrap_or_default(), &mut keys) {
+            terminal::restore();
+            std::process::exit(i32::from(READER_GONE));
+        }
+        // A program that takes no more may still say something, and its user still leave.
+        drop(typed.send(keys));
+    }
 }
 
 /// Passes signals on, and the terminal's size.

@@ -2,28 +2,25 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read},
-    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixStream,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use tearless_guest::Agent;
+use tearless_vm::forward::{Forward, Forwarder};
 
 use super::agent_of;
 use crate::args::ForwardArgs;
 
 /// How often the guest is asked which ports it listens at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// Connections at a time over one port; further ones are closed at once.
-const MAX_CONNECTIONS: usize = 200;
+/// Ports that are followed at a time: each takes a thread and a descriptor.
+const MAX_PORTS: usize = 256;
 
 /// `[ADDR:]HOST[:GUEST]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +57,14 @@ pub fn forward(args: &ForwardArgs) -> Result<ExitCode> {
     let agent = Arc::new(agent_of(&args.name, args.wait.time)?);
     // That it is there is known now; this uses up the first connection.
     agent.info()?;
+    let forwarder = Forwarder::new(agent.clone());
     let mut open = Vec::new();
     for rule in &rules {
-        open.push(Forward::start(*rule, &agent)?);
+        open.push(listen(&forwarder, *rule)?);
         println!("{} -> {}:{}", rule.host, args.name, rule.guest);
     }
     if args.all {
-        return follow(&args.name, &agent, &rules);
+        return follow(&args.name, &agent, &forwarder, &rules);
     }
     loop {
         thread::sleep(LOOK_AGAIN);
@@ -76,10 +74,12 @@ pub fn forward(args: &ForwardArgs) -> Result<ExitCode> {
 }
 
 /// Forwards whatever the guest listens at, under the same number.
-fn follow(name: &str, agent: &Arc<Agent>, rules: &[Rule]) -> Result<ExitCode> {
+fn follow(name: &str, agent: &Agent, forwarder: &Forwarder, rules: &[Rule]) -> Result<ExitCode> {
     let mut open: BTreeMap<u16, Option<Forward>> = BTreeMap::new();
     loop {
-        let ports = agent.ports().with_context(|| format!("{name} cannot be reached any more"))?;
+        let mut ports = agent.ports().with_context(|| format!("{name} cannot be reached any more"))?;
+        // The guest may say that it listens at all of them.
+        ports.truncate(MAX_PORTS);
         open.retain(|port, _| {
             let keep = ports.contains(port);
             if !keep {
@@ -92,7 +92,7 @@ fn follow(name: &str, agent: &Arc<Agent>, rules: &[Rule]) -> Result<ExitCode> {
                 continue;
             }
             let rule = Rule { host: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), guest: port };
-            let forward = Forward::start(rule, agent);
+            let forward = listen(forwarder, rule);
             match &forward {
                 Ok(_) => println!("{} -> {name}:{port}", rule.host),
                 // Said once per port: it stays in the table.
@@ -104,80 +104,25 @@ fn follow(name: &str, agent: &Arc<Agent>, rules: &[Rule]) -> Result<ExitCode> {
     }
 }
 
-/// A port of the host that is listened at as long as this lives. Its connections outlive it.
-struct Forward {
-    stopped: Arc<AtomicBool>,
-    at: SocketAddr,
-}
-
-impl Drop for Forward {
-    fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Release);
-        // Wakes the thread that waits for connections; if it is gone already, there is nobody to wake.
-        drop(TcpStream::connect(self.at));
-    }
-}
-
-impl Forward {
-    fn start(rule: Rule, agent: &Arc<Agent>) -> Result<Self> {
-        let listener = match TcpListener::bind(rule.host) {
-            Ok(listener) => listener,
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => bail!(
-                "cannot forward port {}\n  because: another program of this host uses it\n  try: another one, for example \
-                 --port {}:{}",
-                rule.host.port(),
-                rule.host.port().saturating_add(1000),
-                rule.guest
-            ),
-            Err(e) => return Err(e).with_context(|| format!("cannot listen at {}", rule.host)),
-        };
-        let stopped = Arc::new(AtomicBool::new(false));
-        let forward = Self { stopped: stopped.clone(), at: rule.host };
-        let agent = agent.clone();
-        thread::spawn(move || accept(&listener, rule.guest, &agent, &stopped));
-        Ok(forward)
-    }
-}
-
-fn accept(listener: &TcpListener, port: u16, agent: &Arc<Agent>, stopped: &AtomicBool) {
-    let active = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        if stopped.load(Ordering::Acquire) {
-            return;
-        }
-        let Ok(stream) = stream else {
-            // Out of file descriptors, perhaps: connections that end give some back.
-            thread::sleep(LOOK_AGAIN);
-            continue;
-        };
-        if active.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
-            active.fetch_sub(1, Ordering::AcqRel);
-            continue;
-        }
-        let (agent, active) = (agent.clone(), active.clone());
-        thread::spawn(move || {
-            if let Err(error) = connect(&stream, port, &agent) {
-                tracing::info!(port, %error, "a forwarded connection failed");
-            }
-            active.fetch_sub(1, Ordering::AcqRel);
-        });
-    }
-}
-
-fn connect(client: &TcpStream, port: u16, agent: &Agent) -> Result<()> {
-    client.set_nodelay(true)?;
-    let guest = agent.forward(port)?;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            // Either side may go away at any time: that is the end of its half.
-            drop(io::copy(&mut &*client, &mut &guest));
-            drop(guest.shutdown(Shutdown::Write));
-        });
-        let mut from: &UnixStream = &guest;
-        drop(io::copy(&mut from.by_ref(), &mut &*client));
-        drop(client.shutdown(Shutdown::Write));
-    });
-    Ok(())
+/// Listens where `rule` says.
+fn listen(forwarder: &Forwarder, rule: Rule) -> Result<Forward> {
+    forwarder.listen(rule.host, rule.guest).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow!(
+            "cannot forward port {}\n  because: another program of this host uses it\n  try: another one, for example \
+             --port {}:{}",
+            rule.host.port(),
+            rule.host.port().saturating_add(1000),
+            rule.guest
+        ),
+        io::ErrorKind::PermissionDenied => anyhow!(
+            "cannot forward port {}\n  because: this host lets only privileged users listen below port 1024\n  try: \
+             another one, for example --port {}:{}",
+            rule.host.port(),
+            rule.host.port().saturating_add(8000),
+            rule.guest
+        ),
+        _ => anyhow::Error::from(error).context(format!("cannot listen at {}", rule.host)),
+    })
 }
 
 #[cfg(test)]

@@ -54,6 +54,9 @@ impl Tool {
             &cmdline,
             "--memory",
             "512M",
+            "--disk",
+            "1G",
+            "--auto-forward",
         ];
         self.succeeds(&made);
         self.succeeds(&["start", "g", "--wait"]);
@@ -172,6 +175,47 @@ fn files_and_ports_of_a_running_guest() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(echoed.as_deref(), Some("there and back"));
+}
+
+#[test]
+fn a_running_guest_gets_a_larger_disk_and_its_ports_are_found() {
+    let Guest(tool) = &Guest::new();
+    let sectors = || tool.exec(&["cat", "/sys/block/vda/size"]).stdout;
+    assert_eq!(sectors(), "2097152\n");
+    tool.succeeds(&["set", "g", "--disk-size", "3G"]);
+    wait_for("the guest's sight of it", || sectors() == "6291456\n");
+    let smaller = tool.run(&["set", "g", "--disk-size", "2G"]);
+    assert!(smaller.status == Some(1) && smaller.stderr.contains("larger already"), "{}", smaller.stderr);
+
+    let forwards = || {
+        let text = tool.succeeds(&["list", "--json"]).stdout;
+        let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+        list[0]["live"]["forwards"].as_array().cloned().unwrap_or_default()
+    };
+    assert!(forwards().is_empty());
+    tool.succeeds(&["exec", "-d", "g", "--", "nc", "-l", "-p", "8124", "-e", "cat"]);
+    wait_for("the forwarded port", || !forwards().is_empty());
+    let found = forwards().remove(0);
+    assert_eq!(found["guest"], 8124);
+    let port: std::net::SocketAddr = found["host"].as_str().unwrap().parse().unwrap();
+    // It serves one connection, and is gone then.
+    assert_eq!(echo(port.port()).as_deref(), Some("there and back"));
+    wait_for("its end", || forwards().is_empty());
+}
+
+/// Nothing that a guest does keeps its VM from being stopped, or a listing waiting.
+#[test]
+fn an_agent_that_does_not_answer_holds_up_nobody() {
+    let Guest(tool) = &Guest::new();
+    let agent = tool.exec(&["pidof", "agent"]).stdout;
+    let script = format!("kill -STOP {}; echo it stands still >/dev/console", agent.trim());
+    let mut stuck = tool.command(["exec", "g", "--", "sh", "-c", &script]).spawn().unwrap();
+    wait_for("a guest that is heard of no more", || tool.log("g").contains("it stands still"));
+    let listed = tool.succeeds(&["list", "--json"]).stdout;
+    assert!(listed.contains("\"state\": \"running\""), "{listed}");
+    let stopped = tool.succeeds(&["stop", "g", "--timeout", "1s"]);
+    assert!(stopped.stdout.contains("by force: nothing in its guest listened"), "{}", stopped.stdout);
+    stuck.wait().unwrap();
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Tool {
             .collect()
     }
 
-    fn log(&self, name: &str) -> String {
+    pub fn log(&self, name: &str) -> String {
         self.good(&["logs", name]).stdout
     }
 }
@@ -288,6 +288,35 @@ fn settings_are_checked_kept_and_used() {
     tool.good(&["set", "s", "--cpu-affinity", "1023"]);
     let outcome = tool.run(&["start", "s"]);
     assert!(outcome.stderr.contains("host CPUs 1023"), "{}", outcome.stderr);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_vm_starts_at_login_until_it_is_deleted() {
+    let tool = Tool::new();
+    tool.create_echoes(&["e"]);
+    let folder = tool.home().join("config/systemd/user");
+    let unit = |name: &str| fs::read_to_string(folder.join(format!("tearless-{name}.service")));
+    let enabled = |name: &str| {
+        let link = folder.join(format!("default.target.wants/tearless-{name}.service"));
+        link.exists()
+            && unit(name)
+                .unwrap()
+                .contains(&format!("\"run\" \"--detached\" \"{}/{name}.vm\"", tool.home().display()))
+    };
+    assert!(tool.good(&["start", "--at-login", "e"]).stdout.contains("starts when you log in: wrote"));
+    assert!(enabled("e") && tool.states()[0].0 == "running");
+    tool.good(&["start", "--at-login", "e"]);
+    tool.good(&["stop", "e", "--force"]);
+    tool.good(&["rename", "e", "f"]);
+    assert!(!enabled("e") && unit("e").is_err() && enabled("f"));
+    assert!(tool.good(&["info", "f"]).stdout.contains("when you log in"));
+    assert!(tool.good(&["start", "--no-at-login", "f"]).stdout.contains("any more"));
+    assert!(unit("f").is_err() && tool.states()[0].0 == "stopped");
+    tool.good(&["start", "--at-login", "f"]);
+    tool.good(&["stop", "f", "--force"]);
+    tool.good(&["delete", "f", "--force"]);
+    assert!(unit("f").is_err() && !enabled("f"));
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Tool {
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tearless"));
         command.args(args).env("TEARLESS_HOME", self.home());
-        command.env("XDG_RUNTIME_DIR", self.runtime());
+        command.env("XDG_RUNTIME_DIR", self.runtime()).env("XDG_CONFIG_HOME", self.home().join("config"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

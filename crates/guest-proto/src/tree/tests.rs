@@ -104,3 +104,15 @@ fn the_root_is_no_link() {
     let stream = archive.into_inner().unwrap();
     assert!(Unpack::default().unpack(stream.as_slice(), &dir.path().join("t"), |_| {}).is_err());
 }
+
+#[test]
+fn a_name_without_end_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongName);
+    header.set_size(1 << 40);
+    header.set_cksum();
+    let stream = header.as_bytes().chain(io::repeat(b'n'));
+    let error = Unpack::default().unpack(stream, &dir.path().join("t"), |_| {}).unwrap_err();
+    assert!(error.to_string().contains("16 MiB"), "{error}");
+}
