@@ -165,9 +165,10 @@ pub struct HardwareArgs {
 
 #[derive(Args)]
 pub struct NetworkArgs {
-    /// What the network card is plugged into: the world through NAT, nothing that is not allowed, a bridge of this host, a tap
+    /// What the network card is plugged into: the world through NAT, nothing that is not allowed, a network of any other NAME that
+    /// your VMs share (NAME:isolated closes the world to it), a bridge of this host, a tap
     /// that is yours or that is open as file N, a program at a UNIX socket (passt, gvproxy), or no card at all.
-    #[arg(long, value_name = "nat|isolated|bridged:BRIDGE|tap:NAME|fd:N|socket:PATH|none")]
+    #[arg(long, value_name = "nat|isolated|NAME|bridged:BRIDGE|tap:NAME|fd:N|socket:PATH|none")]
     pub net: Option<NetMode>,
     /// Forward a port of the host to the guest; the host listens at 127.0.0.1 unless told otherwise. Repeat it for more.
     #[arg(short = 'p', long = "publish", value_name = "[ADDR:]HOST:GUEST[/udp]")]

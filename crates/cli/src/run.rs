@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tearless_boot::{Source, quick::Mode};
-use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, MacAddr, NetConfig, Qos, VmConfig};
+use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, Qos, VmConfig};
 use tearless_image::QuickOptions;
 use tearless_vm::{
     Gauge, Hardware, Hub, Keyboard, Network, Payload, Plan, SharedFolder, debian, device_tree, host, network,
@@ -64,7 +64,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let late = Late { network, confined: !args.confinement.no_sandbox };
     match bundle {
         None => {
-            serve::confine(&mut hardware, &[], &late)?;
+            let (_, _place) = serve::confine(&mut hardware, &[], &late)?;
             session::run(hardware, &events, session)
         }
         Some(bundle) => serve::run(bundle, hardware, &events, session, &late),
@@ -79,13 +79,13 @@ struct Prepared {
     /// The VM that it is, with what its viewers type on.
     bundle: Option<(store::Opened, Keyboard)>,
     qos: Qos,
-    network: (NetConfig, MacAddr),
+    network: network::Wanted,
 }
 
 /// What waits until the process is confined, because it starts threads.
 pub struct Late {
-    /// The network, and the card's address if it has none of its own.
-    pub network: (NetConfig, MacAddr),
+    /// The network.
+    pub network: network::Wanted,
     /// Whether to confine the process at all.
     pub confined: bool,
 }
@@ -93,7 +93,7 @@ pub struct Late {
 impl Prepared {
     /// The plan of the machine.
     fn plan(&mut self) -> Result<Plan> {
-        self.hardware.network = Network::open(&self.network.0, self.network.1)?;
+        self.hardware.network = Network::open(&self.network)?;
         let streams = !self.session.connect().streams.is_empty();
         Ok(Plan::new(&self.hardware.shape(streams))?)
     }
@@ -286,11 +286,12 @@ fn hardware(
     }
 }
 
-/// The network of `config`, with the address of a card that has none of its own.
-fn network_of(config: &VmConfig, bundle: Option<&std::path::Path>) -> (NetConfig, MacAddr) {
+/// The network of `config`, with what a VM has that the configuration says nothing of.
+fn network_of(config: &VmConfig, bundle: Option<&std::path::Path>) -> network::Wanted {
     let mac =
         bundle.map_or_else(network::random_mac, |path| network::derived_mac(path.as_os_str().as_bytes()));
-    (config.network.clone(), mac)
+    let name = bundle.and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().into_owned());
+    network::Wanted { config: config.network.clone(), mac, name: name.unwrap_or_default() }
 }
 
 #[cfg(test)]

@@ -10,10 +10,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tearless_config::{ConsoleKind, NetMode, PortProtocol};
+use tearless_config::{ConsoleKind, PortProtocol};
 use tearless_control::{Server, Socket, place};
 use tearless_guest::Power;
-use tearless_vm::{Console, Hardware, Keyboard, LogFile, Plug, Served, Service, guest, network, sandbox};
+use tearless_vm::{
+    Console, Hardware, Keyboard, LogFile, Place, Plug, Served, Service, guest, network, sandbox,
+};
 
 use crate::{
     run::Late,
@@ -31,23 +33,24 @@ pub const UP: &str = "up";
 /// How long whoever waits for the VM's end may take to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Drops what a VM of `hardware` does not need: it keeps its disks, and `own` to change. Returns what holds, for people. To
-/// be called before there are threads.
-pub fn confine(hardware: &mut Hardware, own: &[&Path], late: &Late) -> Result<String> {
-    let (network, mac) = &late.network;
-    let prepared = network::Prepared::new(network)?;
+/// Drops what a VM of `hardware` does not need: it keeps its disks, and `own` to change. Returns what holds, for people, and
+/// what to drop when the VM has ended. To be called before there are threads.
+pub fn confine(hardware: &mut Hardware, own: &[&Path], late: &Late) -> Result<(String, Option<Place>)> {
+    let mut prepared = network::Prepared::new(&late.network)?;
     let report = if late.confined {
         let mut rules = hardware.needs()?;
-        rules.write.extend(own.iter().map(|path| path.to_path_buf()));
+        rules.write.extend(own.iter().copied().chain(prepared.folder()).map(Path::to_path_buf));
         // What other networks need is open.
-        rules.network |= network.auto_forward || matches!(network.mode, NetMode::Nat | NetMode::Isolated);
+        let network = &late.network.config;
+        rules.network |= network.auto_forward || network.mode.is_nat();
         sandbox::enter(&rules).to_string()
     } else {
         tracing::warn!("the VM is not confined, as you wish: what breaks out of it is you");
         "none, by --no-sandbox".to_owned()
     };
-    hardware.network = prepared.start(*mac)?;
-    Ok(report)
+    let place = prepared.take_place();
+    hardware.network = prepared.start()?;
+    Ok((report, place))
 }
 
 /// Runs the VM `bundle`, whose lock is held until it has ended, with what its viewers type on.
@@ -75,8 +78,9 @@ pub fn run(
     fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     // Of its own folder it changes disks and logs only: who can change `config.json` can have any file next time.
     let own = [logs.as_path(), path.parent().unwrap_or(&path)];
-    service.set_sandbox(confine(&mut hardware, &own, late)?);
-    let network = &late.network.0;
+    let (sandbox, _place) = confine(&mut hardware, &own, late)?;
+    service.set_sandbox(sandbox);
+    let network = &late.network.config;
     if network.auto_forward {
         let forwarded = network.forwards.iter().filter(|f| f.protocol == PortProtocol::Tcp).map(|f| f.guest);
         service.forward_listening(forwarded.collect()).context("cannot start a thread")?;

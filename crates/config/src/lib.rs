@@ -10,7 +10,7 @@ mod size;
 mod validate;
 mod vm;
 
-pub use net::{Allow, MacAddr, NetConfig, NetMode, ParseNetError, PortForward, PortProtocol};
+pub use net::{Allow, MacAddr, NamedNetwork, NetConfig, NetMode, ParseNetError, PortForward, PortProtocol};
 pub use qos::{CpuList, Qos};
 pub use size::{ByteSize, ParseSizeError};
 pub use validate::{HostLimits, MAX_SHARES, MAX_TAG, MIN_MEMORY};

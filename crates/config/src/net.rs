@@ -48,6 +48,8 @@ pub enum NetMode {
     Isolated,
     /// There is no card.
     None,
+    /// As `Nat`, and the guests of the user's other VMs on the network of that name.
+    Named(NamedNetwork),
     /// A bridge of the host, by a tap that is made for it.
     Bridged(String),
     /// A tap of the host that is the user's.
@@ -56,6 +58,40 @@ pub enum NetMode {
     Socket(PathBuf),
     /// A tap that this process was given open.
     Fd(i32),
+}
+
+/// A network that VMs of one user share while they run: `NAME`, or `NAME:isolated`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedNetwork {
+    /// Its name: small letters, digits, `-` and `_`, a letter or digit first.
+    pub name: String,
+    /// The world is closed as with [`NetMode::Isolated`].
+    pub isolated: bool,
+}
+
+impl NamedNetwork {
+    /// The longest name; it becomes a part of a socket's path.
+    const LONGEST: usize = 24;
+
+    fn new(name: &str, isolated: bool) -> Option<Self> {
+        let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        let is_right = name.len() <= Self::LONGEST
+            && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && name.chars().all(is_inner);
+        is_right.then(|| Self { name: name.to_owned(), isolated })
+    }
+}
+
+impl NetMode {
+    /// Whether Tearless' own NAT serves it, so that ports are forwarded and addresses allowed.
+    pub fn is_nat(&self) -> bool {
+        matches!(self, Self::Nat | Self::Isolated | Self::Named(_))
+    }
+
+    /// Whether nothing of the world is open that is not allowed by name.
+    pub fn is_isolated(&self) -> bool {
+        matches!(self, Self::Isolated | Self::Named(NamedNetwork { isolated: true, .. }))
+    }
 }
 
 /// A text that says nothing about a network.
@@ -78,7 +114,8 @@ impl FromStr for NetMode {
 
     fn from_str(text: &str) -> Result<Self, ParseNetError> {
         let error = || {
-            let advice = "there are nat, isolated, none, bridged:BRIDGE, tap:NAME, socket:PATH and fd:NUMBER";
+            let advice = "there are nat, isolated, none, bridged:BRIDGE, tap:NAME, socket:PATH, fd:NUMBER, and \
+                          NAME or NAME:isolated for one that your VMs share (small letters, digits, - and _)";
             ParseNetError::new(text, "network", advice)
         };
         match text.split_once(':') {
@@ -86,13 +123,16 @@ impl FromStr for NetMode {
                 "nat" => Ok(Self::Nat),
                 "isolated" => Ok(Self::Isolated),
                 "none" => Ok(Self::None),
-                _ => Err(error()),
+                // These want something behind a colon.
+                "bridged" | "tap" | "socket" | "fd" => Err(error()),
+                name => NamedNetwork::new(name, false).map(Self::Named).ok_or_else(error),
             },
             Some((_, "")) => Err(error()),
             Some(("bridged", name)) => Ok(Self::Bridged(name.to_owned())),
             Some(("tap", name)) => Ok(Self::Tap(name.to_owned())),
             Some(("socket", path)) => Ok(Self::Socket(path.into())),
             Some(("fd", number)) => number.parse().ok().filter(|n| *n > 2).map(Self::Fd).ok_or_else(error),
+            Some((name, "isolated")) => NamedNetwork::new(name, true).map(Self::Named).ok_or_else(error),
             Some(_) => Err(error()),
         }
     }
@@ -104,6 +144,8 @@ impl fmt::Display for NetMode {
             Self::Nat => f.write_str("nat"),
             Self::Isolated => f.write_str("isolated"),
             Self::None => f.write_str("none"),
+            Self::Named(NamedNetwork { name, isolated: false }) => f.write_str(name),
+            Self::Named(NamedNetwork { name, isolated: true }) => write!(f, "{name}:isolated"),
             Self::Bridged(name) => write!(f, "bridged:{name}"),
             Self::Tap(name) => write!(f, "tap:{name}"),
             Self::Socket(path) => write!(f, "socket:{}", path.display()),
@@ -280,10 +322,36 @@ mod tests {
 
     #[test]
     fn networks_are_named() {
-        for good in ["nat", "isolated", "none", "bridged:br0", "tap:t0", "socket:/run/a:b", "fd:3"] {
+        for good in [
+            "nat",
+            "isolated",
+            "none",
+            "bridged:br0",
+            "tap:t0",
+            "socket:/run/a:b",
+            "fd:3",
+            "lab",
+            "lab-2:isolated",
+        ] {
             assert_eq!(round::<NetMode>(good).as_deref(), Some(good));
         }
-        for bad in ["", "NAT", "nat:", "bridged", "bridged:", "tap:", "socket:", "fd:x", "fd:1", "vde:x"] {
+        for bad in [
+            "",
+            "NAT",
+            "nat:",
+            "bridged",
+            "bridged:",
+            "tap:",
+            "socket:",
+            "fd:x",
+            "fd:1",
+            "vde:x",
+            "lab:x",
+            "-lab",
+            "a b",
+            "a/b",
+            ":isolated",
+        ] {
             assert_eq!(round::<NetMode>(bad), None, "{bad}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::{Allow, BootConfig, ByteSize, ConfigError, NetConfig, NetMode, PortForward, VmConfig};
+use crate::{Allow, BootConfig, ByteSize, ConfigError, NetConfig, PortForward, VmConfig};
 
 /// Less than this and a distribution's kernel does not reach user space.
 pub const MIN_MEMORY: ByteSize = ByteSize::mib(64);
@@ -195,7 +195,7 @@ impl VmConfig {
                 "--allow host, and reach its services at host.tearless.internal",
             );
         }
-        if matches!(mode, NetMode::Nat | NetMode::Isolated) {
+        if mode.is_nat() {
             let same = |a: &PortForward, b: &PortForward| (a.host, a.protocol) == (b.host, b.protocol);
             let again =
                 forwards.iter().enumerate().find(|(i, f)| forwards.iter().take(*i).any(|g| same(f, g)));

@@ -17,7 +17,8 @@ use crate::Error;
 const MAX_PATH: usize = 104;
 /// What a socket is called in its folder.
 const SOCKET: &str = "control";
-/// Longest name of a folder and the socket in it: `vm-`, two numbers of 16 digits, and what is between and after them.
+/// Longest name of a folder and the socket in it: `vm-`, two numbers of 16 digits, and what is between and after them; or
+/// `net-`, a name of 24 bytes, and one of 16.
 const MAX_NAME: usize = 48;
 
 /// Where the VM in `bundle` makes its socket. The folder is made if need be.
@@ -25,12 +26,16 @@ const MAX_NAME: usize = 48;
 /// # Errors
 /// [`Error::Socket`] when no folder for it is private.
 pub fn for_new(bundle: &Path) -> Result<PathBuf, Error> {
-    let name = name(bundle)?;
+    Ok(private(&name(bundle)?)?.join(SOCKET))
+}
+
+/// A private folder called `name`.
+fn private(name: &str) -> Result<PathBuf, Error> {
     let mut last = None;
     for folder in candidates() {
-        let own = folder.join(&name);
+        let own = folder.join(name);
         match make_private(&folder).and_then(|()| make_private(&own)) {
-            Ok(()) => return Ok(own.join(SOCKET)),
+            Ok(()) => return Ok(own),
             Err(e) => last = Some((folder, e)),
         }
     }
@@ -40,6 +45,14 @@ pub fn for_new(bundle: &Path) -> Result<PathBuf, Error> {
         path: path.display().to_string(),
         source,
     })
+}
+
+/// Where the members of the named network `name` meet: a private folder, made if need be. The name has 24 bytes at most.
+///
+/// # Errors
+/// [`Error::Socket`] when no folder for it is private.
+pub fn network(name: &str) -> Result<PathBuf, Error> {
+    private(&format!("net-{name}"))
 }
 
 /// The sockets that the VM in `bundle` may have: several, for it may have been started with another environment.

@@ -18,6 +18,7 @@ mod line;
 pub mod nat;
 mod plug;
 mod policy;
+mod segment;
 pub mod socket;
 #[cfg(target_os = "linux")]
 pub mod tap;
@@ -28,7 +29,7 @@ mod wire;
 
 pub use card::{Card, Endpoint, Frame, Gso, GsoKind, MAX_FRAME, Mac, Offload, Offloads, PartialChecksum};
 pub use line::Uplink;
-pub use nat::{Forward, NatOptions, Transport};
+pub use nat::{Forward, Membership, NatOptions, Place, Transport};
 pub use plug::Threaded;
 pub use policy::{Cidr, ParseCidrError, Policy};
 

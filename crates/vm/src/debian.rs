@@ -40,7 +40,9 @@ pub fn quick(
     let network = match network {
         NetMode::Nat | NetMode::Isolated => known.network(),
         NetMode::None => Network::Untouched,
-        NetMode::Bridged(_) | NetMode::Tap(_) | NetMode::Socket(_) | NetMode::Fd(_) => Network::Dhcp,
+        NetMode::Named(_) | NetMode::Bridged(_) | NetMode::Tap(_) | NetMode::Socket(_) | NetMode::Fd(_) => {
+            Network::Dhcp
+        }
     };
     payload(&quick.kernel, &quick.busybox, (mode, network), extra)
 }

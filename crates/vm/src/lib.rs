@@ -22,7 +22,7 @@ pub use console::Console;
 pub use hardware::{DiskSpec, Hardware, Payload};
 pub use keyboard::Keyboard;
 pub use log::LogFile;
-pub use network::Network;
+pub use network::{Network, Place};
 pub use running::{Frontend, HostSide, Plug, Running};
 pub use service::{AskGuest, MAIN_LOG, Served, Service, UART_LOG, VIRTIO_LOG};
 pub use share::{SharedFolder, open_shares};

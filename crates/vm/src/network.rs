@@ -2,12 +2,15 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use tearless_config::{Allow, MacAddr, NetConfig, NetMode, PortProtocol};
+use tearless_control::place;
+pub use tearless_net::Place;
 use tearless_net::{
-    Endpoint, Forward, Mac, NatOptions, NetError, Policy, Transport, Uplink, nat, socket, tap,
+    Endpoint, Forward, Mac, Membership, NatOptions, NetError, Policy, Transport, Uplink, nat, socket, tap,
 };
 use tearless_virtio::{VirtioDevice, net::Net};
 
@@ -18,49 +21,90 @@ pub struct Network {
     endpoint: Arc<dyn Endpoint>,
 }
 
+/// What a VM's network is to be.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What the user says.
+    pub config: NetConfig,
+    /// The card's address, if that says nothing of it.
+    pub mac: MacAddr,
+    /// The VM's name, by which others on a named network find it; empty when it has none.
+    pub name: String,
+}
+
+impl Wanted {
+    fn mac(&self) -> Mac {
+        self.config.mac.unwrap_or(self.mac).0
+    }
+}
+
 /// A network of which that is open what this process may not be able to open once it is confined.
 pub struct Prepared<'a> {
-    config: &'a NetConfig,
+    wanted: &'a Wanted,
     uplink: Option<Uplink>,
+    membership: Option<Membership>,
+    folder: Option<PathBuf>,
 }
 
 impl<'a> Prepared<'a> {
-    /// Opens what `config` describes, but starts no thread.
+    /// Opens what `wanted` describes, but starts no thread.
     ///
     /// # Errors
-    /// When a tap or a program is not there, or the rights are missing.
-    pub fn new(config: &'a NetConfig) -> Result<Self, NetError> {
-        let uplink = match &config.mode {
+    /// When a tap or a program is not there, the rights are missing, or a named network has no place.
+    pub fn new(wanted: &'a Wanted) -> Result<Self, NetError> {
+        let mut prepared = Self { wanted, uplink: None, membership: None, folder: None };
+        prepared.uplink = match &wanted.config.mode {
             NetMode::None | NetMode::Nat | NetMode::Isolated => None,
+            NetMode::Named(network) => {
+                let folder = place::network(&network.name).map_err(|e| NetError {
+                    what: format!("cannot join network {}", network.name),
+                    why: e.to_string(),
+                    advice: "set XDG_RUNTIME_DIR to a folder of yours, or use --net nat".to_owned(),
+                })?;
+                prepared.membership = Some(Membership::join(&folder, &wanted.name, wanted.mac())?);
+                prepared.folder = Some(folder);
+                None
+            }
             NetMode::Socket(path) => Some(socket::open(path)?),
             NetMode::Bridged(bridge) => Some(tap::bridged(bridge)?),
             NetMode::Tap(name) => Some(tap::named(name)?),
             NetMode::Fd(number) => Some(tap::passed(*number)?),
         };
-        Ok(Self { config, uplink })
+        Ok(prepared)
     }
 
-    /// Starts it; `None` when there is to be no card. `mac` is for a configuration without one.
+    /// The folder where it leaves something to remove at the end.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// What is to be dropped when the VM has ended, if it leaves something then.
+    pub fn take_place(&mut self) -> Option<Place> {
+        self.membership.as_mut()?.take_place()
+    }
+
+    /// Starts it; `None` when there is to be no card.
     ///
     /// # Errors
     /// When a port is in use or the host refuses a resource.
-    pub fn start(self, mac: MacAddr) -> Result<Option<Network>, NetError> {
+    pub fn start(self) -> Result<Option<Network>, NetError> {
+        let config = &self.wanted.config;
         let endpoint: Arc<dyn Endpoint> = match self.uplink {
             Some(uplink) => uplink.start()?,
-            None if self.config.mode == NetMode::None => return Ok(None),
-            None => nat::start(nat_options(self.config))?,
+            None if config.mode == NetMode::None => return Ok(None),
+            None => nat::start(nat_options(config), self.membership)?,
         };
-        Ok(Some(Network { mac: self.config.mac.unwrap_or(mac).0, endpoint }))
+        Ok(Some(Network { mac: self.wanted.mac(), endpoint }))
     }
 }
 
 impl Network {
-    /// Opens what `config` describes; `None` when there is to be no card. `mac` is for a configuration without one.
+    /// Opens what `wanted` describes; `None` when there is to be no card.
     ///
     /// # Errors
     /// Those of [`Prepared::new`] and [`Prepared::start`].
-    pub fn open(config: &NetConfig, mac: MacAddr) -> Result<Option<Self>, NetError> {
-        Prepared::new(config)?.start(mac)
+    pub fn open(wanted: &Wanted) -> Result<Option<Self>, NetError> {
+        Prepared::new(wanted)?.start()
     }
 
     /// A card for a new machine.
@@ -70,7 +114,7 @@ impl Network {
 }
 
 fn nat_options(config: &NetConfig) -> NatOptions {
-    let mut policy = Policy { isolated: config.mode == NetMode::Isolated, ..Policy::default() };
+    let mut policy = Policy { isolated: config.mode.is_isolated(), ..Policy::default() };
     for allow in &config.allow {
         match allow {
             Allow::Range(address, prefix) => policy.allow.extend(tearless_net::Cidr::new(*address, *prefix)),
@@ -126,7 +170,8 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let forward = format!("{}:80", taken.local_addr().unwrap()).parse().unwrap();
         let config = NetConfig { forwards: vec![forward], ..NetConfig::default() };
-        let error = Network::open(&config, random_mac()).err().unwrap().to_string();
+        let wanted = Wanted { config, mac: random_mac(), name: String::new() };
+        let error = Network::open(&wanted).err().unwrap().to_string();
         assert!(error.contains("cannot forward TCP port 127.0.0.1:"), "{error}");
         assert!(error.contains("because: Address already in use") && error.contains("try:"), "{error}");
     }

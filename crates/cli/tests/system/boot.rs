@@ -129,3 +129,26 @@ fn a_guest_on_a_bridge() {
     let outcome = crate::tool::finish(command);
     assert!(outcome.stdout.contains("192.0.2.1: seq="), "{}{}", outcome.stdout, outcome.stderr);
 }
+
+#[test]
+fn guests_on_a_named_network_reach_each_other() {
+    use std::io::{BufRead as _, BufReader};
+
+    let tool = Tool::new();
+    let ready = "until ip -4 -o address show dev eth0 | grep -o '10\\.0\\.2\\.[0-9]*/'; do sleep 0.1; done";
+    let server = format!("{ready}; cat > /dev/null");
+    let mut command = tool.command(["run", "--net", "lab", "--", "sh", "-c", &server]);
+    command.stdin(std::process::Stdio::piped());
+    let mut first = command.spawn().unwrap();
+    let mut said = BufReader::new(first.stdout.take().unwrap()).lines();
+    let address = said.find_map(|line| Some(line.ok()?.trim().strip_suffix('/')?.to_owned()));
+    let address = address.expect("the first guest has an address");
+    let ping = format!("{ready} > /dev/null; ping -c 3 -W 5 {address}");
+    let outcome = tool.run(&["run", "--net", "lab:isolated", "--", "sh", "-c", &ping]);
+    drop(first.stdin.take());
+    first.wait().unwrap();
+    assert!(outcome.stdout.contains("seq=2"), "{}{}", outcome.stdout, outcome.stderr);
+    let folder = tool.runtime().join("tearless/net-lab");
+    let left: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"], "who has left leaves nothing");
+}

@@ -27,6 +27,7 @@ mod option {
     pub(super) const MASK: u8 = 1;
     pub(super) const ROUTER: u8 = 3;
     pub(super) const DNS: u8 = 6;
+    pub(super) const DOMAIN: u8 = 15;
     pub(super) const MTU: u8 = 26;
     pub(super) const REQUESTED: u8 = 50;
     pub(super) const LEASE: u8 = 51;
@@ -78,8 +79,11 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Answers a datagram to the server's port.
-pub(super) fn serve(port: &mut Port, addresses: &Addresses, payload: &[u8]) {
+/// What names of a named network end in.
+const DOMAIN: &[u8] = b"tearless.internal";
+
+/// Answers a datagram to the server's port; on a named network also with what names there end in.
+pub(super) fn serve(port: &mut Port, addresses: &Addresses, is_named: bool, payload: &[u8]) {
     let Some(request) = Request::parse(payload, port.link.guest) else { return };
     if request.server.is_some_and(|server| server != addresses.gateway) {
         return;
@@ -94,14 +98,14 @@ pub(super) fn serve(port: &mut Port, addresses: &Addresses, payload: &[u8]) {
         // A release or a refusal changes nothing: nobody else wants the address.
         _ => return,
     };
-    let reply = reply(&request, kind, addresses, port.mtu);
+    let reply = reply(&request, kind, addresses, (port.mtu, is_named));
     let to_all = kind == message::NAK
         || request.current().is_none() && request.bytes.get(10).is_some_and(|flags| flags & 0x80 != 0);
     let to = if to_all { Ipv4Addr::BROADCAST } else { addresses.guest };
     port.send_udp((addresses.gateway.into(), SERVER_PORT), (to.into(), CLIENT_PORT), &reply);
 }
 
-fn reply(request: &Request<'_>, kind: u8, addresses: &Addresses, mtu: usize) -> Vec<u8> {
+fn reply(request: &Request<'_>, kind: u8, addresses: &Addresses, (mtu, is_named): (usize, bool)) -> Vec<u8> {
     /// What the shortest message must have, for relays of old (RFC 1542, 2.1).
     const SHORTEST: usize = 300;
     let mut out = request.bytes.get(..FIXED).unwrap_or_default().to_vec();
@@ -134,6 +138,9 @@ fn reply(request: &Request<'_>, kind: u8, addresses: &Addresses, mtu: usize) -> 
         add(option::ROUTER, &addresses.gateway.octets());
         add(option::DNS, &addresses.dns.octets());
         add(option::MTU, &(mtu as u16).to_be_bytes());
+        if is_named {
+            add(option::DOMAIN, DOMAIN);
+        }
     }
     out.push(option::END);
     out.resize(out.len().max(SHORTEST), 0);

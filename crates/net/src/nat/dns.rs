@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     fs, io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -17,12 +17,13 @@ use std::{
 
 use mio::{Interest, Registry, Waker, net::UdpSocket};
 
-use super::{Addresses, port::Port, table::Table, token, udp};
+use super::{Addresses, mesh::Mesh, port::Port, table::Table, token, udp};
 use crate::wire::be16;
 
 pub(super) const PORT: u16 = 53;
-/// The name by which the guest finds the host.
-const HOST_NAME: &str = "host.tearless.internal";
+/// What names of ours end in; the host's is `host`.
+const DOMAIN: &str = ".tearless.internal";
+const HOST: &str = "host";
 /// Questions under way. Each is a socket, so that answers are hard to forge.
 const QUESTIONS: usize = 128;
 /// After so long the next name server is asked.
@@ -110,6 +111,37 @@ pub(super) struct Dns {
     helper: Option<(SyncSender<Lookup>, Receiver<Answer>)>,
 }
 
+/// The names that are ours to answer for, and whether there are others.
+pub(super) struct Zone<'a> {
+    pub(super) addresses: &'a Addresses,
+    /// The named network, where there is one.
+    pub(super) mesh: Option<&'a Mesh>,
+    /// Whether the guest may have other names looked up.
+    pub(super) permitted: bool,
+}
+
+/// What our own names say.
+enum Own {
+    Addresses(Ipv4Addr, Option<Ipv6Addr>),
+    NoSuchName,
+}
+
+impl Zone<'_> {
+    /// `None` when the name is not ours. A guest finds others of its named network also without the domain.
+    fn find(&self, name: &str) -> Option<Own> {
+        let label = name.strip_suffix(DOMAIN);
+        if label == Some(HOST) {
+            return Some(Own::Addresses(self.addresses.gateway, Some(self.addresses.gateway6)));
+        }
+        let found = self.mesh.and_then(|mesh| mesh.find(label.unwrap_or(name)));
+        match (found, label) {
+            (Some(address), _) => Some(Own::Addresses(address, None)),
+            (None, Some(_)) => Some(Own::NoSuchName),
+            (None, None) => None,
+        }
+    }
+}
+
 /// What a guest asks.
 struct Query<'a> {
     bytes: &'a [u8],
@@ -186,21 +218,25 @@ impl Dns {
         &mut self,
         (guest, at): ((IpAddr, u16), IpAddr),
         bytes: &[u8],
-        (addresses, permitted): (&Addresses, bool),
+        zone: &Zone<'_>,
         (registry, port, now): (&Registry, &mut Port, Instant),
     ) {
         let Some(query) = Query::parse(bytes) else { return };
         let mut answer =
             |code, found: &[IpAddr]| port.send_udp((at, PORT), guest, &query.answer(code, found));
-        if query.name == HOST_NAME {
-            let found: &[IpAddr] = match query.kind {
-                TYPE_A => &[addresses.gateway.into()],
-                TYPE_AAAA => &[addresses.gateway6.into()],
-                _ => &[],
-            };
-            return answer(rcode::NOERROR, found);
+        match zone.find(&query.name) {
+            Some(Own::Addresses(v4, v6)) => {
+                let found = match query.kind {
+                    TYPE_A => Some(v4.into()),
+                    TYPE_AAAA => v6.map(Into::into),
+                    _ => None,
+                };
+                return answer(rcode::NOERROR, found.as_slice());
+            }
+            Some(Own::NoSuchName) => return answer(rcode::NXDOMAIN, &[]),
+            None => {}
         }
-        if !permitted {
+        if !zone.permitted {
             return answer(rcode::REFUSED, &[]);
         }
         if self.resolvers.get(now).is_empty() {
@@ -343,8 +379,6 @@ pub(super) fn tcp_target(servers: &[IpAddr]) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     fn question(name: &str, kind: u16) -> Vec<u8> {

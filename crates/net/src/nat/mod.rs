@@ -5,15 +5,18 @@
 //!                            ├─ udp     a flow is a connected socket
 //!                            ├─ icmp    echo through ping sockets; what cannot be reached
 //!                            ├─ dns     questions go to the host's name servers
-//!                            └─ dhcp, arp, ndp     who is who
+//!                            ├─ dhcp, arp, ndp     who is who
+//!                            └─ mesh    other guests, on a named network
 //! ```
 //! One thread per VM waits for the guest and for all sockets. Nothing is sent that the guest has no room for: TCP stays in
 //! the host's buffers, UDP in its sockets, the rest waits in a short list. Needs no privilege.
 
 mod arp;
 mod dhcp;
+mod dhcpv6;
 mod dns;
 mod icmp;
+mod mesh;
 mod ndp;
 mod port;
 mod reassembly;
@@ -37,6 +40,7 @@ use std::{
 use mio::Token;
 
 use crate::{Mac, NetError, Offloads, Policy, Threaded};
+pub use mesh::{Membership, Place};
 use stack::Stack;
 
 /// The network's MTU. Large frames carry the data; this is what they stand for.
@@ -123,6 +127,12 @@ impl Addresses {
         address == self.gateway6 || address == self.link_local
     }
 
+    /// The address that a guest is given which wants one given.
+    fn guest6(&self) -> Ipv6Addr {
+        let [.., host] = self.guest.octets();
+        Ipv6Addr::from_bits(self.prefix6().to_bits() | u128::from(host))
+    }
+
     /// Whether the guest may give itself `address`.
     fn is_guest6(&self, address: Ipv6Addr) -> bool {
         let local =
@@ -140,21 +150,23 @@ mod token {
     pub(super) const UDP_LISTENER: usize = 4;
     pub(super) const ECHO: usize = 5;
     pub(super) const DNS: usize = 6;
-    pub(super) const BITS: u32 = 3;
+    pub(super) const MESH: usize = 7;
+    pub(super) const PEER: usize = 8;
+    pub(super) const BITS: u32 = 4;
 }
 
 fn token(kind: usize, index: usize) -> Token {
     Token(index << token::BITS | kind)
 }
 
-/// Opens the forwarded ports and starts the NAT of one VM.
+/// Opens the forwarded ports and starts the NAT of one VM, on a named network if it is a member of one.
 ///
 /// # Errors
 /// When a port cannot be had, or the host lacks a resource.
-pub fn start(options: NatOptions) -> Result<Arc<Threaded>, NetError> {
+pub fn start(options: NatOptions, membership: Option<Membership>) -> Result<Arc<Threaded>, NetError> {
     let listeners = Listeners::open(&options.forwards)?;
     Threaded::start((Offloads::ALL, Some(MTU)), token(token::WAKE, 0), |poll, plug| {
-        let mut stack = Stack::new(options, listeners, poll, plug)?;
+        let mut stack = Stack::new(options, (listeners, membership), poll, plug)?;
         Ok(move || stack.run())
     })
 }

@@ -14,11 +14,13 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// How long a guest may take us for its router, in seconds; told anew at each third of it.
 pub(super) const ROUTER_LIFETIME: u16 = 1800;
 
-/// Takes an ICMPv6 message. Returns whether it was one of these.
-pub(super) fn serve(port: &mut Port, addresses: &Addresses, ip: &Ip<'_>) -> bool {
+/// Takes an ICMPv6 message. Returns whether it was one of these. There is no router where it leads nowhere.
+pub(super) fn serve(port: &mut Port, addresses: &Addresses, is_router: bool, ip: &Ip<'_>) -> bool {
     match ip.payload.first() {
         Some(&ROUTER_SOLICITATION) => {
-            advertise_router(port, addresses);
+            if is_router {
+                advertise_router(port, addresses);
+            }
             true
         }
         Some(&NEIGHBOUR_SOLICITATION) => {
@@ -47,7 +49,8 @@ fn advertise_neighbour(port: &mut Port, target: Ipv6Addr, to: IpAddr) {
 
 /// Says that the gateway is a router, and which prefix and name server there are.
 pub(super) fn advertise_router(port: &mut Port, addresses: &Addresses) {
-    let mut message = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, 64, 0];
+    // DHCPv6 has more to say (the name server, for guests that do not read it here); addresses only to those that ask.
+    let mut message = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, 64, 0x40];
     message.extend(ROUTER_LIFETIME.to_be_bytes());
     message.extend([0; 8]);
     // Our link-layer address.

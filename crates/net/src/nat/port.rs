@@ -86,6 +86,24 @@ impl Port {
         }
     }
 
+    /// What the guest can be given unfinished.
+    pub(super) fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    /// Gives the guest a frame of another guest's; `false`: not now. Without a guest it is lost.
+    pub(super) fn pass(&mut self, frame: &[u8], offload: Offload) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        self.give(&Frame::whole(frame, offload))
+    }
+
+    /// Whether there is a guest that takes no frames now.
+    pub(super) fn is_full(&self) -> bool {
+        self.card.is_some() && (self.full || !self.backlog.is_empty())
+    }
+
     /// Whether there is a guest that takes frames now.
     pub(super) fn is_open(&self) -> bool {
         self.card.is_some() && !self.full

@@ -10,9 +10,10 @@ use std::{
 use mio::{Events, Poll};
 
 use super::{
-    ADDRESSES, Addresses, Listeners, MTU, NatOptions, arp, dhcp,
+    ADDRESSES, Addresses, Listeners, MTU, NatOptions, arp, dhcp, dhcpv6,
     dns::{self, Dns, Resolvers},
     icmp::{self, Echo},
+    mesh::{Membership, Mesh},
     ndp,
     port::Port,
     reassembly::Reassembly,
@@ -43,6 +44,7 @@ pub(super) struct Stack {
     echo: Echo,
     dns: Dns,
     reassembly: Reassembly,
+    mesh: Option<Mesh>,
     policy: Policy,
     addresses: Addresses,
     now: Instant,
@@ -55,12 +57,18 @@ pub(super) struct Stack {
 impl Stack {
     pub(super) fn new(
         options: NatOptions,
-        listeners: Listeners,
+        (listeners, membership): (Listeners, Option<Membership>),
         poll: Poll,
         plug: Arc<Plug>,
     ) -> io::Result<Self> {
         let now = Instant::now();
-        let addresses = ADDRESSES;
+        let mut addresses = ADDRESSES;
+        let mut mesh = None;
+        if let Some(membership) = membership {
+            let (joined, guest) = Mesh::new(membership, &addresses, poll.registry())?;
+            addresses.guest = guest;
+            mesh = Some(joined);
+        }
         let guest = |port: u16| (IpAddr::from(addresses.guest), port);
         let tcp = listeners.tcp.into_iter();
         let tcp = tcp.map(|(l, port)| (mio::net::TcpListener::from_std(l), guest(port))).collect();
@@ -81,6 +89,7 @@ impl Stack {
             udp,
             echo: Echo::default(),
             reassembly: Reassembly::default(),
+            mesh,
             policy: options.policy,
             addresses,
             now,
@@ -131,6 +140,12 @@ impl Stack {
                 token::UDP_LISTENER => self.udp.listener_ready(index),
                 token::ECHO => self.echo.ready(index),
                 token::DNS => self.dns.ready(index),
+                token::MESH => self.mesh.iter_mut().for_each(Mesh::listener_ready),
+                token::PEER => self.mesh.iter_mut().for_each(|mesh| {
+                    let broken = event.is_error();
+                    let readable = event.is_readable() || event.is_read_closed() || broken;
+                    mesh.peer_ready(index, readable, event.is_writable() || broken);
+                }),
                 _ => {}
             }
         }
@@ -164,6 +179,9 @@ impl Stack {
         }
         more |= self.tcp.work(self.poll.registry(), &mut self.port, self.now);
         more |= self.udp.work(self.poll.registry(), &mut self.port, self.now) && self.port.is_open();
+        if let Some(mesh) = &mut self.mesh {
+            more |= mesh.work(self.poll.registry(), &mut self.port, &self.addresses);
+        }
         self.echo.work(&mut self.port);
         self.dns.work(&mut self.port);
         self.tick();
@@ -191,6 +209,11 @@ impl Stack {
     /// A frame of the guest's.
     fn input(&mut self, frame: &[u8], offload: Offload) {
         let Some(ethertype) = be16(frame, 12) else { return };
+        if let Some(mesh) = &mut self.mesh
+            && !frame.starts_with(&self.addresses.mac)
+        {
+            mesh.send(frame, offload, &self.addresses);
+        }
         let is_for_us = frame.starts_with(&self.addresses.mac) || frame.first().is_some_and(|b| b & 1 != 0);
         let Some(bytes) = frame.get(wire::ETHERNET..).filter(|_| is_for_us) else { return };
         if ethertype == wire::ARP {
@@ -255,12 +278,16 @@ impl Stack {
         let (Some((src, dst)), Some(payload)) = (udp::ports(ip), udp::payload(ip)) else { return };
         self.slow_tick.get_or_insert(self.now + SLOW_TICK);
         if dst == dhcp::SERVER_PORT && ip.src.is_ipv4() {
-            return dhcp::serve(&mut self.port, &self.addresses, payload);
+            return dhcp::serve(&mut self.port, &self.addresses, self.mesh.is_some(), payload);
+        }
+        if let (dhcpv6::SERVER_PORT, IpAddr::V6(from)) = (dst, ip.src) {
+            return dhcpv6::serve(&mut self.port, &self.addresses, from, payload);
         }
         let context = (self.poll.registry(), &mut self.port, self.now);
         if is_name_server(&self.addresses, ip.dst) && dst == dns::PORT {
             let permitted = self.policy.permits_dns();
-            return self.dns.ask(((ip.src, src), ip.dst), payload, (&self.addresses, permitted), context);
+            let zone = dns::Zone { addresses: &self.addresses, mesh: self.mesh.as_ref(), permitted };
+            return self.dns.ask(((ip.src, src), ip.dst), payload, &zone, context);
         }
         let key = FlowKey { guest: (ip.src, src), remote: (ip.dst, dst) };
         if self.udp.is_known(&key) {
@@ -275,7 +302,7 @@ impl Stack {
     }
 
     fn icmp6_packet(&mut self, ip: &Ip<'_>) {
-        let is_local = ndp::serve(&mut self.port, &self.addresses, ip);
+        let is_local = ndp::serve(&mut self.port, &self.addresses, self.has_ipv6, ip);
         if !is_local {
             self.icmp_packet(ip);
         }

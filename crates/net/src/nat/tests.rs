@@ -33,12 +33,17 @@ pub(crate) struct FakeCard {
     received: Mutex<VecDeque<Vec<u8>>>,
     room: AtomicUsize,
     offloads: Offloads,
+    mac: Mac,
 }
 
 impl FakeCard {
     pub(crate) fn new(room: usize) -> Arc<Self> {
+        Self::with_mac(room, MAC)
+    }
+
+    pub(crate) fn with_mac(room: usize, mac: Mac) -> Arc<Self> {
         let (sent, received) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { sent, received, room: AtomicUsize::new(room), offloads: Offloads::default() })
+        Arc::new(Self { sent, received, room: AtomicUsize::new(room), offloads: Offloads::default(), mac })
     }
 
     pub(crate) fn send(&self, frame: Vec<u8>) {
@@ -56,7 +61,7 @@ impl FakeCard {
 
 impl Card for FakeCard {
     fn mac(&self) -> Mac {
-        MAC
+        self.mac
     }
 
     fn offloads(&self) -> Offloads {
@@ -145,7 +150,7 @@ impl Guest {
     }
 
     fn with_room(options: NatOptions, room: usize) -> Self {
-        let nat = start(options).unwrap();
+        let nat = start(options, None).unwrap();
         let card = FakeCard::new(room);
         nat.attach(card.clone());
         let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(MAC)));
@@ -398,7 +403,7 @@ fn a_forwarded_port_leads_to_the_guest() {
     guest.socket(handle).close();
     guest.until("the end", |_| client.is_finished());
     assert_eq!(client.join().unwrap(), "answer");
-    assert!(start(NatOptions { forwards: vec![forward], ..NatOptions::default() }).is_err());
+    assert!(start(NatOptions { forwards: vec![forward], ..NatOptions::default() }, None).is_err());
     drop(guest);
     assert!(TcpListener::bind(host).is_ok(), "the port is free again");
 }
@@ -494,7 +499,7 @@ fn an_isolated_guest_gets_no_names() {
 
 #[test]
 fn dhcp_gives_the_address() {
-    let nat = start(NatOptions::default()).unwrap();
+    let nat = start(NatOptions::default(), None).unwrap();
     let card = FakeCard::new(64);
     nat.attach(card.clone());
     let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(MAC)));

@@ -61,7 +61,7 @@ pub fn network(data: &[u8]) {
     let port = listener.local_addr().map_or(1, |address| address.port());
     let policy = Policy { isolated: true, host: true, ..Policy::default() };
     let options = NatOptions { policy, resolv_conf: "/dev/null".into(), ..NatOptions::default() };
-    let Ok(nat) = nat::start(options) else { return };
+    let Ok(nat) = nat::start(options, None) else { return };
     let offloads = if input.flag() { Offloads::ALL } else { Offloads::default() };
     let card = Arc::new(FuzzCard { frames: Mutex::default(), offloads });
     nat.attach(card.clone());
