@@ -72,6 +72,7 @@ impl File {
         while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
             let at = offset.saturating_add(done as u64);
             match io::pwritev2(&self.fd, &[std::io::IoSlice::new(rest)], at, flags) {
+                Ok(0) => break,
                 Ok(count) => done += count,
                 Err(io::Errno::INTR) => (),
                 Err(e) if done == 0 => return Err(e.into()),

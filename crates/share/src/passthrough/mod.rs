@@ -96,7 +96,8 @@ impl Passthrough {
         }
         let fd = self.hold(node)?;
         match self.share.open_again(fd.as_fd(), flags) {
-            Err(rustix::io::Errno::ACCESS) => {
+            // Nor for a moment, if it is not to be changed.
+            Err(rustix::io::Errno::ACCESS) if !self.share.options.read_only => {
                 let mode = u32::from(stat(fd.as_fd())?.stx_mode) & 0o7777;
                 if mode & 0o600 == 0o600 || self.share.chmod(fd.as_fd(), mode | 0o600).is_err() {
                     return Err(Errno::ACCES);

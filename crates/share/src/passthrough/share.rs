@@ -84,7 +84,17 @@ impl Share {
     /// Opens what `fd`, which may be an `O_PATH` descriptor, stands for. It must not be a symbolic link, a device, a
     /// FIFO or a socket: the callers look at the type first.
     pub(super) fn open_again(&self, fd: BorrowedFd<'_>, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        fs::openat(&self.proc, Digits::of(fd).text(), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let digits = Digits::of(fd);
+        let open = |flags| fs::openat(&self.proc, digits.text(), flags, Mode::empty());
+        if self.options.read_only && !flags.contains(OFlags::PATH) {
+            // Reading is to leave no trace, where the file is ours so that we may ask for that.
+            match open(flags | OFlags::NOATIME) {
+                Err(rustix::io::Errno::PERM) => {}
+                outcome => return outcome,
+            }
+        }
+        open(flags)
     }
 
     pub(super) fn chmod(&self, fd: BorrowedFd<'_>, mode: u32) -> rustix::io::Result<()> {

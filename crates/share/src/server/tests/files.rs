@@ -1,6 +1,9 @@
 //! Content.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::{
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    time::{Duration, SystemTime},
+};
 
 use super::*;
 
@@ -115,10 +118,19 @@ fn a_read_only_share_changes_nothing() {
     fs::create_dir(folder.path().join("d")).unwrap();
     let options = ShareOptions { read_only: true, guest_owner: 0 };
     let mut guest = Guest::on(folder, options, Limits::default());
+    // Read before it was written, so that the host would note the next time.
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for path in [guest.path("a"), guest.path("d")] {
+        fs::File::open(path).unwrap().set_times(fs::FileTimes::new().set_accessed(long_ago)).unwrap();
+    }
     let before = fs::metadata(guest.path("a")).unwrap();
     let node = guest.node("a");
     let handle = guest.open(node, 0).ok().u64(0);
     assert_eq!(guest.read(handle, 0, 9).ok().body, b"kept");
+    let listed = guest.node("d");
+    let open = guest.ask(opcode::OPENDIR, listed, &[&[0; 8]]).ok().u64(0);
+    let list = [open, 0, 4096, 0, 0].map(u64::to_le_bytes).concat();
+    guest.ask(opcode::READDIR, listed, &[&list]).ok();
     for flags in [1, 2, 0o1000] {
         guest.open(node, flags).failed(Errno::ROFS);
     }
@@ -143,7 +155,41 @@ fn a_read_only_share_changes_nothing() {
     let after = fs::metadata(guest.path("a")).unwrap();
     assert_eq!((after.ctime_nsec(), after.len()), (before.ctime_nsec(), 4));
     assert_eq!(after.permissions().mode(), before.permissions().mode());
+    for path in [guest.path("a"), guest.path("d")] {
+        assert_eq!(fs::metadata(path).unwrap().accessed().unwrap(), long_ago);
+    }
     assert_eq!(fs::read_dir(guest.folder.path()).unwrap().count(), 2);
+}
+
+/// How a file that nobody may open is opened in a share: whether that works, and whether the file was changed for it.
+fn open_closed(read_only: bool) -> (bool, bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("closed");
+    fs::write(&path, "kept").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        // Root is kept out by nothing; the owner of a folder is.
+        chown(folder.path(), Some(65534), Some(65534)).unwrap();
+        chown(&path, Some(65534), Some(65534)).unwrap();
+    }
+    let before = fs::metadata(&path).unwrap().ctime_nsec();
+    let mut guest = Guest::on(folder, ShareOptions { read_only, guest_owner: 0 }, Limits::default());
+    // The rights of the owner are taken by a thread for good.
+    let thread = std::thread::spawn(move || {
+        guest.server.files().enter().unwrap();
+        let node = guest.node("closed");
+        (guest.open(node, 0).error == 0, guest)
+    });
+    let (opened, guest) = thread.join().unwrap();
+    let after = fs::metadata(guest.path("closed")).unwrap();
+    assert_eq!(after.permissions().mode() & 0o7777, 0);
+    (opened, after.ctime_nsec() != before)
+}
+
+#[test]
+fn a_read_only_share_does_not_even_open_up_a_file_for_a_moment() {
+    assert_eq!(open_closed(false), (true, true));
+    assert_eq!(open_closed(true), (false, false));
 }
 
 #[test]
