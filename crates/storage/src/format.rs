@@ -9,7 +9,7 @@ pub enum Format {
     Raw,
     /// QEMU's, versions 2 and 3, with backing chains.
     Qcow2,
-    /// VMware's: a descriptor with flat extents. Read only.
+    /// VMware's: a descriptor with flat extents, or one file, sparse or stream-optimised. Read only.
     Vmdk,
 }
 
@@ -36,7 +36,7 @@ impl Format {
 /// How files of formats other than raw begin: their name, what `qemu-img` calls them, and whether we read them.
 const MAGICS: [(&[u8], Recognised); 6] = [
     (b"QFI\xfb", Recognised { name: "qcow2", qemu: "qcow2", known: true }),
-    (b"KDMV", Recognised { name: "VMDK", qemu: "vmdk", known: false }),
+    (b"KDMV", Recognised { name: "VMDK", qemu: "vmdk", known: true }),
     (b"# Disk DescriptorFile", Recognised { name: "VMDK", qemu: "vmdk", known: true }),
     (b"vhdxfile", Recognised { name: "VHDX", qemu: "vhdx", known: false }),
     (b"conectix", Recognised { name: "VHD", qemu: "vpc", known: false }),

@@ -25,6 +25,7 @@ mod raw;
 mod sparse;
 #[cfg(target_os = "linux")]
 mod uring;
+mod vmdk;
 
 pub use disk::{Disk, Pause};
 pub use error::DiskError;

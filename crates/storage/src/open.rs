@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{Disk, DiskError, Format, ImageDisk, NbdDisk, RawDisk, image, is_remote};
+use crate::{Disk, DiskError, Format, ImageDisk, NbdDisk, RawDisk, image, is_remote, vmdk};
 
 /// What a flush does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +59,7 @@ pub fn backing_files(path: &Path, options: OpenOptions) -> Result<Vec<PathBuf>, 
     }
     match options.format.or_else(|| Format::of_name(path)) {
         None | Some(Format::Raw) => Ok(Vec::new()),
+        Some(Format::Vmdk) if vmdk::is_sparse(path) => Ok(Vec::new()),
         Some(format) => image::backing_files(path, format),
     }
 }
@@ -77,6 +78,9 @@ pub fn open(path: &Path, options: OpenOptions) -> Result<Arc<dyn Disk>, DiskErro
     }
     match options.format.or_else(|| Format::of_name(path)) {
         None | Some(Format::Raw) => Ok(Arc::new(RawDisk::open(path, options)?)),
+        Some(Format::Vmdk) if options.read_only && vmdk::is_sparse(path) => {
+            Ok(Arc::new(vmdk::SparseVmdk::open(path)?))
+        }
         Some(format) => Ok(Arc::new(ImageDisk::open(path, format, options)?)),
     }
 }

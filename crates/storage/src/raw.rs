@@ -309,7 +309,10 @@ mod tests {
         assert!(error.contains("a qcow2 image") && error.contains(":format=qcow2"), "{error}");
         let mut sparse = b"KDMV".to_vec();
         sparse.resize(512, 0);
-        assert!(open(&file(&sparse)).unwrap_err().to_string().contains("qemu-img convert -f vmdk"));
+        assert!(open(&file(&sparse)).unwrap_err().to_string().contains(":format=vmdk"));
+        let mut other = b"vhdxfile".to_vec();
+        other.resize(512, 0);
+        assert!(open(&file(&other)).unwrap_err().to_string().contains("qemu-img convert -f vhdx"));
         assert!(matches!(open(&file(&[])), Err(DiskError::Empty(_))));
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(

@@ -58,6 +58,41 @@ pub fn nbd() -> Vec<Vec<u8>> {
     vec![structured, plain, [by_name, simple(4)].concat()]
 }
 
+/// An image of two grains in two ways, without its first four bytes.
+pub fn vmdk() -> Vec<Vec<u8>> {
+    let build = |compressed: bool| {
+        let (flags, algorithm): (u32, u16) = if compressed { (0x3_0001, 1) } else { (5, 0) };
+        let fields: [(usize, &[u8]); 13] = [
+            (0, b"KDMV"),
+            (4, &3u32.to_le_bytes()),
+            (8, &flags.to_le_bytes()),
+            (12, &32u64.to_le_bytes()),
+            (20, &16u64.to_le_bytes()),
+            (28, &1u64.to_le_bytes()),
+            (36, &1u64.to_le_bytes()),
+            (44, &512u32.to_le_bytes()),
+            (56, &2u64.to_le_bytes()),
+            (73, b"\n \r\n"),
+            (77, &algorithm.to_le_bytes()),
+            (512, b"# Disk DescriptorFile\nparentCID=ffffffff\n"),
+            (1024, &3u32.to_le_bytes()),
+        ];
+        let mut bytes = file(7 * 512, &fields);
+        bytes[1536..1544].copy_from_slice(&[8, 0, 0, 0, 1, 0, 0, 0]);
+        bytes.resize(8 * 512, 0);
+        if compressed {
+            let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), Compression::fast());
+            _ = encoder.write_all(&[7; 16 * 512]);
+            let packed = encoder.finish().unwrap_or_default();
+            bytes.extend([&[0; 8][..], &(packed.len() as u32).to_le_bytes(), &packed].concat());
+        } else {
+            bytes.extend([7; 16 * 512]);
+        }
+        bytes.split_off(4)
+    };
+    vec![build(false), build(true)]
+}
+
 pub fn streams() -> Vec<Vec<u8>> {
     let text: Vec<u8> = (0..2000u32).flat_map(|n| (n * n / 7).to_string().into_bytes()).collect();
     let mut lzma = vec![3];

@@ -17,6 +17,7 @@ mod self_test;
 mod share;
 mod unpack;
 mod virtqueue;
+mod vmdk;
 
 pub use config::config;
 pub(crate) use cpu::HEAD;
@@ -35,6 +36,7 @@ pub use release::release;
 pub use share::share;
 pub use unpack::unpack;
 pub use virtqueue::virtqueue;
+pub use vmdk::vmdk;
 
 use crate::seeds;
 
@@ -110,6 +112,13 @@ pub const TARGETS: &[Target] = &[
         about: "what a disk's server says: handshake and replies (NBD)",
         run: nbd,
         seeds: seeds::nbd,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "vmdk",
+        about: "sparse and stream-optimised disk images (VMDK)",
+        run: vmdk,
+        seeds: seeds::vmdk,
         memory_mib: LITTLE,
     },
     Target {

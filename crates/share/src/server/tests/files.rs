@@ -166,7 +166,7 @@ fn open_closed(read_only: bool) -> (bool, bool) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("closed");
     fs::write(&path, "kept").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if rustix::process::geteuid().is_root() {
         // Root is kept out by nothing; the owner of a folder is.
         chown(folder.path(), Some(65534), Some(65534)).unwrap();
