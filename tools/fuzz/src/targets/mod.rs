@@ -6,6 +6,7 @@ mod deb;
 mod gic;
 mod guest;
 mod kernel_image;
+mod member;
 mod modules;
 mod nbd;
 mod network;
@@ -26,6 +27,7 @@ pub use deb::deb;
 pub use gic::gic;
 pub use guest::{guest_frames, guest_tree};
 pub use kernel_image::kernel_image;
+pub use member::member;
 pub use modules::modules;
 pub use nbd::nbd;
 pub use network::network;
@@ -80,6 +82,13 @@ pub const TARGETS: &[Target] = &[
         name: "network",
         about: "frames of a guest behind NAT: ARP, IP, TCP, UDP, ICMP, DHCP, DNS",
         run: network,
+        seeds: seeds::none,
+        memory_mib: 64,
+    },
+    Target {
+        name: "member",
+        about: "the stream of another member of a named network",
+        run: member,
         seeds: seeds::none,
         memory_mib: 64,
     },

@@ -14,14 +14,20 @@ use tearless_net::{
 
 use crate::Input;
 
-const MAC: Mac = [2, 0, 0, 0, 0, 1];
+pub(super) const MAC: Mac = [2, 0, 0, 0, 0, 1];
 /// Frames that one input may send.
 const FRAMES: usize = 256;
 
 /// A card without memory: what it receives is gone.
-struct FuzzCard {
+pub(super) struct FuzzCard {
     frames: Mutex<VecDeque<Vec<u8>>>,
     offloads: Offloads,
+}
+
+impl FuzzCard {
+    pub(super) fn new(offloads: Offloads) -> Arc<Self> {
+        Arc::new(Self { frames: Mutex::default(), offloads })
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -63,7 +69,7 @@ pub fn network(data: &[u8]) {
     let options = NatOptions { policy, resolv_conf: "/dev/null".into(), ..NatOptions::default() };
     let Ok(nat) = nat::start(options, None) else { return };
     let offloads = if input.flag() { Offloads::ALL } else { Offloads::default() };
-    let card = Arc::new(FuzzCard { frames: Mutex::default(), offloads });
+    let card = FuzzCard::new(offloads);
     nat.attach(card.clone());
     for _ in 0..FRAMES {
         if input.is_empty() {
@@ -140,7 +146,7 @@ fn payload(input: &mut Input<'_>, protocol: u8, port: u16) -> Vec<u8> {
         }
         17 => {
             payload.extend([0x13, 0x88]);
-            payload.extend(input.pick(&[53u16, 67, 53, 9]).to_be_bytes());
+            payload.extend(input.pick(&[53u16, 67, 547, 53, 9]).to_be_bytes());
             let said = if input.one_in(8) { input.u16() } else { 8 + len as u16 };
             payload.extend(said.to_be_bytes());
             payload.extend([0, 0]);
