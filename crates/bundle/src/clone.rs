@@ -105,6 +105,7 @@ fn boot_files(config: &VmConfig) -> impl Iterator<Item = &Path> {
     let (kernel, initrd) = match &config.boot {
         BootConfig::LinuxKernel { kernel, initrd, .. } => (kernel, initrd.as_ref()),
         BootConfig::LinuxDebian { kernel, initrd, .. } => (kernel, Some(initrd)),
+        BootConfig::Efi { variables } => (variables, None),
     };
     [Some(kernel), initrd].into_iter().flatten().map(|path| path.as_path()).filter(|path| path.is_relative())
 }

@@ -96,6 +96,12 @@ pub struct RunArgs {
     /// The RAM disk for --kernel.
     #[arg(long, value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,
+    /// Boot what EFI finds on the disks.
+    #[arg(long, conflicts_with_all = ["kernel", "command", "name"])]
+    pub efi: bool,
+    /// An installation medium, attached read-only as the last disk. Without a VM it is booted.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "command"])]
+    pub iso: Option<PathBuf>,
     /// The kernel command line; with a VM or the fresh Debian it is added to theirs.
     #[arg(long, value_name = "TEXT")]
     pub cmdline: Option<String>,
@@ -257,8 +263,15 @@ pub struct CreateArgs {
     /// The VM's name.
     pub name: String,
     /// Install this Linux: debian.
-    #[arg(long, value_name = "DISTRIBUTION", required_unless_present = "kernel", conflicts_with = "kernel")]
+    #[arg(long, value_name = "DISTRIBUTION", required_unless_present_any = ["kernel", "iso", "disk_image"])]
+    #[arg(conflicts_with_all = ["kernel", "iso", "disk_image"])]
     pub linux: Option<String>,
+    /// Boot this installation medium through EFI until a system is on the disk; it stays where it is.
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub iso: Option<PathBuf>,
+    /// Boot this disk image through EFI; its content is copied to the VM's disk.
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub disk_image: Option<PathBuf>,
     /// Boot this kernel; it is copied into the VM's folder.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,

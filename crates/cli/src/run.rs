@@ -5,6 +5,7 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail};
@@ -12,8 +13,8 @@ use tearless_boot::{Source, quick::Mode};
 use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, Qos, VmConfig};
 use tearless_image::QuickOptions;
 use tearless_vm::{
-    Gauge, Hardware, Hub, Keyboard, Network, Payload, Plan, SharedFolder, debian, device_tree, host, network,
-    open_shares,
+    Gauge, Hardware, Hub, Keyboard, LinuxPayload, Network, Payload, Plan, SharedFolder, debian, device_tree,
+    efi::Identity, host, network, open_shares,
 };
 
 use crate::{
@@ -35,6 +36,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let mut prepared = match (&args.name, &args.kernel) {
         (Some(name), _) => prepare_bundle(name, &args)?,
         (None, Some(path)) => prepare_kernel(path.clone(), &args)?,
+        (None, None) if args.efi || args.iso.is_some() => prepare_efi(&args)?,
         (None, None) => prepare_quick(&args)?,
     };
     if args.print_plan {
@@ -44,7 +46,12 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     if let Some(path) = &args.dump_dtb {
         let plan = prepared.plan()?;
         let blob = {
-            let Payload { kernel, initrd, cmdline } = &prepared.hardware.payload;
+            let Payload::Linux(LinuxPayload { kernel, initrd, cmdline }) = &prepared.hardware.payload else {
+                bail!(
+                    "cannot write the device tree\n  because: EFI gives it to whatever it boots\n  try: \
+                     --kernel, or a VM with a kernel of its own"
+                );
+            };
             device_tree(&plan, &kernel.kernel_image()?, initrd.read()?.len() as u64, cmdline)?
         };
         std::fs::write(path, blob).with_context(|| format!("cannot write {}", path.display()))?;
@@ -133,7 +140,7 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
         debian::quick(&quick_options(&args.debian), mode, &config.network.mode, extra, &Bars::new())?;
     payload.mount(&shares)?;
     Ok(Prepared {
-        hardware: hardware(&config, payload, shares, None),
+        hardware: hardware(&config, payload.into(), shares, None),
         session,
         events,
         bundle: None,
@@ -155,11 +162,34 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
     config.shares = share::parse(&args.shares)?;
     config.validate(&host::limits()?)?;
     let shares = open_shares(&config.shares)?;
-    let payload = Payload {
+    let payload = LinuxPayload {
         kernel: Source::kernel(&path)?,
         initrd: args.initrd.as_deref().map_or_else(|| Ok(Source::nothing()), Source::initrd)?,
         cmdline,
     };
+    let events = Events::default();
+    let session = interactive(config.console, &events, &Keyboard::default());
+    Ok(Prepared {
+        hardware: hardware(&config, payload.into(), shares, None),
+        session,
+        events,
+        bundle: None,
+        network: network_of(&config, None),
+        qos: config.qos,
+    })
+}
+
+/// What EFI finds on the disks and the installation medium. Its variables are gone afterwards.
+fn prepare_efi(args: &RunArgs) -> Result<Prepared> {
+    let mut config = VmConfig::new(BootConfig::Efi { variables: PathBuf::new() });
+    config.console = ConsoleKind::Uart;
+    apply_run(&mut config, args)?;
+    config.disks = disks::parse(&args.disks)?;
+    config.disks.extend(args.iso.as_deref().map(disks::iso).transpose()?);
+    config.shares = share::parse(&args.shares)?;
+    config.validate(&host::limits()?)?;
+    let shares = open_shares(&config.shares)?;
+    let payload = Payload::Efi { variables: Arc::default(), identity: Identity::default() };
     let events = Events::default();
     let session = interactive(config.console, &events, &Keyboard::default());
     Ok(Prepared {
@@ -177,15 +207,25 @@ fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
     let mut config = bundle.config.clone();
     apply_run(&mut config, args)?;
     config.disks.extend(disks::parse(&args.disks)?);
+    config.disks.extend(args.iso.as_deref().map(disks::iso).transpose()?);
     config.shares.extend(share::parse(&args.shares)?);
     config.validate(&host::limits()?)?;
     let shares = open_shares(&config.shares)?;
     let mut payload = bundle.payload()?;
-    if let BootConfig::LinuxDebian { .. } = config.boot {
-        payload.mount(&shares)?;
-    }
-    if let Some(extra) = &args.cmdline {
-        payload.cmdline = format!("{} {extra}", payload.cmdline);
+    match (&mut payload, &args.cmdline) {
+        (Payload::Linux(linux), extra) => {
+            if let BootConfig::LinuxDebian { .. } = config.boot {
+                linux.mount(&shares)?;
+            }
+            if let Some(extra) = extra {
+                linux.cmdline = format!("{} {extra}", linux.cmdline);
+            }
+        }
+        (Payload::Efi { .. }, Some(_)) => bail!(
+            "cannot add to the kernel command line of {name}\n  because: its boot loader has it\n  try: in the boot \
+             loader's menu, or in the guest's /etc/default/grub"
+        ),
+        (Payload::Efi { .. }, None) => {}
     }
     let (events, keyboard) = (Events::default(), Keyboard::default());
     let session = if args.detached {

@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     thread::{self, ScopedJoinHandle},
 };
 
@@ -13,17 +14,22 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use tearless_boot::Source;
 use tearless_bundle::{Bundle, Lock, Store};
-use tearless_config::{BootConfig, ByteSize, ConfigError, DiskConfig, VmConfig};
+use tearless_config::{BootConfig, ByteSize, ConfigError, ConsoleKind, DiskConfig, VmConfig};
 use tearless_control::State;
 use tearless_image::{
     Progress,
     debian::{Access, DebianOptions},
 };
-use tearless_vm::{Payload, debian, host, network, open_shares, storage::is_remote};
+use tearless_vm::{
+    LinuxPayload, Payload, debian,
+    efi::{Identity, Variables},
+    host, network, open_shares,
+    storage::is_remote,
+};
 
 use crate::{
     args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
-    life, login,
+    disks, life, login,
     progress::Bars,
     run, share,
 };
@@ -32,9 +38,10 @@ use crate::{
 const DISK: &str = "Disk.img";
 const KERNEL: &str = "Kernel";
 const INITRD: &str = "Initrd";
+const NVRAM: &str = "NVRAM";
 
-/// The disk of a Debian, unless told otherwise. It takes room only as it fills.
-const DEBIAN_DISK: ByteSize = ByteSize::gib(64);
+/// The disk of a VM that has one, unless told otherwise. It takes room only as it fills.
+const DEFAULT_DISK: ByteSize = ByteSize::gib(64);
 
 /// A bundle that this process runs.
 pub struct Opened {
@@ -56,6 +63,7 @@ impl Opened {
     /// What the VM boots.
     pub fn payload(&self) -> Result<Payload> {
         let (kernel, initrd, cmdline) = match &self.config.boot {
+            BootConfig::Efi { variables } => return self.efi(variables),
             BootConfig::LinuxKernel { kernel, initrd, cmdline } => (kernel, initrd.as_ref(), cmdline.clone()),
             BootConfig::LinuxDebian { kernel, initrd, cmdline, .. } => {
                 (kernel, Some(initrd), debian::cmdline(cmdline))
@@ -64,7 +72,7 @@ impl Opened {
         let identity = self.config.machine_id.as_ref().map(|id| format!(" systemd.machine_id={id}"));
         let cmdline = cmdline + identity.as_deref().unwrap_or_default();
         let initrd = initrd.map(|initrd| self.path().join(initrd));
-        let mut payload = Payload {
+        let mut payload = LinuxPayload {
             kernel: Source::kernel(&self.path().join(kernel))?,
             initrd: initrd.as_deref().map_or_else(|| Ok(Source::nothing()), Source::initrd)?,
             cmdline,
@@ -72,7 +80,22 @@ impl Opened {
         if matches!(self.config.boot, BootConfig::LinuxDebian { .. }) {
             debian::add_agent(&mut payload)?;
         }
-        Ok(payload)
+        Ok(payload.into())
+    }
+
+    fn efi(&self, variables: &Path) -> Result<Payload> {
+        let path = self.path().join(variables);
+        let variables = Variables::open(&path).with_context(|| {
+            format!(
+                "cannot use EFI's variables in {}\n  try: remove it, and boot entries are made anew",
+                path.display()
+            )
+        })?;
+        let uuid = match &self.config.machine_id {
+            Some(id) => u128::from_str_radix(id, 16).unwrap_or_default().to_be_bytes(),
+            None => network::derived_uuid(self.path().as_os_str().as_encoded_bytes()),
+        };
+        Ok(Payload::Efi { variables: Arc::new(variables), identity: Identity { uuid, strings: Vec::new() } })
     }
 }
 
@@ -95,7 +118,8 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
             "cannot install {other}\n  because: Tearless knows how to install debian only\n  try: \
              --kernel and --initrd, for the kernel and RAM disk of another Linux"
         ),
-        (None, _) => BootConfig::LinuxKernel {
+        (None, None) => BootConfig::Efi { variables: NVRAM.into() },
+        (None, Some(_)) => BootConfig::LinuxKernel {
             kernel: KERNEL.into(),
             initrd: args.initrd.is_some().then(|| INITRD.into()),
             cmdline: args.cmdline.clone().unwrap_or_default(),
@@ -105,19 +129,25 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
     if let BootConfig::LinuxKernel { cmdline, .. } = &config.boot {
         config.console = run::console_of(cmdline);
     }
+    if let BootConfig::Efi { .. } = config.boot {
+        // That is where boot loaders and installers are seen.
+        config.console = ConsoleKind::Uart;
+    }
     run::apply(&mut config, &args.hardware);
     config.network.mac.get_or_insert_with(network::random_mac);
-    let disk_size = args.disk.or(args.linux.is_some().then_some(DEBIAN_DISK));
+    let disk_size = args.disk.or(args.kernel.is_none().then_some(DEFAULT_DISK));
     config.disks.extend(disk_size.map(|_| DiskConfig::new(DISK)));
+    config.disks.extend(args.iso.as_deref().map(disks::iso).transpose()?);
     config.shares = share::parse(&args.shares)?;
     config.validate(&host::limits()?)?;
     // Better now than at the first run.
     open_shares(&config.shares)?;
 
     let new = Store::open()?.create(&args.name)?;
-    match &args.kernel {
-        Some(path) => copy_kernel(new.path(), path, args.initrd.as_deref(), disk_size)?,
-        None => install_debian(new.path(), &args, disk_size.unwrap_or(DEBIAN_DISK))?,
+    match (&args.kernel, &args.linux) {
+        (Some(path), _) => copy_kernel(new.path(), path, args.initrd.as_deref(), disk_size)?,
+        (None, Some(_)) => install_debian(new.path(), &args, disk_size.unwrap_or(DEFAULT_DISK))?,
+        (None, None) => prepare_efi(new.path(), &args)?,
     }
     let bundle = new.finish(&config)?;
     println!(
@@ -125,6 +155,32 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         bundle.name()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// The disk and the variables of a VM that boots through EFI.
+fn prepare_efi(folder: &Path, args: &CreateArgs) -> Result<()> {
+    if let Some(iso) = &args.iso {
+        // Better now than at the first run.
+        fs::File::open(iso).with_context(|| format!("cannot read installation medium {}", iso.display()))?;
+    }
+    match &args.disk_image {
+        Some(image) => {
+            let bars = Bars::new();
+            bars.begin("Copying the disk image", None);
+            disks::import(image, &folder.join(DISK), args.disk.map_or(0, ByteSize::bytes))?;
+            bars.end();
+        }
+        None => make_disk(folder, args.disk.unwrap_or(DEFAULT_DISK))?,
+    }
+    let path = folder.join(NVRAM);
+    Variables::open(&path).map(drop).with_context(|| format!("cannot make {}", path.display()))
+}
+
+fn make_disk(folder: &Path, size: ByteSize) -> Result<()> {
+    let path = folder.join(DISK);
+    fs::File::create_new(&path)
+        .and_then(|file| file.set_len(size.bytes()))
+        .with_context(|| format!("cannot make a disk of {size} at {}", path.display()))
 }
 
 fn copy_kernel(folder: &Path, path: &Path, initrd: Option<&Path>, disk: Option<ByteSize>) -> Result<()> {
@@ -136,10 +192,7 @@ fn copy_kernel(folder: &Path, path: &Path, initrd: Option<&Path>, disk: Option<B
         copy(initrd, &folder.join(INITRD))?;
     }
     if let Some(size) = disk {
-        let path = folder.join(DISK);
-        fs::File::create_new(&path)
-            .and_then(|file| file.set_len(size.bytes()))
-            .with_context(|| format!("cannot make a disk of {size} at {}", path.display()))?;
+        make_disk(folder, size)?;
     }
     Ok(())
 }
@@ -313,6 +366,7 @@ fn system(config: &VmConfig) -> String {
     match &config.boot {
         BootConfig::LinuxKernel { .. } => "a kernel of your own".into(),
         BootConfig::LinuxDebian { suite, .. } => format!("Debian {suite}"),
+        BootConfig::Efi { .. } => "EFI".into(),
     }
 }
 
@@ -377,8 +431,7 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
     if !config.description.is_empty() {
         println!("Note     {}", config.description);
     }
-    let (BootConfig::LinuxKernel { cmdline, .. } | BootConfig::LinuxDebian { cmdline, .. }) = &config.boot;
-    if !cmdline.is_empty() {
+    if let Some(cmdline) = config.boot.cmdline().filter(|cmdline| !cmdline.is_empty()) {
         println!("Cmdline  {cmdline}");
     }
     if let Err(ConfigError::Invalid { what, why, advice }) = config.validate(&host::limits()?) {

@@ -230,7 +230,7 @@ impl VmConfig {
     fn validate_boot(&self) -> Result<(), ConfigError> {
         /// `COMMAND_LINE_SIZE` of arm64 Linux, with the terminator.
         const MAX_CMDLINE: usize = 2047;
-        let (BootConfig::LinuxKernel { cmdline, .. } | BootConfig::LinuxDebian { cmdline, .. }) = &self.boot;
+        let cmdline = self.boot.cmdline().unwrap_or_default();
         if cmdline.len() > MAX_CMDLINE {
             let why = format!("it has {} bytes, arm64 Linux takes up to {MAX_CMDLINE}", cmdline.len());
             return invalid("the kernel command line", why, "shorten it");

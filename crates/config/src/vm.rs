@@ -232,6 +232,21 @@ pub enum BootConfig {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         cmdline: String,
     },
+    /// What EFI finds on the disks: an installed system, or an installer.
+    Efi {
+        /// The file that keeps EFI's variables. A relative path starts at the bundle's folder.
+        variables: PathBuf,
+    },
+}
+
+impl BootConfig {
+    /// The kernel command line, or the user's part of it; none where a boot loader has its own.
+    pub fn cmdline(&self) -> Option<&str> {
+        match self {
+            Self::LinuxKernel { cmdline, .. } | Self::LinuxDebian { cmdline, .. } => Some(cmdline),
+            Self::Efi { .. } => None,
+        }
+    }
 }
 
 /// Which device the guest's console is.

@@ -25,6 +25,8 @@ pub const UART: Range<Gpa> = range(0x0900_0000, 0x1000);
 pub const RTC: Range<Gpa> = range(0x0901_0000, 0x1000);
 /// PL061 GPIO with the power button.
 pub const GPIO: Range<Gpa> = range(0x0903_0000, 0x1000);
+/// Where EFI in the VMM is called: in what QEMU leaves for devices that are plugged in while it runs, of which we have none.
+pub const EFI_DOORBELL: Range<Gpa> = range(0x0c00_0000, 0x1_0000);
 /// PCIe window for 32-bit BARs.
 pub const PCIE_MEM32: Range<Gpa> = range(0x1000_0000, 0x2eff_0000);
 /// Where RAM starts.

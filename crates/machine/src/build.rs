@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tearless_boot::{
-    kernel::KernelImage,
-    place::{self, Placement},
-};
+use tearless_boot::{kernel::KernelImage, place};
 use tearless_bus::{CharInput, CharSink, CpuWake, IrqLine, IrqSink, MmioBus, MmioDevice, MsiSink};
 use tearless_devices::{
     gic::{Gic, GicConfig},
@@ -17,6 +14,7 @@ use tearless_devices::{
     pl031::Pl031,
     pl061::{POWER_PIN, Pl061},
 };
+use tearless_efi::{Firmware, Identity, Setup, Variables};
 use tearless_engine::{Region, Vm};
 use tearless_memory::GuestMemory;
 use tearless_pci::{PciHost, PciHostConfig};
@@ -36,18 +34,34 @@ use crate::{
     wake::Bells,
 };
 
+/// How a machine starts.
+pub enum Boot {
+    /// With a kernel in its memory.
+    Linux {
+        /// The kernel.
+        kernel: KernelImage,
+        /// The RAM disk; empty for none.
+        initrd: Vec<u8>,
+        /// The kernel command line.
+        cmdline: String,
+    },
+    /// With what EFI finds on its disks.
+    Efi {
+        /// The variables.
+        variables: Arc<Variables>,
+        /// Who the machine is.
+        identity: Identity,
+    },
+}
+
 /// What a machine is made of.
 pub struct Spec {
     /// How many vCPUs.
     pub vcpus: u32,
     /// How much RAM, in bytes.
     pub memory: u64,
-    /// The kernel.
-    pub kernel: KernelImage,
-    /// The RAM disk; empty for none.
-    pub initrd: Vec<u8>,
-    /// The kernel command line.
-    pub cmdline: String,
+    /// How it starts.
+    pub boot: Boot,
     /// The disks, in the order in which the guest finds them.
     pub disks: Vec<Arc<dyn Disk>>,
     /// Further virtio devices: network, shared folders, and so on.
@@ -191,7 +205,6 @@ impl<V: Vm> Machine<V> {
         let plan = Plan::new(&spec.shape())?;
         let memory = GuestMemory::new(std::slice::from_ref(&plan.ram))?;
         vm.map(&Region { range: plan.ram.clone(), memory: memory.clone(), writable: true })?;
-        let placement = load(&plan, &memory, &spec)?;
 
         let bells = Arc::new(Bells::new(plan.vcpus));
         let gic = Gic::new(
@@ -212,7 +225,14 @@ impl<V: Vm> Machine<V> {
         let disks: Vec<_> = spec.disks.iter().map(|disk| Blk::new(Arc::clone(disk), &options)).collect();
         board.add_pcie(&plan, &serial, &disks, &spec.attached)?;
 
-        let boot = Entry { pc: placement.entry.0, context: placement.dtb.start.0 };
+        let boot = match spec.boot {
+            Boot::Linux { kernel, initrd, cmdline } => {
+                load(&plan, &board.memory, &kernel, (&initrd, &cmdline))?
+            }
+            Boot::Efi { variables, identity } => {
+                board.add_efi(&plan, Arc::clone(&uart) as _, &spec.disks, (variables, identity))?
+            }
+        };
         let power = Power::new(plan.vcpus, boot);
         let shared = Arc::new(Shared { bus: board.bus, gic, power, bells, gate: Gate::default(), memory });
         Ok(Self { vm, plan, handle: Handle { shared, uart, gpio, serial, disks } })
@@ -268,18 +288,24 @@ pub fn device_tree(
     cmdline: &str,
 ) -> Result<Vec<u8>, Error> {
     let placement = place::place(&plan.ram, kernel, initrd_len, place::MAX_DTB)?;
-    fdt::build(plan, &placement, cmdline)
+    fdt::build(plan, placement.initrd, cmdline)
 }
 
-/// Puts kernel, RAM disk and device tree into guest memory.
-fn load(plan: &Plan, memory: &GuestMemory, spec: &Spec) -> Result<Placement, Error> {
-    let placement = place::place(&plan.ram, &spec.kernel, spec.initrd.len() as u64, place::MAX_DTB)?;
-    spec.kernel.write(memory, &placement)?;
+/// Puts kernel, RAM disk and device tree into guest memory; returns where it starts.
+fn load(
+    plan: &Plan,
+    memory: &GuestMemory,
+    kernel: &KernelImage,
+    (initrd, cmdline): (&[u8], &str),
+) -> Result<Entry, Error> {
+    let placement = place::place(&plan.ram, kernel, initrd.len() as u64, place::MAX_DTB)?;
+    kernel.write(memory, &placement)?;
     if let Some(range) = &placement.initrd {
-        memory.write(range.start, &spec.initrd)?;
+        memory.write(range.start, initrd)?;
     }
-    memory.write(placement.dtb.start, &fdt::build(plan, &placement, &spec.cmdline)?)?;
-    Ok(placement)
+    let initrd = placement.initrd.clone();
+    memory.write(placement.dtb.start, &fdt::build(plan, initrd, cmdline)?)?;
+    Ok(Entry { pc: placement.entry.0, context: placement.dtb.start.0 })
 }
 
 /// The board while it is being put together.
@@ -317,6 +343,33 @@ impl Board {
         let gpio = Pl061::new(self.line(board::GPIO_INTID));
         self.insert("GPIO", board::GPIO, Arc::clone(&gpio) as _)?;
         Ok((uart, gpio))
+    }
+
+    /// Adds EFI in the VMM; returns where it starts.
+    fn add_efi(
+        &mut self,
+        plan: &Plan,
+        serial: Arc<dyn MmioDevice>,
+        disks: &[Arc<dyn Disk>],
+        (variables, identity): (Arc<Variables>, Identity),
+    ) -> Result<Entry, Error> {
+        let slots = plan.slots.iter().filter_map(|slot| match slot.kind {
+            SlotKind::Block(index) => Some((Arc::clone(disks.get(index)?), slot.number)),
+            _ => None,
+        });
+        let setup = Setup {
+            memory: self.memory.clone(),
+            ram: plan.ram.clone(),
+            doorbell: board::EFI_DOORBELL,
+            serial,
+            device_tree: fdt::build(plan, None, "")?,
+            disks: slots.collect(),
+            variables,
+            identity,
+        };
+        let (firmware, entry) = Firmware::new(setup)?;
+        self.insert("EFI", board::EFI_DOORBELL, firmware)?;
+        Ok(Entry { pc: entry.0, context: 0 })
     }
 
     fn add_pcie(

@@ -1,10 +1,10 @@
 //! The device tree of a plan.
 
+use std::ops::Range;
+
 use tearless_arm64::gic::{INTID_HYP_PTIMER, INTID_PTIMER, INTID_VTIMER};
-use tearless_boot::{
-    fdt::{self, Chosen, Device, FdtSpec, GicNode, GpioNode, PcieNode, TimerIntids},
-    place::Placement,
-};
+use tearless_boot::fdt::{self, Chosen, Device, FdtSpec, GicNode, GpioNode, PcieNode, TimerIntids};
+use tearless_memory::Gpa;
 
 use crate::{Error, Plan, board};
 
@@ -14,7 +14,7 @@ const INTID_SECURE_TIMER: u32 = 29;
 const POWER_BUTTON: u32 = 3;
 
 /// The device tree blob that tells a kernel about `plan`.
-pub(crate) fn build(plan: &Plan, placement: &Placement, cmdline: &str) -> Result<Vec<u8>, Error> {
+pub(crate) fn build(plan: &Plan, initrd: Option<Range<Gpa>>, cmdline: &str) -> Result<Vec<u8>, Error> {
     let random = random()?;
     let mut rng_seed = [0; 32];
     let mut kaslr_seed = [0; 8];
@@ -49,12 +49,7 @@ pub(crate) fn build(plan: &Plan, placement: &Placement, cmdline: &str) -> Result
             mem64: board::PCIE_MEM64,
             intx: board::PCIE_INTX,
         },
-        chosen: Chosen {
-            cmdline,
-            initrd: placement.initrd.clone(),
-            rng_seed,
-            kaslr_seed: u64::from_le_bytes(kaslr_seed),
-        },
+        chosen: Chosen { cmdline, initrd, rng_seed, kaslr_seed: u64::from_le_bytes(kaslr_seed) },
     };
     Ok(fdt::build(&spec)?)
 }

@@ -16,8 +16,9 @@ mod psci;
 mod vcpu_loop;
 mod wake;
 
-pub use build::{Handle, Machine, Spec, device_tree};
+pub use build::{Boot, Handle, Machine, Spec, device_tree};
 pub use plan::{Plan, Shape, Slot, SlotKind};
+pub use tearless_efi as efi;
 
 /// How a machine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,9 @@ pub enum Error {
     /// The kernel or its companions do not fit.
     #[error(transparent)]
     Boot(#[from] tearless_boot::Error),
+    /// EFI cannot be had.
+    #[error(transparent)]
+    Efi(#[from] tearless_efi::Error),
     /// No memory for the guest.
     #[error(transparent)]
     Memory(#[from] tearless_memory::Error),

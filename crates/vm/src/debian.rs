@@ -8,7 +8,7 @@ use tearless_config::NetMode;
 use tearless_image::{Kernel, Progress, QuickOptions, quick_boot};
 use tearless_net::nat;
 
-use crate::{Error, Payload};
+use crate::{Error, LinuxPayload};
 
 /// The console is virtio's; what the kernel says before that is up, or when it panics, goes to the UART. A panic ends the
 /// VM at once, so that its last words are seen.
@@ -34,7 +34,7 @@ pub fn quick(
     network: &NetMode,
     extra: &str,
     progress: &dyn Progress,
-) -> Result<Payload, Error> {
+) -> Result<LinuxPayload, Error> {
     let quick = quick_boot(options, progress)?;
     let known = FixedAddresses::new();
     let network = match network {
@@ -66,7 +66,7 @@ impl FixedAddresses {
 ///
 /// # Errors
 /// When the parts do not fit together.
-pub fn root_payload(kernel: &Kernel, busybox: &[u8]) -> Result<Payload, Error> {
+pub fn root_payload(kernel: &Kernel, busybox: &[u8]) -> Result<LinuxPayload, Error> {
     let mode = Mode::Root { device: ROOT_DEVICE.into(), fstype: "ext4".into(), options: "rw".into() };
     payload(kernel, busybox, (mode, Network::Untouched), "")
 }
@@ -75,7 +75,7 @@ pub fn root_payload(kernel: &Kernel, busybox: &[u8]) -> Result<Payload, Error> {
 ///
 /// # Errors
 /// When it does not fit.
-pub fn add_agent(payload: &mut Payload) -> Result<(), Error> {
+pub fn add_agent(payload: &mut LinuxPayload) -> Result<(), Error> {
     payload.initrd.append(quick::agent_archive(tearless_guest::AGENT, tearless_guest::AGENT_UNIT)?);
     Ok(())
 }
@@ -85,7 +85,7 @@ fn payload(
     busybox: &[u8],
     (mode, network): (Mode, Network<'_>),
     extra: &str,
-) -> Result<Payload, Error> {
+) -> Result<LinuxPayload, Error> {
     let modules: Vec<_> = kernel.modules.iter().map(|m| Module { name: &m.name, bytes: &m.bytes }).collect();
     let term = std::env::var("TERM").ok();
     let spec = QuickSpec {
@@ -98,7 +98,7 @@ fn payload(
     };
     let mut initrd = Source::nothing();
     initrd.append(quick::build(&spec)?);
-    Ok(Payload { initrd, kernel: Source::kernel(&kernel.image)?, cmdline: cmdline(extra) })
+    Ok(LinuxPayload { initrd, kernel: Source::kernel(&kernel.image)?, cmdline: cmdline(extra) })
 }
 
 /// Whether a terminal type is a plain word; anything else would be refused, and a guest can do without.

@@ -2,7 +2,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use tearless_boot::{Source, quick};
 use tearless_config::EngineChoice;
-use tearless_machine::{Shape, Spec};
+use tearless_machine::{
+    Boot, Shape, Spec,
+    efi::{Identity, Variables},
+};
 use tearless_sandbox::Rules;
 use tearless_storage::{Disk, OpenOptions, Reach};
 use tearless_virtio::{
@@ -63,7 +66,27 @@ pub struct Hardware {
 
 /// What is put into the machine's memory before it starts.
 #[derive(Clone)]
-pub struct Payload {
+pub enum Payload {
+    /// A kernel.
+    Linux(LinuxPayload),
+    /// EFI, and what that finds on the disks.
+    Efi {
+        /// The variables.
+        variables: Arc<Variables>,
+        /// Who the machine is.
+        identity: Identity,
+    },
+}
+
+impl From<LinuxPayload> for Payload {
+    fn from(linux: LinuxPayload) -> Self {
+        Self::Linux(linux)
+    }
+}
+
+/// A kernel with its companions.
+#[derive(Clone)]
+pub struct LinuxPayload {
     /// The kernel.
     pub kernel: Source,
     /// The RAM disk; [`Source::nothing`] for none.
@@ -72,7 +95,7 @@ pub struct Payload {
     pub cmdline: String,
 }
 
-impl Payload {
+impl LinuxPayload {
     /// Has a guest of ours mount `shares`.
     ///
     /// # Errors
@@ -166,9 +189,16 @@ impl Hardware {
         Ok(Spec {
             vcpus: self.vcpus,
             memory: self.memory,
-            kernel: self.payload.kernel.kernel_image()?,
-            initrd: self.payload.initrd.read()?,
-            cmdline: self.payload.cmdline.clone(),
+            boot: match &self.payload {
+                Payload::Linux(LinuxPayload { kernel, initrd, cmdline }) => Boot::Linux {
+                    kernel: kernel.kernel_image()?,
+                    initrd: initrd.read()?,
+                    cmdline: cmdline.clone(),
+                },
+                Payload::Efi { variables, identity } => {
+                    Boot::Efi { variables: Arc::clone(variables), identity: identity.clone() }
+                }
+            },
             disks: disks.to_vec(),
             attached: self.attached()?,
             uart: host.uart,

@@ -19,7 +19,7 @@ mod share;
 mod typist;
 
 pub use console::Console;
-pub use hardware::{DiskSpec, Hardware, Payload};
+pub use hardware::{DiskSpec, Hardware, LinuxPayload, Payload};
 pub use keyboard::Keyboard;
 pub use log::LogFile;
 pub use network::{Network, Place};
@@ -28,7 +28,7 @@ pub use service::{AskGuest, MAIN_LOG, Served, Service, UART_LOG, VIRTIO_LOG};
 pub use share::{SharedFolder, open_shares};
 pub use tearless_bus::CharSink;
 pub use tearless_control::StopOutcome;
-pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree};
+pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree, efi};
 pub use tearless_sandbox as sandbox;
 pub use tearless_storage as storage;
 pub use tearless_virtio::{balloon::Gauge, console::ConsolePort, vsock::Hub};

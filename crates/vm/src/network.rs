@@ -148,6 +148,18 @@ pub fn derived_mac(identity: &[u8]) -> MacAddr {
     mac_of(hash)
 }
 
+/// A UUID for a VM that has no number of its own, always the same for the same `identity`: its path, say.
+pub fn derived_uuid(identity: &[u8]) -> [u8; 16] {
+    let hash = identity.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash: u128, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    });
+    // Version 8 (of the maker's own), in the variant of RFC 9562; SMBIOS has the first fields in little-endian order.
+    let hash = hash & !(0xf << 76) & !(3 << 62) | 8 << 76 | 2 << 62;
+    let [a, b, c, d, e, f, g, h, rest @ ..] = hash.to_be_bytes();
+    let [i, j, k, l, m, n, o, p] = rest;
+    [d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p]
+}
+
 fn mac_of(hash: u64) -> MacAddr {
     let [a, b, c, d, e, f, ..] = hash.to_le_bytes();
     MacAddr::local([a, b, c, d, e, f])

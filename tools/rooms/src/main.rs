@@ -22,12 +22,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("virtio", &["bus", "memory", "net", "pci", "share", "storage"]),
     ("boot", &["memory"]),
+    ("efi", &["bus", "memory", "storage"]),
     ("bundle", &["config", "storage"]),
     ("guest-proto", &[]),
     ("guest-agent", &["guest-proto"]),
     ("guest", &["guest-proto"]),
     ("image", &[]),
-    ("machine", &["arm64", "boot", "bus", "devices", "engine", "memory", "pci", "storage", "virtio"]),
+    ("machine", &["arm64", "boot", "bus", "devices", "efi", "engine", "memory", "pci", "storage", "virtio"]),
     (
         "vm",
         &[
