@@ -45,6 +45,11 @@ impl PageMap {
         Self { pieces, ram, mmio, key: 1 }
     }
 
+    /// Bytes of RAM.
+    pub fn size(&self) -> u64 {
+        self.ram.end - self.ram.start
+    }
+
     /// Changes with every change of the map.
     pub fn key(&self) -> u64 {
         self.key

@@ -3,8 +3,9 @@
 use std::io::Write as _;
 
 use flate2::{Compression, write::GzEncoder};
+use tearless_efi::media::{Volume, fat::Fat};
 
-use crate::targets::HEAD;
+use crate::targets::{HEAD, MemoryDisk};
 
 /// Devices need none: their inputs are programs as they come.
 pub fn none() -> Vec<Vec<u8>> {
@@ -460,6 +461,68 @@ pub fn guest_trees() -> Vec<Vec<u8>> {
         tree(&[(Directory, ".", ""), (Symlink, "./a", "../bystander"), (Regular, "./a", "")]),
         tree(&[(Regular, "../bystander", "")]),
     ]
+}
+
+/// Bytes with words at given places.
+fn patched(len: usize, patches: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    for (at, patch) in patches {
+        bytes.iter_mut().skip(*at).zip(*patch).for_each(|(to, from)| *to = *from);
+    }
+    bytes
+}
+
+/// A program with one section and one relocation.
+pub fn efi_programs() -> Vec<Vec<u8>> {
+    let patches: [(usize, &[u8]); 18] = [
+        (0, b"MZ"),
+        (0x3c, &[0x40]),
+        (0x40, b"PE\0\0\x64\xaa\x01\0"),
+        (0x54, &[112 + 48, 0]),
+        (0x58, &[0x0b, 2]),
+        (0x68, &[0, 0x10, 0, 0]),
+        (0x78, &[0, 0x10, 0, 0]),
+        (0x90, &[0, 0x20, 0, 0, 0, 2, 0, 0]),
+        (0x9c, &[10, 0]),
+        (0xc4, &[6]),
+        (0xf0, &[0, 0x11, 0, 0, 12, 0, 0, 0]),
+        (0x100, &[0, 2, 0, 0]),
+        (0x104, &[0, 0x10, 0, 0]),
+        (0x108, &[0, 2, 0, 0]),
+        (0x10c, &[0, 2, 0, 0]),
+        (0x300, &[0, 0x10, 0, 0]),
+        (0x304, &[12, 0, 0, 0]),
+        (0x308, &[8, 0xa0]),
+    ];
+    vec![patched(0x400, &patches)]
+}
+
+/// FAT12 alone and behind an MBR, and the records of a bootable CD.
+pub fn efi_disks() -> Vec<Vec<u8>> {
+    let boot: [(usize, &[u8]); 4] = [
+        (11, &[0, 2, 1, 1, 0, 1, 16, 0, 128, 0]),
+        (22, &[1, 0]),
+        (510, &[0x55, 0xaa]),
+        (512, &[0xf8, 0xff, 0xff]),
+    ];
+    let disk = MemoryDisk::new(patched(128 * 512, &boot));
+    if let Ok(mut fat) = Fat::open(Volume::whole(disk.clone())) {
+        let root = fat.root();
+        if let Ok(mut file) = fat.create(&root, "a file with a long name", false, (0x5a21, 0)) {
+            _ = fat.write(&mut file, 0, &[7; 1500]);
+        }
+        _ = fat.create(&root, "d", true, (0x5a21, 0));
+    }
+    let fat = disk.content();
+    let entry: (usize, &[u8]) = (450, &[0xef, 0, 0, 0, 1, 0, 0, 0, 128, 0, 0, 0]);
+    let behind_mbr = [patched(512, &[entry, (510, &[0x55, 0xaa])]), fat.clone()].concat();
+    let cd: [(usize, &[u8]); 4] = [
+        (17 * 2048, b"\0CD001\x01EL TORITO SPECIFICATION"),
+        (17 * 2048 + 0x47, &[18]),
+        (18 * 2048, &[1, 0xef]),
+        (18 * 2048 + 28, &[0xaa, 0x66, 0x55, 0xaa, 0x88, 0, 0, 0, 0, 0, 4, 0, 19]),
+    ];
+    vec![fat, behind_mbr, patched(24 * 2048, &cd)]
 }
 
 #[cfg(test)]

@@ -61,12 +61,10 @@ pub(super) fn open_protocol(efi: &mut Efi, args: &Args) -> Result<Flow, Status> 
         both if both == BY_DRIVER | EXCLUSIVE => {}
         _ => return Err(INVALID_PARAMETER),
     }
-    if exclusive(attributes) {
-        let users = protocol.opens.iter().filter(|open| exclusive(open.attributes));
-        for open in users {
-            let same = open.agent == agent && open.controller == controller && open.attributes == attributes;
-            return Err(if same { ALREADY_STARTED } else { ACCESS_DENIED });
-        }
+    if let Some(open) = protocol.opens.iter().find(|open| exclusive(open.attributes) && exclusive(attributes))
+    {
+        let same = open.agent == agent && open.controller == controller && open.attributes == attributes;
+        return Err(if same { ALREADY_STARTED } else { ACCESS_DENIED });
     }
     let interface = protocol.interface;
     protocol.open(agent, controller, attributes)?;

@@ -225,7 +225,7 @@ mod tests {
             signature: Signature::Gpt([7; 16]),
             is_system: true,
         };
-        assert_eq!(partitions(&disk(&content)), [expected.clone()]);
+        assert_eq!(partitions(&disk(&content)), std::slice::from_ref(&expected));
         content[520] ^= 1;
         assert_eq!(partitions(&disk(&content)), [expected]);
         content[255 * 512] ^= 1;

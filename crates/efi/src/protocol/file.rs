@@ -26,8 +26,6 @@ const MODE_CREATE: u64 = 1 << 63;
 /// A loader has a few open; more are an attack on our memory.
 const MAX_FILES: usize = 1024;
 const MAX_PATH: u64 = 1024;
-/// A file that is loaded whole may have so many bytes.
-const MAX_LOAD: u32 = 1 << 30;
 /// A position that means the end.
 const END: u64 = u64::MAX;
 /// A delete that did not happen (13.5.4): a warning, for the handle is closed all the same.
@@ -129,11 +127,13 @@ impl Efi {
     pub fn read_file(&mut self, handle: u64, name: &str) -> Result<Vec<u8>, Status> {
         let interface = self.handles.interface(handle, guid::SIMPLE_FILE_SYSTEM).ok_or(NOT_FOUND)?;
         let system = *self.objects.systems.get(&interface).ok_or(NOT_FOUND)?;
+        let room = self.pages.size();
         let fat = self.fat(system)?;
         let root = fat.root();
         let trail = Self::walk(fat, vec![root], name).map_err(|e| status(&e))?;
         let node = trail.last().filter(|node| !node.is_directory()).ok_or(NOT_FOUND)?;
-        if node.size > MAX_LOAD {
+        // What does not fit into the guest need not fit into the host.
+        if u64::from(node.size) > room {
             return Err(OUT_OF_RESOURCES);
         }
         // In pieces: a length is easily claimed.

@@ -3,6 +3,7 @@
 mod config;
 mod cpu;
 mod deb;
+mod efi;
 mod gic;
 mod guest;
 mod kernel_image;
@@ -24,6 +25,7 @@ pub use config::config;
 pub(crate) use cpu::HEAD;
 pub use cpu::cpu;
 pub use deb::deb;
+pub use efi::{MemoryDisk, efi_disk, efi_program};
 pub use gic::gic;
 pub use guest::{guest_frames, guest_tree};
 pub use kernel_image::kernel_image;
@@ -136,6 +138,20 @@ pub const TARGETS: &[Target] = &[
         run: kernel_image,
         seeds: seeds::kernels,
         memory_mib: 2048,
+    },
+    Target {
+        name: "efi_program",
+        about: "EFI programs: PE headers, sections, relocations",
+        run: efi_program,
+        seeds: seeds::efi_programs,
+        memory_mib: 128,
+    },
+    Target {
+        name: "efi_disk",
+        about: "GPT, MBR, El Torito, and FAT on them, read and written",
+        run: efi_disk,
+        seeds: seeds::efi_disks,
+        memory_mib: 64,
     },
     Target {
         name: "unpack",
