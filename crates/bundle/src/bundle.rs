@@ -5,6 +5,7 @@ use std::{
 };
 
 use tearless_config::{ConfigError, VmConfig};
+use tearless_state::Folder;
 
 use crate::{
     Error, Result, check_name,
@@ -82,6 +83,37 @@ impl Bundle {
     /// The folder for logs; it may not exist yet.
     pub fn logs(&self) -> PathBuf {
         self.path.join("logs")
+    }
+
+    /// The folder for the state of a suspended VM; it may not exist yet.
+    pub fn state(&self) -> PathBuf {
+        self.path.join("state")
+    }
+
+    /// Where the state is while it is written.
+    pub fn saving(&self) -> PathBuf {
+        self.state().join("saving")
+    }
+
+    /// Where the state is then.
+    pub fn saved(&self) -> PathBuf {
+        self.state().join("suspended")
+    }
+
+    /// The state that the VM goes on from, if it is suspended.
+    pub fn suspended(&self) -> Option<Folder> {
+        Folder::find(&self.saved())
+    }
+
+    /// Refuses if the VM is suspended, where `doing` would make another machine of it.
+    ///
+    /// # Errors
+    /// [`Error::Suspended`].
+    pub fn refuse_suspended(&self, doing: &'static str) -> Result<()> {
+        match self.suspended() {
+            None => Ok(()),
+            Some(_) => Err(Error::Suspended { name: self.name.clone(), doing }),
+        }
     }
 
     /// The file that describes the VM.

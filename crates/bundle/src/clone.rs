@@ -26,6 +26,7 @@ impl Bundle {
     /// host says; then there is no clone.
     pub fn clone_to(&self, store: &Store, name: &str, adapt: impl FnOnce(&mut VmConfig)) -> Result<Self> {
         let _lock = self.lock()?;
+        self.refuse_suspended("clone")?;
         let config = self.config()?;
         let new = store.create(name)?;
         for path in boot_files(&config) {
@@ -62,6 +63,7 @@ impl Bundle {
     /// [`Error::Running`], [`Error::Shrink`], [`Error::NoDisk`], or what the disk's file says.
     pub fn grow_disk(&self, index: usize, size: u64) -> Result<()> {
         let _lock = self.lock()?;
+        self.refuse_suspended("enlarge a disk of")?;
         let (path, format) = self.own_disk(index)?;
         let options = tearless_storage::OpenOptions {
             format: Some(format),
@@ -93,6 +95,8 @@ impl Bundle {
     pub fn used_bytes(&self) -> u64 {
         use std::os::unix::fs::MetadataExt as _;
         let folders = crate::snapshot::folders(self.path());
+        let saved = self.saved();
+        let folders = [folders.as_slice(), &[saved]].concat();
         let files =
             folders.iter().map(|f| f.as_path()).chain([self.path()]).filter_map(|f| fs::read_dir(f).ok());
         let sizes = files.flatten().flatten().filter_map(|file| file.metadata().ok());

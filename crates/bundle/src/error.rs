@@ -36,6 +36,19 @@ pub enum Error {
         /// The process that runs it, if it has said so already.
         pid: Option<u32>,
     },
+    /// Its state is that of the machine that it was.
+    #[error(
+        "cannot {doing} VM {name}\n  because: it is suspended, and goes on only as the machine that it was\n  try: let it go on and stop it: tearless resume {name}; or throw its state away: tearless start --discard-state {name}"
+    )]
+    Suspended {
+        /// The name.
+        name: String,
+        /// What was wanted, "clone".
+        doing: &'static str,
+    },
+    /// The saved state cannot be used.
+    #[error("{0}\n  try: check the folder and its disk")]
+    State(#[from] tearless_state::StateError),
     /// The configuration cannot be used.
     #[error("VM {name} cannot be used\n  because: {}: {source}\n  try: repair the file, or delete the VM", path.display())]
     Config {

@@ -11,6 +11,7 @@
 //!     Disk.img  Kernel  Initrd  logs/
 //!     disks/                 layers of disks, after the first snapshot or clone
 //!     snapshots/NAME.json    states to go back to
+//!     state/suspended/       memory and devices of a VM that is suspended
 //! ```
 //! Whatever is interrupted leaves either the old state or the new one, and at worst a hidden folder that the next
 //! creation clears away once the lock in it is free.

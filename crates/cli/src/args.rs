@@ -35,8 +35,10 @@ pub enum Command {
     Restart(RestartArgs),
     /// Stop the vCPUs of VMs and the clocks of their guests.
     Pause(NamesArgs),
-    /// Let paused VMs go on.
-    Resume(NamesArgs),
+    /// Save running VMs, memory and all, and end their processes. They go on from there with `resume`, `start` or `run`.
+    Suspend(NamesArgs),
+    /// Let paused or suspended VMs go on.
+    Resume(ResumeArgs),
     /// Attach this terminal to a VM's console. Ctrl-] q detaches; the VM goes on.
     Console(ConsoleArgs),
     /// Show what a VM's guest has said on its console.
@@ -130,6 +132,8 @@ pub struct RunArgs {
     /// Write the device tree to FILE and exit.
     #[arg(long, value_name = "FILE")]
     pub dump_dtb: Option<PathBuf>,
+    #[command(flatten)]
+    pub state: StateArgs,
     #[command(flatten)]
     pub confinement: ConfinementArgs,
     /// Run the VM as a background process of `start`.
@@ -306,6 +310,15 @@ pub struct NamesArgs {
 }
 
 #[derive(Args)]
+pub struct ResumeArgs {
+    /// The VMs.
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub confinement: ConfinementArgs,
+}
+
+#[derive(Args)]
 pub struct StartArgs {
     /// The VMs.
     #[arg(required_unless_present = "all")]
@@ -323,7 +336,16 @@ pub struct StartArgs {
     #[arg(long, conflicts_with_all = ["all", "at_login", "wait"])]
     pub no_at_login: bool,
     #[command(flatten)]
+    pub state: StateArgs,
+    #[command(flatten)]
     pub confinement: ConfinementArgs,
+}
+
+#[derive(Args, Clone, Default)]
+pub struct StateArgs {
+    /// Throw the state of a suspended VM away and boot it: as after a power failure, with the disks as they were then.
+    #[arg(long)]
+    pub discard_state: bool,
 }
 
 #[derive(Args)]

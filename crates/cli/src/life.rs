@@ -14,7 +14,7 @@ use tearless_bundle::{Bundle, Store};
 use tearless_control::{Client, Error, Reply, Request, StopOutcome};
 
 use crate::{
-    args::{ConfinementArgs, NamesArgs, RestartArgs, StartArgs, StopArgs},
+    args::{ConfinementArgs, NamesArgs, RestartArgs, StartArgs, StateArgs, StopArgs},
     explain, guest, login, serve,
 };
 
@@ -42,14 +42,16 @@ pub fn start(args: &StartArgs, verbose: u8) -> Result<ExitCode> {
     }
     // All of them first, then one after the other: they come up at the same time.
     let confinement = &args.confinement;
+    let suspended: Vec<_> = bundles.iter().map(|bundle| bundle.suspended().is_some()).collect();
     let starting: Vec<_> =
-        bundles.iter().map(|bundle| Starting::spawn(bundle, confinement, verbose)).collect();
-    let results = starting.into_iter().zip(&bundles).map(|(starting, bundle)| {
+        bundles.iter().map(|bundle| Starting::spawn(bundle, &args.state, confinement, verbose)).collect();
+    let results = starting.into_iter().zip(&bundles).zip(suspended).map(|((starting, bundle), suspended)| {
         let pid = starting.and_then(Starting::wait)?;
         if let Some(patience) = args.wait {
             guest::agent(bundle, patience)?.info()?;
         }
-        Ok(format!("started {} (pid {pid})", bundle.name()))
+        let done = if suspended && !args.state.discard_state { "resumed" } else { "started" };
+        Ok(format!("{done} {} (pid {pid})", bundle.name()))
     });
     report(results)
 }
@@ -68,15 +70,12 @@ pub fn restart(args: RestartArgs, verbose: u8) -> Result<ExitCode> {
     }
     let names = bundles.iter().map(|bundle| bundle.path().display().to_string()).collect();
     let [all, at_login, no_at_login] = [false; 3];
-    start(&StartArgs { names, all, wait: None, at_login, no_at_login, confinement }, verbose)
+    let state = StateArgs::default();
+    start(&StartArgs { names, all, wait: None, at_login, no_at_login, state, confinement }, verbose)
 }
 
 pub fn pause(args: &NamesArgs) -> Result<ExitCode> {
     each(&args.names, "paused", &Request::Pause)
-}
-
-pub fn resume(args: &NamesArgs) -> Result<ExitCode> {
-    each(&args.names, "resumed", &Request::Resume)
 }
 
 fn each(names: &[String], done: &str, request: &Request) -> Result<ExitCode> {
@@ -92,7 +91,7 @@ pub fn client(bundle: &Bundle) -> Client {
     Client::for_bundle(bundle.path(), bundle.name())
 }
 
-fn find(names: &[String]) -> Result<Vec<Bundle>> {
+pub fn find(names: &[String]) -> Result<Vec<Bundle>> {
     let store = Store::open()?;
     Ok(names.iter().map(|name| store.find(name)).collect::<Result<_, _>>()?)
 }
@@ -104,7 +103,7 @@ fn all(wanted: impl Fn(bool) -> bool) -> Result<Vec<Bundle>> {
 }
 
 /// Prints what was done and what went wrong; fails when anything did.
-fn report(results: impl IntoIterator<Item = Result<String>>) -> Result<ExitCode> {
+pub fn report(results: impl IntoIterator<Item = Result<String>>) -> Result<ExitCode> {
     let mut failed = Vec::new();
     for result in results {
         match result {
@@ -120,18 +119,25 @@ fn report(results: impl IntoIterator<Item = Result<String>>) -> Result<ExitCode>
 }
 
 /// A VM process that has not said yet that it is up.
-struct Starting {
+pub struct Starting {
     name: String,
     child: Child,
     messages: thread::JoinHandle<String>,
 }
 
 impl Starting {
-    fn spawn(bundle: &Bundle, confinement: &ConfinementArgs, verbose: u8) -> Result<Self> {
+    /// Starts the process of `bundle`.
+    pub fn spawn(
+        bundle: &Bundle,
+        state: &StateArgs,
+        confinement: &ConfinementArgs,
+        verbose: u8,
+    ) -> Result<Self> {
         let name = bundle.name().to_owned();
         let program = env::current_exe().context("cannot find the tearless program")?;
         let mut command = Command::new(program);
         command.args(["run", "--detached"]).args((0..verbose).map(|_| "-v")).arg(bundle.path());
+        command.args(state.discard_state.then_some("--discard-state"));
         command.args(confinement.no_sandbox.then_some("--no-sandbox"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start a process for VM {name}"))?;
@@ -146,7 +152,7 @@ impl Starting {
     }
 
     /// Waits until it is up. Returns its process.
-    fn wait(mut self) -> Result<u32> {
+    pub fn wait(mut self) -> Result<u32> {
         let mut said = String::new();
         let stdout = self.child.stdout.take().context("no pipe from the VM's process")?;
         BufReader::new(stdout).read_line(&mut said).context("cannot hear from the VM's process")?;
@@ -206,6 +212,13 @@ fn stop_one(bundle: &Bundle, args: &StopArgs) -> Result<String> {
             None => return Err(unreachable(error, name)),
         },
     };
+    wait_gone(bundle)?;
+    Ok(format!("stopped {name}: {how}"))
+}
+
+/// Waits until the process of a VM that has ended is gone.
+pub fn wait_gone(bundle: &Bundle) -> Result<()> {
+    let name = bundle.name();
     let deadline = Instant::now() + CLEAN_UP;
     while bundle.running().is_some() {
         if Instant::now() > deadline {
@@ -214,7 +227,7 @@ fn stop_one(bundle: &Bundle, args: &StopArgs) -> Result<String> {
         thread::sleep(Duration::from_millis(5));
     }
     clear_up(bundle);
-    Ok(format!("stopped {name}: {how}"))
+    Ok(())
 }
 
 fn unreachable(error: Error, name: &str) -> anyhow::Error {

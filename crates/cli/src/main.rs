@@ -18,6 +18,7 @@ mod set;
 mod share;
 mod states;
 mod store;
+mod suspend;
 mod terminal;
 
 use std::{io, process::ExitCode};
@@ -50,7 +51,8 @@ fn main() -> ExitCode {
         Command::Stop(args) => life::stop(&args),
         Command::Restart(args) => life::restart(args, cli.verbose),
         Command::Pause(args) => life::pause(&args),
-        Command::Resume(args) => life::resume(&args),
+        Command::Suspend(args) => suspend::suspend(&args),
+        Command::Resume(args) => suspend::resume(&args, cli.verbose),
         Command::Console(args) => console::console(&args),
         Command::Logs(args) => console::logs(&args),
         Command::Exec(args) => guest::exec(&args),

@@ -13,8 +13,8 @@ use tearless_boot::{Source, quick::Mode};
 use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, Qos, VmConfig};
 use tearless_image::QuickOptions;
 use tearless_vm::{
-    Gauge, Hardware, Hub, Keyboard, LinuxPayload, Network, Payload, Plan, SharedFolder, debian, device_tree,
-    efi::Identity, host, network, open_shares,
+    Gauge, Hardware, Hub, Keyboard, LinuxPayload, Network, Payload, Plan, SavedState, SharedFolder, debian,
+    device_tree, efi::Identity, host, network, open_shares,
 };
 
 use crate::{
@@ -58,6 +58,9 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     prepared.hardware.lockstep = args.lockstep;
+    if let Some((bundle, _)) = &prepared.bundle {
+        prepared.hardware.saved = saved_state(bundle, &args)?;
+    }
     if args.ephemeral {
         let folder = match &prepared.bundle {
             Some((bundle, _)) => bundle.path().join(EPHEMERAL),
@@ -68,7 +71,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     }
     let Prepared { mut hardware, session, events, bundle, qos, network } = prepared;
     qos::apply(&qos)?;
-    let late = Late { network, confined: !args.confinement.no_sandbox };
+    let late = Late { network, confined: !args.confinement.no_sandbox, ephemeral: args.ephemeral };
     match bundle {
         None => {
             let (_, _place) = serve::confine(&mut hardware, &[], &late)?;
@@ -76,6 +79,23 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         }
         Some(bundle) => serve::run(bundle, hardware, &events, session, &late),
     }
+}
+
+/// What `bundle` goes on from, if it is suspended.
+fn saved_state(bundle: &store::Opened, args: &RunArgs) -> Result<Option<SavedState>> {
+    let Some(folder) = bundle.bundle().suspended() else { return Ok(None) };
+    if args.state.discard_state {
+        folder.remove()?;
+        return Ok(None);
+    }
+    if args.cmdline.is_some() || args.lockstep {
+        bail!(
+            "cannot boot VM {} with another command line or in lockstep\n  because: it is suspended, and goes on where it \
+             was\n  try: without, or throw its state away: --discard-state",
+            bundle.bundle().name()
+        );
+    }
+    Ok(Some(SavedState { folder, keep: args.ephemeral }))
 }
 
 /// All that a VM needs to start.
@@ -95,6 +115,8 @@ pub struct Late {
     pub network: network::Wanted,
     /// Whether to confine the process at all.
     pub confined: bool,
+    /// What the guest writes is thrown away, so its state cannot be kept.
+    pub ephemeral: bool,
 }
 
 impl Prepared {
@@ -323,6 +345,7 @@ fn hardware(
         network: None,
         lockstep: false,
         payload,
+        saved: None,
     }
 }
 

@@ -14,7 +14,7 @@ use tearless_config::{ConsoleKind, PortProtocol};
 use tearless_control::{Server, Socket, place};
 use tearless_guest::Power;
 use tearless_vm::{
-    Console, Hardware, Keyboard, LogFile, Place, Plug, Served, Service, guest, network, sandbox,
+    Console, Hardware, Keeper, Keyboard, LogFile, Place, Plug, Served, Service, guest, network, sandbox,
 };
 
 use crate::{
@@ -76,8 +76,13 @@ pub fn run(
     let socket = Socket::bind(&path)?;
     let logs = bundle.logs();
     fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
-    // Of its own folder it changes disks and logs only: who can change `config.json` can have any file next time.
-    let own = [logs.as_path(), path.parent().unwrap_or(&path)];
+    let state = bundle.bundle().state();
+    fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
+    if !late.ephemeral {
+        service.keep_with(Keeper::new(&bundle.bundle().saving(), &bundle.bundle().saved()));
+    }
+    // Of its own folder it changes disks, logs and its state only: who can change `config.json` can have any file next time.
+    let own = [logs.as_path(), state.as_path(), path.parent().unwrap_or(&path)];
     let (sandbox, _place) = confine(&mut hardware, &own, late)?;
     service.set_sandbox(sandbox);
     let network = &late.network.config;

@@ -162,6 +162,10 @@ pub fn run_with(
         Some(Cause::Signal(signal)) => {
             Ok(ExitCode::from(128u8.saturating_add(signal.try_into().unwrap_or(0))))
         }
+        _ if outcome == Outcome::Suspended => {
+            eprintln!("\ntearless: suspended; it goes on with: tearless resume, run or start");
+            Ok(ExitCode::SUCCESS)
+        }
         None | Some(Cause::Finished) => {
             tracing::info!(?outcome, "the VM ended");
             verdict()

@@ -12,6 +12,7 @@ use crate::{args::SetArgs, disks, life, run, share, states};
 
 pub fn set(args: &SetArgs) -> Result<ExitCode> {
     let bundle = Store::open()?.find(&args.name)?;
+    bundle.refuse_suspended("change")?;
     if let Some(size) = args.disk_size {
         states::grow(&bundle, args.disk, size)?;
     }

@@ -55,6 +55,11 @@ impl Opened {
         self.bundle.path()
     }
 
+    /// The bundle itself.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
     /// The folder for logs.
     pub fn logs(&self) -> PathBuf {
         self.bundle.logs()
@@ -251,7 +256,7 @@ fn hostname(name: &str) -> String {
 struct Entry {
     name: String,
     path: String,
-    /// `stopped`, `starting`, `running`, `paused`, `stopping`; `busy` when a process holds it that is no running VM, for
+    /// `stopped`, `starting`, `running`, `paused`, `stopping`, `saving`, `suspended`; `busy` when a process holds it that is no running VM, for
     /// example one that copies it; `damaged` when its description cannot be read.
     state: &'static str,
     running: bool,
@@ -288,6 +293,7 @@ impl Entry {
             (Some(live), _) => live.phase.name(),
             (None, Some(_)) => "busy",
             (None, None) if error.is_some() => "damaged",
+            (None, None) if bundle.suspended().is_some() => "suspended",
             (None, None) => "stopped",
         };
         Self {
@@ -338,7 +344,7 @@ pub fn list(args: &ListArgs) -> Result<ExitCode> {
     }
     let width = entries.iter().map(|e| e.name.len()).max().unwrap_or(0).max(4);
     println!(
-        "{:<width$}  {:<8} {:>8} {:>7} {:>5} {:>8} {:>8} {:>9}  {:<15}  SYSTEM",
+        "{:<width$}  {:<9} {:>8} {:>7} {:>5} {:>8} {:>8} {:>9}  {:<15}  SYSTEM",
         "NAME", "STATE", "UPTIME", "PID", "VCPUS", "MEMORY", "RESIDENT", "ON DISK", "ADDRESS"
     );
     for entry in entries {
@@ -353,7 +359,7 @@ pub fn list(args: &ListArgs) -> Result<ExitCode> {
             live.and_then(|live| live.addresses.first()).map_or_else(|| "-".into(), IpAddr::to_string);
         let pid = entry.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
         println!(
-            "{:<width$}  {:<8} {:>8} {pid:>7} {cpus:>5} {memory:>8} {resident:>8} {used:>9}  {address:<15}  {system}",
+            "{:<width$}  {:<9} {:>8} {pid:>7} {cpus:>5} {memory:>8} {resident:>8} {used:>9}  {address:<15}  {system}",
             entry.name,
             entry.state,
             entry.uptime()

@@ -49,6 +49,21 @@ impl Client {
         }
     }
 
+    /// Asks for what takes long, and hears how far it is. Returns the last answer.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn follow(&self, request: &Request, mut progress: impl FnMut(u64, u64)) -> Result<Reply, Error> {
+        let mut stream = self.stream(request)?;
+        loop {
+            match hear(&mut stream)? {
+                Reply::Progress { done, all } => progress(done, all),
+                Reply::Error { message } => return Err(Error::Refused(message)),
+                reply => return Ok(reply),
+            }
+        }
+    }
+
     /// How the VM is.
     ///
     /// # Errors
@@ -68,12 +83,7 @@ impl Client {
         let mut line = serde_json::to_vec(&envelope).map_err(|e| Error::Broken(e.to_string()))?;
         line.push(b'\n');
         stream.write_all(&line).map_err(broken)?;
-        let line = read_line(&mut stream).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => Error::Broken("it closed the connection".into()),
-            io::ErrorKind::WouldBlock => Error::Broken("it does not answer".into()),
-            _ => broken(e),
-        })?;
-        match serde_json::from_str(&line).map_err(|e| Error::Broken(e.to_string()))? {
+        match hear(&mut stream)? {
             Reply::Error { message } => Err(Error::Refused(message)),
             reply => Ok((reply, stream)),
         }
@@ -96,6 +106,16 @@ impl Client {
         }
         Err(Error::NotRunning(self.name.clone()))
     }
+}
+
+/// Reads a line with a reply.
+fn hear(stream: &mut UnixStream) -> Result<Reply, Error> {
+    let line = read_line(stream).map_err(|e| match e.kind() {
+        io::ErrorKind::UnexpectedEof => Error::Broken("it closed the connection".into()),
+        io::ErrorKind::WouldBlock => Error::Broken("it does not answer".into()),
+        _ => Error::Broken(e.to_string()),
+    })?;
+    serde_json::from_str(&line).map_err(|e| Error::Broken(e.to_string()))
 }
 
 fn unexpected(reply: &Reply) -> Error {

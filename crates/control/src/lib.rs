@@ -22,7 +22,7 @@ mod server;
 
 pub use client::Client;
 pub use protocol::{Balloon, Forwarded, GuestMemory, Phase, Reply, Request, State, StopOutcome, VERSION};
-pub use server::{Answer, Control, Server, Socket};
+pub use server::{Answer, Control, Server, Socket, tell};
 
 /// Why a VM cannot be reached, or what it answered. Each message says what failed, why, and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -40,6 +40,9 @@ pub enum Request {
     Pause,
     /// Lets them go on. Answer: [`Reply::Done`].
     Resume,
+    /// Saves the VM and ends it. Answer: [`Reply::Stream`], on which lines with replies follow: any number of
+    /// [`Reply::Progress`], then [`Reply::Suspended`] or [`Reply::Error`].
+    Suspend,
     /// The console: first the last of what it said, then all it says; what is sent is typed. Answer: [`Reply::Stream`].
     Console,
     /// Tells the guest the size of its console. Answer: [`Reply::Done`].
@@ -79,6 +82,18 @@ pub enum Reply {
         /// By whom.
         how: StopOutcome,
     },
+    /// It is being saved.
+    Progress {
+        /// How much of the memory is, in bytes.
+        done: u64,
+        /// How much there is.
+        all: u64,
+    },
+    /// It is saved, and ends.
+    Suspended {
+        /// How much of its memory was in use, in bytes.
+        bytes: u64,
+    },
     /// Done.
     Done,
     /// From here on the connection is a pipe.
@@ -116,6 +131,8 @@ pub enum Phase {
     Paused,
     /// The guest was asked to shut down.
     Stopping,
+    /// Its state is being written; the vCPUs stand still.
+    Saving,
 }
 
 impl Phase {
@@ -126,6 +143,7 @@ impl Phase {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Stopping => "stopping",
+            Self::Saving => "saving",
         }
     }
 }
@@ -244,7 +262,7 @@ mod tests {
 
     #[test]
     fn phases_are_called_what_json_calls_them() {
-        for phase in [Phase::Starting, Phase::Running, Phase::Paused, Phase::Stopping] {
+        for phase in [Phase::Starting, Phase::Running, Phase::Paused, Phase::Stopping, Phase::Saving] {
             assert_eq!(serde_json::to_string(&phase).unwrap(), format!("\"{}\"", phase.name()));
         }
     }

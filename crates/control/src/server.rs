@@ -226,16 +226,24 @@ fn serve(mut stream: UnixStream, shared: &Shared, busy: BusyRequest) -> io::Resu
         Answer::Reply(reply) => (reply, None),
         Answer::Stream(then) => (Reply::Stream, Some(then)),
     };
-    let mut line = serde_json::to_vec(&reply).map_err(io::Error::other)?;
-    line.push(b'\n');
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(&line)?;
-    stream.set_write_timeout(None)?;
+    tell(&mut stream, &reply)?;
     drop(busy);
     if let Some(then) = then {
         then(stream);
     }
     Ok(())
+}
+
+/// Sends `reply` as a line on a stream that was answered with.
+///
+/// # Errors
+/// When the client has gone.
+pub fn tell(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply).map_err(io::Error::other)?;
+    line.push(b'\n');
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(&line)?;
+    stream.set_write_timeout(None)
 }
 
 fn parse(line: &str) -> Result<Request, String> {

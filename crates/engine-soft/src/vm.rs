@@ -1,6 +1,10 @@
 //! The engine contract, implemented: [`SoftVm`], its vCPUs, their exits.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tearless_arm64::SysReg;
 use tearless_engine::{
@@ -226,6 +230,15 @@ impl Vcpu for SoftVcpu {
 
     fn skip_time(&mut self, pause: Duration) {
         self.cpu.timers.skip(pause);
+    }
+
+    fn counted(&self) -> Duration {
+        self.cpu.timers.counted()
+    }
+
+    fn set_counted(&mut self, counted: Duration, at: Instant) {
+        self.cpu.timers.set_counted(counted, at);
+        self.cpu.timers_changed = true;
     }
 
     fn timer_lines(&self) -> TimerLines {

@@ -1,4 +1,9 @@
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tearless_memory::{Gpa, GuestMemory};
 
@@ -94,10 +99,17 @@ pub trait Vcpu {
     /// The VM stood still for `pause`: the guest's counter goes on from where it was. Every vCPU of a VM is told the same.
     fn skip_time(&mut self, pause: Duration);
 
+    /// How long the guest's counter has counted.
+    fn counted(&self) -> Duration;
+
+    /// The guest's counter has counted for `counted` at the time `at`. Every vCPU of a VM is told the same.
+    fn set_counted(&mut self, counted: Duration, at: Instant);
+
     /// The timer outputs as last reported by [`Exit::Timer`].
     fn timer_lines(&self) -> TimerLines;
 
-    /// Reads the whole state.
+    /// Reads the whole state, but for the counter. Called after an exit that has no answer to be carried into the guest;
+    /// after [`Exit::Kicked`](crate::Exit::Kicked) there is none, for a kick waits for the end of an instruction.
     ///
     /// # Errors
     /// When the host refuses.

@@ -18,6 +18,7 @@ use tearless_efi::{Firmware, Identity, Setup, Variables};
 use tearless_engine::{Region, Vm};
 use tearless_memory::GuestMemory;
 use tearless_pci::{PciHost, PciHostConfig};
+use tearless_state::{Folder, Progress, Saved, StateError};
 use tearless_storage::Disk;
 use tearless_virtio::{
     VirtioDevice, VirtioPci,
@@ -30,7 +31,8 @@ use crate::{
     Error, Outcome, Plan, Shape, SlotKind, board, fdt,
     gate::Gate,
     psci::{Entry, Power},
-    vcpu_loop::{Shared, vcpu_thread},
+    state,
+    vcpu_loop::{Restored, Shared, vcpu_thread},
     wake::Bells,
 };
 
@@ -90,11 +92,22 @@ impl Spec {
 /// Reaches into a machine while it runs. Clones share.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
-    uart: Arc<Pl011>,
-    gpio: Arc<Pl061>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) devices: Arc<Devices>,
     serial: Serial,
-    disks: Vec<Arc<Blk>>,
+}
+
+/// The devices that the host reaches into, and all that have a state.
+pub(crate) struct Devices {
+    pub uart: Arc<Pl011>,
+    pub rtc: Arc<Pl031>,
+    pub gpio: Arc<Pl061>,
+    pub pci: PciHost,
+    pub disks: Vec<Arc<Blk>>,
+    pub memory: GuestMemory,
+    pub plan: Plan,
+    /// The host answers the guest's calls of EFI, and what it knows for that is not saved.
+    pub has_firmware: bool,
 }
 
 /// The virtio consoles.
@@ -125,6 +138,16 @@ impl Handle {
         self.shared.end(Outcome::Killed);
     }
 
+    /// Ends the machine, which was saved.
+    pub(crate) fn suspend(&self) {
+        self.shared.end(Outcome::Suspended);
+    }
+
+    /// Whether the machine went on from a state.
+    pub fn is_restored(&self) -> bool {
+        self.shared.restored.is_some()
+    }
+
     /// Stops the vCPUs and the guest's counter; returns once none runs. `false` when the machine has ended.
     pub fn pause(&self) -> bool {
         self.shared.gate.close(|| self.shared.bells.wake_all())
@@ -137,7 +160,7 @@ impl Handle {
 
     /// Whether the guest has a driver for the power button, which Debian's cloud kernel for one has not.
     pub fn has_power_button(&self) -> bool {
-        self.gpio.listens(POWER_PIN)
+        self.devices.gpio.listens(POWER_PIN)
     }
 
     /// Presses the power button: asks the guest to shut down.
@@ -145,12 +168,12 @@ impl Handle {
     /// # Errors
     /// When the host has no thread left to let the button go again.
     pub fn press_power(&self) -> Result<(), Error> {
-        self.gpio.press_power().map_err(|e| Error::Host("press the power button", e))
+        self.devices.gpio.press_power().map_err(|e| Error::Host("press the power button", e))
     }
 
     /// What is typed into the UART.
     pub fn uart(&self) -> Arc<dyn CharInput> {
-        Arc::clone(&self.uart) as _
+        Arc::clone(&self.devices.uart) as _
     }
 
     /// The host's side of the virtio console.
@@ -173,7 +196,8 @@ impl Handle {
     /// # Errors
     /// When there is no such disk, or it cannot grow to `size` bytes.
     pub fn grow_disk(&self, index: usize, size: u64) -> Result<(), Error> {
-        let disk = self.disks.get(index).ok_or_else(|| Error::Board(format!("there is no disk {index}")))?;
+        let disk =
+            self.devices.disks.get(index).ok_or_else(|| Error::Board(format!("there is no disk {index}")))?;
         disk.grow(size).map_err(|e| Error::Host("make the disk larger", e))
     }
 
@@ -192,7 +216,6 @@ impl Handle {
 /// A built machine.
 pub struct Machine<V: Vm> {
     vm: V,
-    plan: Plan,
     handle: Handle,
 }
 
@@ -204,8 +227,47 @@ impl<V: Vm> Machine<V> {
     pub fn build(vm: V, spec: Spec) -> Result<Self, Error> {
         let plan = Plan::new(&spec.shape())?;
         let memory = GuestMemory::new(std::slice::from_ref(&plan.ram))?;
-        vm.map(&Region { range: plan.ram.clone(), memory: memory.clone(), writable: true })?;
+        Self::assemble(vm, spec, (plan, memory), None)
+    }
 
+    /// Builds the machine of `spec` on the engine `vm` as `folder` has it: `saved` is what was loaded from there. Its outline
+    /// was checked by whoever knows the engine's name.
+    ///
+    /// # Errors
+    /// As [`Machine::build`]; and when the state is damaged, of another release or of another machine. Nothing has happened
+    /// then.
+    pub fn restore(
+        vm: V,
+        spec: Spec,
+        folder: &Folder,
+        saved: Saved,
+        progress: Progress<'_>,
+    ) -> Result<Self, Error> {
+        let plan = Plan::new(&spec.shape())?;
+        let memory = GuestMemory::new(std::slice::from_ref(&plan.ram))?;
+        let Saved { machine, mut parts, .. } = saved;
+        if matches!(spec.boot, Boot::Efi { .. }) {
+            return Err(StateError::Differs(
+                "it is to boot by EFI now, whose services have no saved state".into(),
+            )
+            .into());
+        }
+        let vcpus = state::take_vcpus(&mut parts, plan.vcpus)?;
+        let built = Self::assemble(vm, spec, (plan, memory), Some(vcpus))?;
+        let devices = &built.handle.devices;
+        machine.check(&devices.outline(&machine.engine))?;
+        folder.read_memory(&devices.memory, devices.ram(), progress)?;
+        built.handle.restore(parts)?;
+        Ok(built)
+    }
+
+    fn assemble(
+        vm: V,
+        spec: Spec,
+        (plan, memory): (Plan, GuestMemory),
+        restored: Option<(Power, Restored)>,
+    ) -> Result<Self, Error> {
+        vm.map(&Region { range: plan.ram.clone(), memory: memory.clone(), writable: true })?;
         let bells = Arc::new(Bells::new(plan.vcpus));
         let gic = Gic::new(
             GicConfig {
@@ -218,24 +280,37 @@ impl<V: Vm> Machine<V> {
         );
         let mut board = Board { bus: MmioBus::default(), gic: Arc::clone(&gic), memory: memory.clone() };
         board.add_gic(&plan)?;
-        let (uart, gpio) = board.add_platform_devices(spec.uart)?;
+        let (uart, rtc, gpio) = board.add_platform_devices(spec.uart)?;
         let serial = Serial::new(spec.console, spec.streams)?;
         let options =
             BlkOptions { queues: u16::try_from(plan.vcpus).unwrap_or(u16::MAX), ..BlkOptions::default() };
         let disks: Vec<_> = spec.disks.iter().map(|disk| Blk::new(Arc::clone(disk), &options)).collect();
-        board.add_pcie(&plan, &serial, &disks, &spec.attached)?;
+        let pci = board.add_pcie(&plan, &serial, &disks, &spec.attached)?;
 
-        let boot = match spec.boot {
-            Boot::Linux { kernel, initrd, cmdline } => {
-                load(&plan, &board.memory, &kernel, (&initrd, &cmdline))?
+        let has_firmware = matches!(spec.boot, Boot::Efi { .. });
+        let (power, restored) = match (restored, spec.boot) {
+            (Some((power, restored)), _) => (power, Some(restored)),
+            (None, Boot::Linux { kernel, initrd, cmdline }) => {
+                let boot = load(&plan, &board.memory, &kernel, (&initrd, &cmdline))?;
+                (Power::new(plan.vcpus, boot), None)
             }
-            Boot::Efi { variables, identity } => {
-                board.add_efi(&plan, Arc::clone(&uart) as _, &spec.disks, (variables, identity))?
+            (None, Boot::Efi { variables, identity }) => {
+                let boot =
+                    board.add_efi(&plan, Arc::clone(&uart) as _, &spec.disks, (variables, identity))?;
+                (Power::new(plan.vcpus, boot), None)
             }
         };
-        let power = Power::new(plan.vcpus, boot);
-        let shared = Arc::new(Shared { bus: board.bus, gic, power, bells, gate: Gate::default(), memory });
-        Ok(Self { vm, plan, handle: Handle { shared, uart, gpio, serial, disks } })
+        let shared = Arc::new(Shared {
+            bus: board.bus,
+            gic,
+            power,
+            bells,
+            gate: Gate::default(),
+            memory: memory.clone(),
+            restored,
+        });
+        let devices = Arc::new(Devices { uart, rtc, gpio, pci, disks, memory, plan, has_firmware });
+        Ok(Self { vm, handle: Handle { shared, devices, serial } })
     }
 
     /// The way to reach into the machine.
@@ -250,9 +325,12 @@ impl<V: Vm> Machine<V> {
     pub fn run(self) -> Result<Outcome, Error> {
         let shared = &*self.handle.shared;
         let failure = Mutex::new(None);
+        if shared.restored.is_some() {
+            self.handle.devices.pci.proceed(true);
+        }
         thread::scope(|scope| -> Result<(), Error> {
             let spawn_all = || {
-                for index in 0..self.plan.vcpus {
+                for index in 0..self.handle.devices.plan.vcpus {
                     let seed = self.vm.vcpu(index)?;
                     let failure = &failure;
                     thread::Builder::new()
@@ -308,6 +386,8 @@ fn load(
     Ok(Entry { pc: placement.entry.0, context: placement.dtb.start.0 })
 }
 
+type PlatformDevices = (Arc<Pl011>, Arc<Pl031>, Arc<Pl061>);
+
 /// The board while it is being put together.
 struct Board {
     bus: MmioBus,
@@ -335,14 +415,14 @@ impl Board {
         self.insert("GIC ITS", board::ITS, self.gic.its())
     }
 
-    fn add_platform_devices(&mut self, sink: Box<dyn CharSink>) -> Result<(Arc<Pl011>, Arc<Pl061>), Error> {
+    fn add_platform_devices(&mut self, sink: Box<dyn CharSink>) -> Result<PlatformDevices, Error> {
         let uart = Pl011::new(sink, self.line(board::UART_INTID));
         self.insert("UART", board::UART, Arc::clone(&uart) as _)?;
         let rtc = Arc::new(Pl031::new(self.line(board::RTC_INTID)));
-        self.insert("RTC", board::RTC, rtc)?;
+        self.insert("RTC", board::RTC, Arc::clone(&rtc) as _)?;
         let gpio = Pl061::new(self.line(board::GPIO_INTID));
         self.insert("GPIO", board::GPIO, Arc::clone(&gpio) as _)?;
-        Ok((uart, gpio))
+        Ok((uart, rtc, gpio))
     }
 
     /// Adds EFI in the VMM; returns where it starts.
@@ -378,7 +458,7 @@ impl Board {
         serial: &Serial,
         disks: &[Arc<Blk>],
         attached: &[Arc<dyn VirtioDevice>],
-    ) -> Result<(), Error> {
+    ) -> Result<PciHost, Error> {
         let host = PciHost::new(PciHostConfig {
             mem32: board::PCIE_MEM32,
             mem64: board::PCIE_MEM64,
@@ -409,6 +489,7 @@ impl Board {
         }
         self.insert("PCIe 32-bit window", board::PCIE_MEM32, host.window32())?;
         self.insert("PCIe configuration space", board::PCIE_ECAM, host.ecam())?;
-        self.insert("PCIe 64-bit window", board::PCIE_MEM64, host.window64())
+        self.insert("PCIe 64-bit window", board::PCIE_MEM64, host.window64())?;
+        Ok(host)
     }
 }

@@ -13,11 +13,13 @@ mod fdt;
 mod gate;
 mod plan;
 mod psci;
+mod state;
 mod vcpu_loop;
 mod wake;
 
 pub use build::{Boot, Handle, Machine, Spec, device_tree};
 pub use plan::{Plan, Shape, Slot, SlotKind};
+pub use state::Still;
 pub use tearless_efi as efi;
 
 /// How a machine ended.
@@ -29,6 +31,8 @@ pub enum Outcome {
     Reset,
     /// The host ended it.
     Killed,
+    /// The host ended it once it was saved.
+    Suspended,
 }
 
 /// Why a machine cannot be built or run.
@@ -49,6 +53,9 @@ pub enum Error {
     /// The CPU engine failed.
     #[error(transparent)]
     Engine(#[from] tearless_engine::Error),
+    /// The saved state cannot be gone on from.
+    #[error(transparent)]
+    State(#[from] tearless_state::StateError),
     /// The host refused a resource.
     #[error("cannot {0}: {1}")]
     Host(&'static str, std::io::Error),

@@ -9,6 +9,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tearless_arm64::{
     psci::{self, affinity, ret},
     smccc,
@@ -17,14 +18,15 @@ use tearless_arm64::{
 use crate::{Outcome, board};
 
 /// Where a vCPU starts: program counter and X0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub pc: u64,
     pub context: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CpuPower {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CpuPower {
     Off,
     OnPending(Entry),
     On,
@@ -60,6 +62,16 @@ impl Power {
             *first = CpuPower::OnPending(boot);
         }
         Self { state: Mutex::new(State { cpus, outcome: None }), changed: Condvar::new() }
+    }
+
+    /// A machine that goes on with vCPUs in these states.
+    pub fn restored(cpus: Vec<CpuPower>) -> Self {
+        Self { state: Mutex::new(State { cpus, outcome: None }), changed: Condvar::new() }
+    }
+
+    /// The states of the vCPUs.
+    pub fn save(&self) -> Vec<CpuPower> {
+        self.lock().cpus.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

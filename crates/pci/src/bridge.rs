@@ -4,6 +4,7 @@ use std::{ops::Range, sync::Mutex};
 
 use tearless_bus::AccessError;
 use tearless_memory::Gpa;
+use tearless_state::{Encoded, StateError};
 
 use crate::{Attachment, ConfigSpace, Identity, PciFunction, lock};
 
@@ -16,6 +17,9 @@ const IDENTITY: Identity = Identity {
     subsystem_vendor: 0x1af4,
     subsystem: 0x1100,
 };
+
+/// The version of the state's format.
+const STATE_VERSION: u32 = 1;
 
 pub(crate) struct HostBridge {
     config: Mutex<ConfigSpace>,
@@ -48,6 +52,15 @@ impl PciFunction for HostBridge {
 
     fn bar_write(&self, _: usize, _: u64, _: &[u8]) -> Result<(), AccessError> {
         Err(AccessError::NoRegister)
+    }
+
+    fn save(&self) -> Result<Encoded, StateError> {
+        Encoded::new(STATE_VERSION, &lock(&self.config).save())
+    }
+
+    fn restore(&self, state: &Encoded) -> Result<(), StateError> {
+        let bytes: Vec<u8> = state.decode(STATE_VERSION)?;
+        lock(&self.config).restore(&bytes)
     }
 
     fn reset(&self) {

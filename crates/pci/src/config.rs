@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use tearless_memory::Gpa;
+use tearless_state::StateError;
 
 /// Offsets of the standard header.
 pub mod register {
@@ -220,6 +221,23 @@ impl ConfigSpace {
         let start = Gpa(start);
         (start.0 != 0).then_some(())?;
         Some(start..start.checked_add(bar.size)?)
+    }
+
+    /// All bytes, for a saved VM.
+    pub fn save(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes over what the guest can write of `bytes`.
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`] for another number of bytes.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        if bytes.len() != self.bytes.len() {
+            return Err(StateError::malformed("a configuration space of another size"));
+        }
+        self.write(0, bytes);
+        Ok(())
     }
 
     /// Power-on state: everything that the guest can write is zero.

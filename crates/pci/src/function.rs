@@ -1,9 +1,10 @@
 //! What a slot of the bus holds.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use tearless_bus::{AccessError, IrqLine, MsiSink};
 use tearless_memory::Gpa;
+use tearless_state::{Encoded, StateError};
 
 /// What a function gets when it is plugged in.
 #[derive(Clone)]
@@ -45,6 +46,38 @@ pub trait PciFunction: Send + Sync {
     /// # Errors
     /// [`AccessError`] when there is nothing to write that way.
     fn bar_write(&self, index: usize, offset: u64, data: &[u8]) -> Result<(), AccessError>;
+
+    /// What it is, for the outline of a saved machine.
+    fn outline(&self) -> String {
+        "a host bridge".to_owned()
+    }
+
+    /// Takes no new requests of the guest, and leaves its memory alone but for those in progress. Called while no vCPU runs.
+    fn hold(&self) {}
+
+    /// Waits for the requests in progress, at most until `deadline`, then leaves the guest's memory alone altogether. Those
+    /// that take longer are part of the state if they can be repeated.
+    ///
+    /// # Errors
+    /// [`StateError::Busy`] when one takes longer that cannot.
+    fn drain(&self, _deadline: Instant) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    /// The state, between [`PciFunction::drain`] and [`PciFunction::proceed`].
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    fn save(&self) -> Result<Encoded, StateError>;
+
+    /// Takes a state over, in a machine that has not run yet. The function does nothing until [`PciFunction::proceed`].
+    ///
+    /// # Errors
+    /// When it is none of this function.
+    fn restore(&self, state: &Encoded) -> Result<(), StateError>;
+
+    /// Goes on after [`PciFunction::hold`] or [`PciFunction::restore`]; `restored` tells which.
+    fn proceed(&self, _restored: bool) {}
 
     /// Power-on state. Called while no vCPU runs.
     fn reset(&self);

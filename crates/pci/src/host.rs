@@ -11,10 +11,12 @@
 use std::{
     ops::Range,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Instant,
 };
 
 use tearless_bus::{AccessError, IrqLine, IrqSink, MmioDevice, MsiSink};
 use tearless_memory::Gpa;
+use tearless_state::{Parts, StateError};
 
 use crate::{Attachment, PciFunction, bridge::HostBridge, lock, register};
 
@@ -47,6 +49,10 @@ pub enum AddError {
     /// Something is in this slot.
     #[error("PCI slot {0} is taken")]
     Taken(u8),
+}
+
+fn part_name(slot: u8) -> String {
+    format!("pci/{slot:02x}")
 }
 
 /// The requester ID of function 0 in `slot` on bus 0.
@@ -124,6 +130,59 @@ impl PciHost {
     /// The window above.
     pub fn window64(&self) -> Arc<dyn MmioDevice> {
         self.window(self.shared.config.mem64.start)
+    }
+
+    /// The functions with their slots, in ascending order.
+    fn functions(&self) -> Vec<(u8, Arc<dyn PciFunction>)> {
+        let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
+        (0..).zip(slots.iter()).filter_map(|(slot, function)| Some((slot, function.clone()?))).collect()
+    }
+
+    /// What stands in which slot, for a saved VM.
+    pub fn outline(&self) -> Vec<(u8, String)> {
+        self.functions().into_iter().map(|(slot, function)| (slot, function.outline())).collect()
+    }
+
+    /// Has no function take new requests, waits for those in progress until `deadline`, and leaves the guest's memory alone.
+    /// Called while no vCPU runs; [`PciHost::proceed`] ends it, also after an error.
+    ///
+    /// # Errors
+    /// [`StateError::Busy`] when a request takes longer that cannot be repeated.
+    pub fn quiesce(&self, deadline: Instant) -> Result<(), StateError> {
+        let functions = self.functions();
+        // All of them first, so that they finish at the same time.
+        functions.iter().for_each(|(_, function)| function.hold());
+        functions.iter().try_for_each(|(_, function)| function.drain(deadline))
+    }
+
+    /// Adds the state of each function to `parts`, after [`PciHost::quiesce`].
+    ///
+    /// # Errors
+    /// When one cannot tell it.
+    pub fn save(&self, parts: &mut Parts) -> Result<(), StateError> {
+        for (slot, function) in self.functions() {
+            let name = part_name(slot);
+            parts.put(name.clone(), function.save().map_err(|e| e.of(&name))?);
+        }
+        Ok(())
+    }
+
+    /// Takes the state of each function from `parts`.
+    ///
+    /// # Errors
+    /// When one is missing or none of its function.
+    pub fn restore(&self, parts: &mut Parts) -> Result<(), StateError> {
+        for (slot, function) in self.functions() {
+            let name = part_name(slot);
+            function.restore(&parts.take(&name)?).map_err(|e| e.of(&name))?;
+        }
+        self.shared.rebuild_routes();
+        Ok(())
+    }
+
+    /// Lets the functions work after [`PciHost::quiesce`] or, if `restored`, [`PciHost::restore`].
+    pub fn proceed(&self, restored: bool) {
+        self.functions().iter().for_each(|(_, function)| function.proceed(restored));
     }
 
     fn window(&self, base: Gpa) -> Arc<dyn MmioDevice> {

@@ -20,7 +20,7 @@ mod tests;
 pub use config::{BarKind, ConfigSpace, Identity, LayoutError, command, register};
 pub use function::{Attachment, PciFunction};
 pub use host::{AddError, PciHost, PciHostConfig, requester_id};
-pub use msix::{Msix, MsixError};
+pub use msix::{Msix, MsixError, SavedMsix};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -5,8 +5,10 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
+use serde::{Deserialize, Serialize};
 use tearless_bus::{AccessError, Msi, MsiSink};
 use tearless_memory::Gpa;
+use tearless_state::StateError;
 
 use crate::{Attachment, ConfigSpace, LayoutError, command, lock};
 
@@ -29,7 +31,17 @@ pub enum MsixError {
     Layout(#[from] LayoutError),
 }
 
-#[derive(Clone, Copy)]
+/// A table as a saved VM has it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedMsix {
+    control: u16,
+    bus_master: bool,
+    vectors: Vec<Vector>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Vector {
     address: u64,
     data: u32,
@@ -217,6 +229,31 @@ impl Msix {
             if let Some(byte) = data.get_mut(bit / 8) {
                 *byte |= 1 << (bit % 8);
             }
+        }
+        Ok(())
+    }
+
+    /// The table, for a saved VM.
+    pub fn save(&self) -> SavedMsix {
+        let state = lock(&self.state);
+        SavedMsix { control: state.control, bus_master: state.bus_master, vectors: state.vectors.clone() }
+    }
+
+    /// Takes a table over. What is pending is sent when it may be; nothing is sent now.
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`] when it has another number of vectors.
+    pub fn restore(&self, saved: SavedMsix) -> Result<(), StateError> {
+        let mut state = lock(&self.state);
+        if saved.vectors.len() != state.vectors.len() {
+            return Err(StateError::malformed("an MSI-X table of another size"));
+        }
+        state.control = saved.control & (CONTROL_ENABLE | CONTROL_FUNCTION_MASK);
+        state.bus_master = saved.bus_master;
+        state.vectors = saved.vectors;
+        for vector in &mut state.vectors {
+            vector.address &= !3;
+            vector.control &= VECTOR_MASKED;
         }
         Ok(())
     }

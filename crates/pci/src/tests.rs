@@ -7,10 +7,11 @@ use std::{
 
 use tearless_bus::{AccessError, IrqLine, IrqSink, MmioDevice, Msi, MsiSink};
 use tearless_memory::Gpa;
+use tearless_state::{Encoded, Parts, StateError};
 
 use crate::{
-    AddError, Attachment, BarKind, ConfigSpace, Identity, Msix, PciFunction, PciHost, PciHostConfig, command,
-    lock, requester_id,
+    AddError, Attachment, BarKind, ConfigSpace, Identity, Msix, PciFunction, PciHost, PciHostConfig,
+    SavedMsix, command, lock, requester_id,
 };
 
 #[derive(Default)]
@@ -90,6 +91,14 @@ impl PciFunction for Probe {
             (2, ..0x1000) => self.msix.table_write(offset, data),
             _ => Err(AccessError::NoRegister),
         }
+    }
+    fn save(&self) -> Result<Encoded, StateError> {
+        Encoded::new(1, &(lock(&self.config).save(), self.msix.save()))
+    }
+    fn restore(&self, state: &Encoded) -> Result<(), StateError> {
+        let (config, msix): (Vec<u8>, SavedMsix) = state.decode(1)?;
+        lock(&self.config).restore(&config)?;
+        self.msix.restore(msix)
     }
     fn reset(&self) {
         lock(&self.config).reset();
@@ -277,4 +286,43 @@ fn arbitrary_accesses_do_no_harm() {
     }
     assert_eq!(bench.config_read(0, 0), 0x0008_1b36);
     assert_eq!(bench.config_read(1, 0), 0x1001_1af4);
+}
+
+#[test]
+fn a_segment_goes_on_where_another_was() {
+    let (old, new) = (bench(), bench());
+    let probes = [Probe::new(2), Probe::new(2)];
+    old.host.add(2, probes[0].clone()).unwrap();
+    new.host.add(2, probes[1].clone()).unwrap();
+    old.config_write(2, 0x14, (MEM64.0 >> 32) as u32);
+    old.config_write(2, 0x10, 0x8000);
+    old.config_write(2, 0x18, MEM32.0 as u32 + 0x4000);
+    old.enable(2);
+    // A masked vector that is pending.
+    old.config_write(2, u64::from(probes[0].msix_capability), 0x8000_0000);
+    for (offset, word) in [(0x4000, 0x1234u32), (0x4008, 77), (0x400c, 1)] {
+        old.low.write(offset, &word.to_le_bytes()).unwrap();
+    }
+    probes[0].msix.signal(0);
+
+    let mut parts = Parts::default();
+    old.host.save(&mut parts).unwrap();
+    new.host.restore(&mut parts.clone()).unwrap();
+    assert_eq!(new.who(&new.high, 0x8000), Some(2));
+    assert!(lock(&new.record.messages).is_empty());
+    new.low.write(0x400c, &[0; 4]).unwrap();
+    assert_eq!(lock(&new.record.messages)[0].data, 77, "sent once it is unmasked");
+    let mut again = Parts::default();
+    old.host.save(&mut again).unwrap();
+    assert_eq!(again, parts);
+    assert_eq!(new.host.outline().len(), 2);
+
+    let without = bench();
+    assert!(
+        without.host.restore(&mut parts.clone()).is_ok() && parts.find("pci/02").is_some(),
+        "it is left over"
+    );
+    assert!(
+        matches!(new.host.restore(&mut Parts::default()), Err(StateError::Missing(part)) if part == "pci/00")
+    );
 }

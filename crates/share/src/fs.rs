@@ -1,5 +1,7 @@
 //! What a file system must do to be served.
 
+use tearless_state::{Encoded, StateError};
+
 use crate::Errno;
 
 type Result<T> = std::result::Result<T, Errno>;
@@ -239,6 +241,11 @@ pub trait FileSystem: Send + Sync {
     fn enter(&self) -> std::io::Result<()>;
     /// Forgets all nodes but the root and all handles. Dropping what it returns closes them, which may take a while.
     fn reset(&self) -> Leftovers;
+    /// Which nodes and handles there are, for a saved VM.
+    fn save(&self) -> std::result::Result<Encoded, StateError>;
+    /// Takes over nodes and handles, in a file system that has none. Files that are gone are no error: what uses them fails
+    /// with [`Errno::STALE`].
+    fn restore(&self, state: &Encoded) -> std::result::Result<(), StateError>;
 
     fn lookup(&self, parent: NodeId, name: Name<'_>) -> Result<Entry>;
     fn forget(&self, node: NodeId, count: u64);

@@ -2,6 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
+use tearless_state::{Encoded, StateError};
+
 use crate::{
     Attr, Caller, DirSink, Entry, Errno, FileSystem, Handle, Leftovers, Limits, Name, NodeId, Opened,
     RenameMode, SetAttr, ShareError, ShareOptions, Space, WriteMode, XattrMode,
@@ -48,6 +50,8 @@ impl FileSystem for Passthrough {
     unreachable_methods! {
         fn enter() -> std::io::Result<()>;
         fn reset() -> Leftovers;
+        fn save() -> Result<Encoded, StateError>;
+        fn restore(&Encoded) -> Result<(), StateError>;
         fn lookup(NodeId, Name<'_>) -> Result<Entry, Errno>;
         fn forget(NodeId, u64) -> ();
         fn getattr(NodeId, Option<Handle>) -> Result<Attr, Errno>;

@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc};
 
+use tearless_state::{Encoded, StateError};
+
 use crate::VirtQueue;
 
 /// Feature bits that are not a device type's own (section 6).
@@ -75,6 +77,53 @@ pub trait VirtioDevice: Send + Sync {
     /// # Errors
     /// When the host cannot start a worker; the transport then asks the driver for a reset.
     fn activate(&self, activation: Activation) -> io::Result<()>;
+
+    /// What it is, for people and for the outline of a saved machine: a machine goes on from a state only if each of its
+    /// devices is what it was.
+    fn outline(&self) -> String {
+        let name = match self.kind().id {
+            1 => "a network card",
+            2 => "a disk",
+            3 => "a console",
+            4 => "a source of random numbers",
+            5 => "a balloon",
+            19 => "virtual sockets",
+            26 => "a shared folder",
+            other => return format!("a virtio device of type {other}"),
+        };
+        name.to_owned()
+    }
+
+    /// What a saved VM has of it besides what its transport has; called while its queues stand still. Most devices have
+    /// nothing.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    fn save(&self) -> Result<Option<Encoded>, StateError> {
+        Ok(None)
+    }
+
+    /// Takes a state over: after [`VirtioDevice::activate`] if the driver was up, while the queues stand still.
+    ///
+    /// # Errors
+    /// When it is none of this device.
+    fn restore(&self, state: Option<&Encoded>) -> Result<(), StateError> {
+        match state {
+            None => Ok(()),
+            Some(_) => Err(StateError::malformed("it is of another device")),
+        }
+    }
+
+    /// Whether requests that are in progress while its queues take no new ones end by themselves before long. Else nobody waits
+    /// for them, and whoever goes on from the state begins them anew.
+    fn ends_soon(&self) -> bool {
+        true
+    }
+
+    /// Whether a request that was begun may be done a second time, by the VM that goes on from a state.
+    fn may_repeat(&self) -> bool {
+        true
+    }
 
     /// The driver reset the device, or the machine did.
     fn reset(&self);

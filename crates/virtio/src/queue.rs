@@ -8,6 +8,9 @@
 //! ```
 //! Besides, a queue is paused while its function may not access memory; it keeps its place then.
 //!
+//! A VM that is saved holds its queues: first no new request is taken, then, when those in progress are over, none goes on
+//! until the queue is let go. What is in progress even so is part of the state, and taken again from there.
+//!
 //! Each start begins a new *epoch*. A worker that gave up the lock in the middle of a request (because its host side
 //! blocks) comes back with [`VirtQueue::with_epoch`], which refuses if the queue was stopped in between.
 
@@ -15,8 +18,11 @@ use std::sync::{
     Arc, Condvar, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
+use std::time::Instant;
 
-use tearless_memory::{GuestMemory, vm::GuestAddress};
+use serde::{Deserialize, Serialize};
+use tearless_memory::{Gpa, GuestMemory, vm::GuestAddress};
+use tearless_state::StateError;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 
 use crate::{Chain, Interrupt, Wake, lock};
@@ -39,7 +45,8 @@ pub enum RingError {
 }
 
 /// Where the driver put the ring, guest physical.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RingAddresses {
     /// Entries, a power of two.
     pub size: u16,
@@ -58,9 +65,32 @@ pub struct Ring {
     interrupt: Arc<dyn Interrupt>,
     index: u16,
     epoch: u64,
+    /// Requests that were taken and not given back, in the order of taking. As many as a device has in progress.
+    taken: Vec<u16>,
+}
+
+/// How far a running ring of a saved VM was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedRing {
+    next_avail: u16,
+    next_used: u16,
+    /// Requests in progress, to be taken again.
+    taken: Vec<u16>,
 }
 
 impl Ring {
+    fn new(queue: Queue, start: Start<'_>, epoch: u64) -> Self {
+        Self {
+            queue,
+            memory: start.memory.clone(),
+            interrupt: start.interrupt,
+            index: start.index,
+            epoch,
+            taken: Vec::new(),
+        }
+    }
+
     /// The guest's memory.
     pub fn memory(&self) -> &GuestMemory {
         &self.memory
@@ -77,7 +107,10 @@ impl Ring {
     /// When the available index or the chain makes no sense.
     pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, RingError> {
         match self.queue.iter(self.memory.vm())?.next() {
-            Some(descriptors) => chain.fill(descriptors).map(|()| true),
+            Some(descriptors) => {
+                self.taken.push(descriptors.head_index());
+                chain.fill(descriptors).map(|()| true)
+            }
             None => Ok(false),
         }
     }
@@ -104,6 +137,14 @@ impl Ring {
         self.queue.size()
     }
 
+    /// How many requests the driver has made available, ever, modulo 2^16.
+    ///
+    /// # Errors
+    /// When the ring is not readable.
+    pub(crate) fn available(&self) -> Result<u16, RingError> {
+        Ok(self.queue.avail_idx(self.memory.vm(), Ordering::Acquire)?.0)
+    }
+
     /// Which request [`Ring::pop`] takes next, for [`Ring::rewind`].
     pub fn position(&self) -> u16 {
         self.queue.next_avail()
@@ -112,6 +153,8 @@ impl Ring {
     /// Leaves the requests that were taken since `position` in the ring, as if they had not been. None of them may have
     /// been given back.
     pub fn rewind(&mut self, position: u16) {
+        let undone = usize::from(self.queue.next_avail().wrapping_sub(position));
+        self.taken.truncate(self.taken.len().saturating_sub(undone));
         self.queue.set_next_avail(position);
     }
 
@@ -120,6 +163,9 @@ impl Ring {
     /// # Errors
     /// When the used ring is not writable.
     pub fn push(&mut self, head: u16, written: u32) -> Result<(), RingError> {
+        if let Some(at) = self.taken.iter().position(|taken| *taken == head) {
+            self.taken.remove(at);
+        }
         Ok(self.queue.add_used(self.memory.vm(), head, written)?)
     }
 
@@ -130,6 +176,39 @@ impl Ring {
     pub fn notify(&mut self) -> Result<(), RingError> {
         if self.queue.needs_notification(self.memory.vm())? {
             self.interrupt.queue(self.index);
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> SavedRing {
+        SavedRing {
+            next_avail: self.queue.next_avail(),
+            next_used: self.queue.next_used(),
+            taken: self.taken.clone(),
+        }
+    }
+
+    /// Goes on where a saved VM's was. What was in progress then is put back into the available ring, just before what has
+    /// not been taken yet: these entries are used up, and no driver reads the ring.
+    fn go_on(&mut self, saved: &SavedRing) -> Result<(), StateError> {
+        let damaged = |why: &str| StateError::malformed(format!("virtqueue {}: {why}", self.index));
+        let addresses = (Gpa(self.queue.avail_ring()), self.queue.size());
+        let mut index = [0; 2];
+        let (ring, size) = addresses;
+        let at = |offset| ring.checked_add(offset).ok_or_else(|| damaged("its ring is not in RAM"));
+        self.memory.read(at(2)?, &mut index).map_err(|_| damaged("its ring is not in RAM"))?;
+        let waiting = usize::from(u16::from_le_bytes(index).wrapping_sub(saved.next_avail));
+        if waiting + saved.taken.len() > usize::from(size) {
+            return Err(damaged("more requests than it has room for"));
+        }
+        // At most the ring's size, which is below 2^16.
+        let mut position = saved.next_avail.wrapping_sub(saved.taken.len() as u16);
+        self.queue.set_next_avail(position);
+        self.queue.set_next_used(saved.next_used);
+        for head in &saved.taken {
+            let entry = at(4 + 2 * u64::from(position % size))?;
+            self.memory.write(entry, &head.to_le_bytes()).map_err(|_| damaged("its ring is not in RAM"))?;
+            position = position.wrapping_add(1);
         }
         Ok(())
     }
@@ -148,10 +227,27 @@ impl Ring {
     }
 }
 
+/// How far a queue is held while its VM is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    Free,
+    /// No new requests; those in progress go on.
+    NoNew,
+    /// Nothing.
+    Still,
+}
+
 struct State {
     ring: Option<Ring>,
     epoch: u64,
     paused: bool,
+    hold: Hold,
+}
+
+impl State {
+    fn in_progress(&self) -> bool {
+        self.ring.as_ref().is_some_and(|ring| !ring.taken.is_empty())
+    }
 }
 
 /// A queue of a device, running or not.
@@ -169,7 +265,7 @@ pub struct VirtQueue {
 impl VirtQueue {
     /// A stopped and paused queue of at most `max_size` entries, a power of two; `wake` is the worker that serves it.
     pub fn new(max_size: u16, wake: Arc<Wake>) -> Arc<Self> {
-        let state = Mutex::new(State { ring: None, epoch: 0, paused: true });
+        let state = Mutex::new(State { ring: None, epoch: 0, paused: true, hold: Hold::Free });
         let (stopping, complained) = (AtomicBool::new(false), AtomicBool::new(false));
         Arc::new(Self { max_size, state, stopping, resumed: Condvar::new(), complained, wake })
     }
@@ -202,18 +298,26 @@ impl VirtQueue {
         let mut state = match epoch {
             // A request in progress must not get lost: it goes on after the pause.
             Some(_) => {
-                let paused = |state: &mut State| state.paused && state.ring.is_some();
+                let paused =
+                    |state: &mut State| (state.paused || state.hold == Hold::Still) && state.ring.is_some();
                 self.resumed.wait_while(state, paused).unwrap_or_else(PoisonError::into_inner)
             }
             None => state,
         };
-        let paused = state.paused;
-        let ring = state.ring.as_mut().filter(|_| !paused)?;
+        let closed =
+            state.paused || state.hold == Hold::NoNew && epoch.is_none() || state.hold == Hold::Still;
+        let ring = state.ring.as_mut().filter(|_| !closed)?;
         if epoch.is_some_and(|epoch| epoch != ring.epoch) {
             return None;
         }
         match work(ring) {
-            Ok(result) => Some(result),
+            Ok(result) => {
+                if state.hold == Hold::NoNew {
+                    // Somebody waits for the last of the requests in progress.
+                    self.resumed.notify_all();
+                }
+                Some(result)
+            }
             Err(error) => {
                 self.complain(ring.index, &error);
                 ring.interrupt.needs_reset();
@@ -246,13 +350,7 @@ impl VirtQueue {
             Ok(queue) => {
                 let mut state = lock(&self.state);
                 state.epoch += 1;
-                state.ring = Some(Ring {
-                    queue,
-                    memory: start.memory.clone(),
-                    interrupt: start.interrupt,
-                    index: start.index,
-                    epoch: state.epoch,
-                });
+                state.ring = Some(Ring::new(queue, start, state.epoch));
             }
             Err(error) => {
                 self.complain(start.index, &error);
@@ -281,6 +379,60 @@ impl VirtQueue {
         self.stopping.store(false, Ordering::Release);
         self.resumed.notify_all();
         self.wake.signal();
+    }
+
+    /// Takes no new requests from now on.
+    pub(crate) fn hold(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake.signal();
+        lock(&self.state).hold = Hold::NoNew;
+        self.stopping.store(false, Ordering::Release);
+    }
+
+    /// Waits until no request is in progress, at most until `deadline`; then the queue stands still. Returns whether none
+    /// is in progress.
+    pub(crate) fn drain(&self, deadline: Instant) -> bool {
+        let mut state = lock(&self.state);
+        // Paused ones cannot go on.
+        while state.in_progress() && !state.paused {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.resumed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.hold = Hold::Still;
+        !state.in_progress()
+    }
+
+    /// Lets the queue go on.
+    pub(crate) fn release(&self) {
+        lock(&self.state).hold = Hold::Free;
+        self.resumed.notify_all();
+        self.wake.signal();
+    }
+
+    /// How far the ring is; `None` when it does not run.
+    pub(crate) fn save(&self) -> Option<SavedRing> {
+        lock(&self.state).ring.as_ref().map(Ring::save)
+    }
+
+    /// Starts the ring where a saved VM's was, standing still until [`VirtQueue::release`].
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`] when it cannot have been there.
+    pub(crate) fn start_at(&self, start: Start<'_>, saved: &SavedRing) -> Result<(), StateError> {
+        let index = start.index;
+        let queue = self
+            .place(&start)
+            .map_err(|error| StateError::malformed(format!("virtqueue {index}: {error}")))?;
+        let mut state = lock(&self.state);
+        state.hold = Hold::Still;
+        state.epoch += 1;
+        let mut ring = Ring::new(queue, start, state.epoch);
+        ring.go_on(saved)?;
+        state.ring = Some(ring);
+        Ok(())
     }
 
     /// Stops the ring. When this returns no worker touches guest memory for this queue.

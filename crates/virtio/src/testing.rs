@@ -9,6 +9,7 @@ use std::{
 use tearless_bus::{IrqLine, IrqSink, MmioDevice, Msi, MsiSink};
 use tearless_memory::{Gpa, GuestMemory};
 use tearless_pci::{PciHost, PciHostConfig, requester_id};
+use tearless_state::{Parts, StateError};
 
 use crate::{VirtioDevice, VirtioPci, feature, lock};
 
@@ -59,12 +60,25 @@ pub(crate) struct Places {
     pub(crate) access_capability: u64,
 }
 
+fn segment(record: &Arc<Record>, device: Arc<dyn VirtioDevice>, memory: &GuestMemory) -> PciHost {
+    let host = PciHost::new(PciHostConfig {
+        mem32: Gpa(0x1000_0000)..Gpa(0x3eff_0000),
+        mem64: Gpa(BAR)..Gpa(2 * BAR),
+        buses: 1,
+        intx: [0, 1, 2, 3].map(|line| IrqLine::new(record.clone(), line)),
+        msi: record.clone(),
+    });
+    host.add(SLOT, VirtioPci::new(device, memory.clone()).unwrap()).unwrap();
+    host
+}
+
 pub(crate) struct Driver {
     pub(crate) memory: GuestMemory,
     pub(crate) record: Arc<Record>,
     pub(crate) places: Places,
     pub(crate) ecam: Arc<dyn MmioDevice>,
     pub(crate) window: Arc<dyn MmioDevice>,
+    host: PciHost,
     msix: u64,
     next: u64,
 }
@@ -74,20 +88,14 @@ impl Driver {
     pub(crate) fn probe(device: Arc<dyn VirtioDevice>) -> Self {
         let memory = GuestMemory::new(&[RAM..Gpa(RAM.0 + RAM_SIZE)]).unwrap();
         let record = Arc::new(Record::default());
-        let host = PciHost::new(PciHostConfig {
-            mem32: Gpa(0x1000_0000)..Gpa(0x3eff_0000),
-            mem64: Gpa(BAR)..Gpa(2 * BAR),
-            buses: 1,
-            intx: [0, 1, 2, 3].map(|line| IrqLine::new(record.clone(), line)),
-            msi: record.clone(),
-        });
-        host.add(SLOT, VirtioPci::new(device, memory.clone()).unwrap()).unwrap();
+        let host = segment(&record, device, &memory);
         let mut driver = Self {
             memory,
             record,
             places: Places::default(),
             ecam: host.ecam(),
             window: host.window64(),
+            host,
             msix: 0,
             next: RAM.0,
         };
@@ -96,6 +104,39 @@ impl Driver {
         driver.config_write(0x04, 0x6);
         driver.walk_capabilities();
         driver
+    }
+
+    /// The state of the device, which stands still until [`Driver::proceed`].
+    pub(crate) fn save(&self) -> Parts {
+        let mut parts = Parts::default();
+        self.host.quiesce(Instant::now() + PATIENCE).unwrap();
+        self.host.save(&mut parts).unwrap();
+        parts
+    }
+
+    pub(crate) fn proceed(&self) {
+        self.host.proceed(false);
+    }
+
+    /// The guest goes on with `device`, whose state is in `parts`, and with a copy of its memory.
+    pub(crate) fn go_on(&self, device: Arc<dyn VirtioDevice>, mut parts: Parts) -> Result<Self, StateError> {
+        let memory = GuestMemory::new(&[RAM..Gpa(RAM.0 + RAM_SIZE)]).unwrap();
+        memory.write(RAM, &self.bytes(RAM, RAM_SIZE as usize)).unwrap();
+        let record = Arc::new(Record::default());
+        let host = segment(&record, device, &memory);
+        host.restore(&mut parts)?;
+        host.proceed(true);
+        let Places { common, notify, multiplier, isr, device, access_capability } = self.places;
+        Ok(Self {
+            memory,
+            record,
+            places: Places { common, notify, multiplier, isr, device, access_capability },
+            ecam: host.ecam(),
+            window: host.window64(),
+            host,
+            msix: self.msix,
+            next: self.next,
+        })
     }
 
     fn walk_capabilities(&mut self) {

@@ -7,6 +7,7 @@ use tearless_machine::{
     efi::{Identity, Variables},
 };
 use tearless_sandbox::Rules;
+use tearless_state::Folder;
 use tearless_storage::{Disk, OpenOptions, Reach};
 use tearless_virtio::{
     VirtioDevice,
@@ -62,6 +63,17 @@ pub struct Hardware {
     pub lockstep: bool,
     /// What it boots.
     pub payload: Payload,
+    /// What it goes on from instead, the first time.
+    pub saved: Option<SavedState>,
+}
+
+/// A state that a VM goes on from.
+#[derive(Clone, Debug)]
+pub struct SavedState {
+    /// Where it is.
+    pub folder: Folder,
+    /// Leave it there: the disks will be what they were, for what the guest changes is thrown away.
+    pub keep: bool,
 }
 
 /// What is put into the machine's memory before it starts.

@@ -14,16 +14,18 @@ mod keyboard;
 mod log;
 pub mod network;
 mod running;
+mod save;
 mod service;
 mod share;
 mod typist;
 
 pub use console::Console;
-pub use hardware::{DiskSpec, Hardware, LinuxPayload, Payload};
+pub use hardware::{DiskSpec, Hardware, LinuxPayload, Payload, SavedState};
 pub use keyboard::Keyboard;
 pub use log::LogFile;
 pub use network::{Network, Place};
 pub use running::{Frontend, HostSide, Plug, Running};
+pub use save::Keeper;
 pub use service::{AskGuest, MAIN_LOG, Served, Service, UART_LOG, VIRTIO_LOG};
 pub use share::{SharedFolder, open_shares};
 pub use tearless_bus::CharSink;
@@ -58,6 +60,9 @@ pub enum Error {
     /// The machine cannot be built or run.
     #[error(transparent)]
     Machine(#[from] tearless_machine::Error),
+    /// The saved state cannot be gone on from.
+    #[error("cannot go on from the saved state\n  because: {0}\n  try: {advice}", advice = save::advice(.0))]
+    State(tearless_state::StateError),
     /// The host refused a resource.
     #[error("cannot {0}: {1}")]
     Host(&'static str, std::io::Error),

@@ -9,9 +9,10 @@ use tearless_bus::CharSink;
 use tearless_config::EngineChoice;
 use tearless_engine_soft::{Options, SoftVm};
 use tearless_machine::{Handle, Machine, Outcome, Spec};
+use tearless_state::StateError;
 use tearless_virtio::console::ConsolePort;
 
-use crate::{Error, Hardware, engines};
+use crate::{Error, Hardware, SavedState, engines};
 
 /// The host's end of the VM's serial devices.
 pub struct HostSide {
@@ -119,6 +120,7 @@ fn run(
     plug: &Plug,
 ) -> Result<Outcome, Error> {
     let disks = hardware.open_disks()?;
+    let mut saved = hardware.saved.clone();
     loop {
         let spec = hardware.spec(&disks, frontend.connect())?;
         let outcome = match engine {
@@ -126,6 +128,7 @@ fn run(
                 SoftVm::with(Options { lockstep: hardware.lockstep, ..Options::default() })
                     .map_err(tearless_machine::Error::from)?,
                 spec,
+                saved.take().map(|saved| (saved, engine)),
                 &mut *frontend,
                 plug,
             )?,
@@ -140,13 +143,40 @@ fn run(
 fn run_machine<V: tearless_engine::Vm>(
     vm: V,
     spec: Spec,
+    saved: Option<(SavedState, EngineChoice)>,
     frontend: &mut dyn Frontend,
     plug: &Plug,
 ) -> Result<Outcome, Error> {
-    let machine = Machine::build(vm, spec)?;
+    let machine = match &saved {
+        None => Machine::build(vm, spec)?,
+        Some((saved, engine)) => restore(vm, spec, saved, *engine)?,
+    };
     if !plug.insert(machine.handle()) {
         return Ok(Outcome::Killed);
     }
+    if let Some((saved, _)) = saved.filter(|(saved, _)| !saved.keep) {
+        // From the first instruction on the disks are others than those of the state.
+        saved.folder.remove().map_err(Error::State)?;
+    }
     frontend.started(&machine.handle());
     Ok(machine.run()?)
+}
+
+fn restore<V: tearless_engine::Vm>(
+    vm: V,
+    spec: Spec,
+    SavedState { folder, .. }: &SavedState,
+    engine: EngineChoice,
+) -> Result<Machine<V>, Error> {
+    let saved = folder.load().map_err(Error::State)?;
+    if saved.machine.engine != engine.to_string() {
+        return Err(Error::State(StateError::Differs(format!(
+            "engine {} saved it, and engine {engine} is to run it now",
+            saved.machine.engine
+        ))));
+    }
+    Machine::restore(vm, spec, folder, saved, &|_, _| ()).map_err(|error| match error {
+        tearless_machine::Error::State(error) => Error::State(error),
+        other => other.into(),
+    })
 }

@@ -1,7 +1,7 @@
 //! A running VM as its control socket shows it.
 //!
 //! ```text
-//!   Starting ──► Running ◄──► Paused
+//!   Starting ──► Running ◄──► Paused ──► Saving (from Running too), and back if that fails
 //!                   │            │       a guest's reset does not leave Running
 //!                   ▼            │
 //!                Stopping ◄──────┘ ──► the process ends
@@ -10,10 +10,11 @@
 use std::{
     fmt, io,
     net::IpAddr,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tearless_bus::CharSink;
@@ -23,13 +24,14 @@ use tearless_control::{
 };
 use tearless_guest::Agent;
 use tearless_machine::{Error, Handle, Outcome};
+use tearless_state::Progress;
 use tearless_virtio::{
     balloon::{Gauge, GuestUse},
     vsock::Hub,
 };
 
 use crate::{
-    Console, Frontend, Hardware, HostSide, LogFile, Plug, engines,
+    Console, Frontend, Hardware, HostSide, Keeper, LogFile, Plug, engines,
     forward::{Forwarder, Listening},
     guest,
 };
@@ -40,6 +42,13 @@ const CONSOLE_LOG: u64 = 4 << 20;
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether somebody in the guest listens by now.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long the guest's agent may take to answer once the guest goes on, and how often it is tried.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(30);
+const CLOCK_AGAIN: Duration = Duration::from_millis(200);
+const CLOCK_ANSWER: Duration = Duration::from_secs(5);
+/// How often whoever waits for a VM to be saved hears of it.
+const TELL_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long a guest may take to answer a connection: on a busy software CPU its kernel may need seconds.
 const DIAL: Duration = Duration::from_secs(10);
@@ -60,6 +69,8 @@ struct Now {
     handle: Option<Handle>,
     paused: bool,
     stopping: bool,
+    saving: bool,
+    keeper: Option<Keeper>,
     resets: u32,
     /// What the guest's agent said last.
     addresses: Vec<IpAddr>,
@@ -118,6 +129,11 @@ impl Service {
         self.now().ask = Some(ask);
     }
 
+    /// Where the state is kept when the VM is suspended. Without it cannot be.
+    pub fn keep_with(&self, keeper: Keeper) {
+        self.now().keeper = Some(keeper);
+    }
+
     /// What confines this process, for people.
     pub fn set_sandbox(&self, text: impl fmt::Display) {
         self.now().sandbox = text.to_string();
@@ -134,6 +150,7 @@ impl Service {
         let now = self.now();
         let phase = match &*now {
             Now { stopping: true, .. } | Now { ended: Some(_), .. } => Phase::Stopping,
+            Now { saving: true, .. } => Phase::Saving,
             Now { handle: None, .. } => Phase::Starting,
             Now { paused: true, .. } => Phase::Paused,
             _ => Phase::Running,
@@ -305,6 +322,7 @@ impl Service {
         let mut now = self.now();
         match &now.handle {
             _ if now.stopping || now.ended.is_some() => Err("it is being stopped"),
+            _ if now.saving => Err("it is being saved"),
             None => Err("it is still starting"),
             Some(handle) if !handle.pause() => Err("its guest is resetting or has ended"),
             Some(_) => {
@@ -317,10 +335,107 @@ impl Service {
     /// Lets them go on.
     pub fn resume(&self) {
         let mut now = self.now();
-        if std::mem::take(&mut now.paused)
+        // Whoever saves it lets it go on.
+        if !now.saving
+            && std::mem::take(&mut now.paused)
             && let Some(handle) = &now.handle
         {
             handle.resume();
+            drop(now);
+            self.set_clock();
+        }
+    }
+
+    /// Has the guest's agent, where there is one, set the guest's clock, which stood still.
+    fn set_clock(&self) {
+        let Some(hub) = self.0.sockets.clone() else { return };
+        let set = move || {
+            let deadline = Instant::now() + CLOCK_PATIENCE;
+            while let Err(error) = guest::ask(&hub, CLOCK_ANSWER, |agent| agent.set_time(SystemTime::now())) {
+                if Instant::now() > deadline {
+                    tracing::debug!(%error, "nobody in the guest sets its clock");
+                    return;
+                }
+                thread::sleep(CLOCK_AGAIN);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("guest-clock".into()).spawn(set) {
+            tracing::warn!(%error, "cannot have the guest's clock set");
+        }
+    }
+
+    /// Saves the VM, and ends it when `saved` was told how many bytes that took.
+    ///
+    /// # Errors
+    /// Why that cannot be, in three parts; the VM goes on as it was.
+    pub fn suspend(&self, progress: Progress<'_>, saved: impl FnOnce(u64)) -> Result<(), String> {
+        let refuse = |why: &str, advice: &str| {
+            Err(format!("cannot suspend the VM\n  because: {why}\n  try: {advice}"))
+        };
+        let (handle, keeper, was_paused) = {
+            let mut now = self.now();
+            let why = match &*now {
+                Now { stopping: true, .. } | Now { ended: Some(_), .. } => "it is being stopped",
+                Now { saving: true, .. } => "it is being saved already",
+                Now { handle: None, .. } => "it is still starting",
+                Now { keeper: None, .. } => {
+                    return refuse(
+                        "what its guest writes to its disks is thrown away when it ends",
+                        "run it without --ephemeral",
+                    );
+                }
+                _ => "",
+            };
+            let (Some(handle), Some(keeper)) = (now.handle.clone(), now.keeper.clone()) else {
+                return refuse(why, "in a moment");
+            };
+            if !why.is_empty() {
+                return refuse(why, "in a moment");
+            }
+            now.saving = true;
+            (handle, keeper, now.paused)
+        };
+        let result = if handle.pause() {
+            keeper.keep(&handle, &self.0.engine, progress).map_err(|e| e.to_string())
+        } else {
+            Err("its guest is resetting or has ended".to_owned())
+        };
+        match result {
+            Ok((still, bytes)) => {
+                saved(bytes);
+                still.end();
+                Ok(())
+            }
+            Err(why) => {
+                let mut now = self.now();
+                now.saving = false;
+                if !was_paused {
+                    handle.resume();
+                }
+                drop(now);
+                refuse(&why, "again, once what is in the way is gone; the VM goes on as it was")
+            }
+        }
+    }
+
+    /// Serves a client that wants the VM suspended: tells how far that is, then how it went.
+    fn suspend_for(&self, mut client: UnixStream) {
+        let told = Mutex::new((Instant::now(), client.try_clone()));
+        let progress = |done, all| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if done == all || told.0.elapsed() >= TELL_AGAIN {
+                told.0 = Instant::now();
+                // A client that has gone changes nothing.
+                let _ = told
+                    .1
+                    .as_mut()
+                    .map(|client| tearless_control::tell(client, &Reply::Progress { done, all }));
+            }
+        };
+        let mut end = |reply: Reply| drop(tearless_control::tell(&mut client, &reply));
+        let result = self.suspend(&progress, |bytes| end(Reply::Suspended { bytes }));
+        if let Err(message) = result {
+            drop(tearless_control::tell(&mut client, &Reply::Error { message }));
         }
     }
 
@@ -367,6 +482,10 @@ impl Control for Service {
                     ));
                 }
             },
+            Request::Suspend => {
+                let service = self.clone();
+                return Answer::Stream(Box::new(move |stream| service.suspend_for(stream)));
+            }
             Request::Resume => {
                 self.resume();
                 Reply::Done
@@ -447,6 +566,9 @@ impl<F: Frontend> Frontend for Served<F> {
     fn started(&mut self, handle: &Handle) {
         self.service.now().handle = Some(handle.clone());
         self.inner.started(handle);
+        if handle.is_restored() {
+            self.service.set_clock();
+        }
     }
 
     fn restart(&mut self) -> bool {

@@ -5,11 +5,16 @@ use std::io::Write as _;
 use flate2::{Compression, write::GzEncoder};
 use tearless_efi::media::{Volume, fat::Fat};
 
-use crate::targets::{HEAD, MemoryDisk};
+use crate::targets::{HEAD, MemoryDisk, saved_seed};
 
 /// Devices need none: their inputs are programs as they come.
 pub fn none() -> Vec<Vec<u8>> {
     Vec::new()
+}
+
+/// What a machine says of itself.
+pub fn saved() -> Vec<Vec<u8>> {
+    saved_seed().into_iter().collect()
 }
 
 /// `printf 'tearless\n' | xz`, `zstd` and `xz --format=lzma`.

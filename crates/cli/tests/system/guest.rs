@@ -23,7 +23,7 @@ use crate::{
 
 impl Tool {
     /// Starts a VM called `g`: busybox in memory, with the agent. It boots in a second.
-    fn start_guest(&self) {
+    fn start_guest(&self, options: &[&str]) {
         let quick = tearless_image::quick_boot(&QuickOptions::default(), &Silent).unwrap();
         let modules = quick.kernel.modules.iter();
         let modules: Vec<_> = modules.map(|m| Module { name: &m.name, bytes: &m.bytes }).collect();
@@ -58,28 +58,33 @@ impl Tool {
             "1G",
             "--auto-forward",
         ];
-        self.succeeds(&made);
+        self.succeeds(&[made.as_slice(), options].concat());
         self.succeeds(&["start", "g", "--wait"]);
     }
 
-    fn succeeds(&self, args: &[&str]) -> Outcome {
+    pub fn succeeds(&self, args: &[&str]) -> Outcome {
         let outcome = self.run(args);
         assert_eq!(outcome.status, Some(0), "{args:?}: {}", outcome.stderr);
         outcome
     }
 
-    fn exec(&self, command: &[&str]) -> Outcome {
+    pub fn exec(&self, command: &[&str]) -> Outcome {
         self.run(&[&["exec", "g", "--"], command].concat())
     }
 }
 
 /// Ends the VM whatever becomes of the test.
-struct Guest(Tool);
+pub struct Guest(pub Tool);
 
 impl Guest {
     fn new() -> Self {
-        let guest = Self(Tool::new());
-        guest.0.start_guest();
+        Self::with(Tool::new(), &[])
+    }
+
+    /// One made with further options.
+    pub fn with(tool: Tool, options: &[&str]) -> Self {
+        let guest = Self(tool);
+        guest.0.start_guest(options);
         guest
     }
 }

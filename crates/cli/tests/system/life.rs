@@ -51,7 +51,7 @@ const ECHO: &[u32] = &[
 
 impl Tool {
     /// Makes VMs that echo.
-    fn create_echoes(&self, names: &[&str]) {
+    pub fn create_echoes(&self, names: &[&str]) {
         let kernel = self.file("echo.img", &image(ECHO));
         for name in names {
             let kernel = kernel.to_str().unwrap();
@@ -60,13 +60,13 @@ impl Tool {
         }
     }
 
-    fn good(&self, args: &[&str]) -> Outcome {
+    pub fn good(&self, args: &[&str]) -> Outcome {
         let outcome = self.run(args);
         assert_eq!(outcome.status, Some(0), "{args:?}: {}", outcome.stderr);
         outcome
     }
 
-    fn states(&self) -> Vec<(String, Option<u64>)> {
+    pub fn states(&self) -> Vec<(String, Option<u64>)> {
         let list: serde_json::Value = serde_json::from_str(&self.good(&["list", "--json"]).stdout).unwrap();
         let entries = list.as_array().unwrap().iter();
         entries.map(|e| (e["state"].as_str().unwrap().to_owned(), e["pid"].as_u64())).collect()

@@ -10,4 +10,5 @@ mod life;
 mod mistakes;
 mod share;
 mod states;
+mod suspend;
 mod tool;

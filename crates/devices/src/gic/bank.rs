@@ -1,5 +1,6 @@
 //! The state of 32 interrupts, in bit masks: a vCPU's private interrupts (SGIs and PPIs), or 32 SPIs.
 
+use serde::{Deserialize, Serialize};
 use tearless_arm64::gic::irq;
 use tearless_bus::AccessError;
 
@@ -17,6 +18,19 @@ pub struct Bank {
     /// Pending since an edge, a message or a software write, until acknowledged.
     latch: u32,
     /// The level of the inputs.
+    level: u32,
+    edge: u32,
+    active: u32,
+    group: u32,
+    priority: [u8; 32],
+}
+
+/// A bank as a saved VM has it: what software and the inputs decide.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedBank {
+    enabled: u32,
+    latch: u32,
     level: u32,
     edge: u32,
     active: u32,
@@ -101,6 +115,26 @@ impl Bank {
     /// Back to power-on, but for the inputs, which others drive.
     pub fn reset(&mut self) {
         *self = Self { level: self.level, ..Self::new(self.implemented, self.always_edge) };
+    }
+
+    /// For a saved VM.
+    pub fn save(&self) -> SavedBank {
+        let &Self { enabled, latch, level, edge, active, group, priority, .. } = self;
+        SavedBank { enabled, latch, level, edge, active, group, priority }
+    }
+
+    /// Takes over what was saved, as far as there are such interrupts.
+    pub fn restore(&mut self, saved: &SavedBank) {
+        let there = self.implemented;
+        self.enabled = saved.enabled & there;
+        self.latch = saved.latch & there;
+        self.level = saved.level;
+        self.edge = saved.edge & there | self.always_edge;
+        self.active = saved.active & there;
+        self.group = saved.group & there;
+        for (n, (to, from)) in self.priority.iter_mut().zip(saved.priority).enumerate() {
+            *to = if there >> n & 1 == 1 { from & PRIORITY_MASK } else { 0 };
+        }
     }
 
     fn pending(&self) -> u32 {

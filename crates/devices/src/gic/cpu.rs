@@ -3,11 +3,12 @@
 //! The distributor puts here the best SPI of each group that is routed to this vCPU, so that this state alone decides
 //! what the vCPU sees.
 
+use serde::{Deserialize, Serialize};
 use tearless_arm64::gic::{INTID_NONE, SPI_BASE, gicr, icc};
 
 use super::{
     Candidate, PRIORITY_BITS, PRIORITY_MASK,
-    bank::Bank,
+    bank::{Bank, SavedBank},
     lpi::{LpiConfig, PendingLpis},
 };
 
@@ -44,8 +45,23 @@ pub struct CpuState {
     active: [u32; 2],
 }
 
+/// What of it a saved VM has: the rest follows.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedCpu {
+    private: SavedBank,
+    lpis: Vec<u32>,
+    redistributor: Redistributor,
+    priority_mask: u8,
+    binary_point: [u8; 2],
+    control: u64,
+    enabled: u8,
+    active: [u32; 2],
+}
+
 /// A redistributor's control registers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Redistributor {
     /// `GICR_CTLR`, the writable bits.
     pub control: u32,
@@ -90,6 +106,47 @@ impl CpuState {
         let mut private = self.private.clone();
         private.reset();
         *self = Self { private, spi: self.spi, forwarded: self.forwarded, ..Self::default() };
+    }
+
+    /// For a saved VM.
+    pub fn save(&self) -> SavedCpu {
+        SavedCpu {
+            private: self.private.save(),
+            lpis: self.lpi.save(),
+            redistributor: self.redistributor,
+            priority_mask: self.priority_mask,
+            binary_point: self.binary_point,
+            control: self.control,
+            enabled: self.enabled,
+            active: self.active,
+        }
+    }
+
+    /// Takes over what was saved, each register as if it were written. Whether there are LPIs is for `lpis` to say.
+    pub fn restore(&mut self, saved: &SavedCpu, lpis: bool) {
+        self.private.restore(&saved.private);
+        let from = saved.redistributor;
+        let enable = if lpis { gicr::CTLR_ENABLE_LPIS } else { 0 };
+        self.redistributor = Redistributor {
+            control: from.control & (enable | gicr::CTLR_DPG0 | gicr::CTLR_DPG1),
+            asleep: from.asleep,
+            propbaser: if lpis { from.propbaser & gicr::PROPBASER_MASK } else { 0 },
+            pendbaser: if lpis {
+                from.pendbaser & (gicr::PENDBASER_MASK | gicr::PENDBASER_ADDRESS | gicr::PENDBASER_PTZ)
+            } else {
+                0
+            },
+        };
+        let pending = if self.redistributor.lpis_enabled() { saved.lpis.as_slice() } else { &[] };
+        self.lpi = PendingLpis::restored(pending);
+        self.set_priority_mask(saved.priority_mask.into());
+        // Binary points first, for the control register decides whether one of them can be written.
+        self.control = 0;
+        self.set_bpr0(saved.binary_point[0].into());
+        self.set_bpr1(saved.binary_point[1].into());
+        self.set_control(saved.control);
+        self.enabled = saved.enabled & 0b11;
+        self.active = saved.active;
     }
 
     /// The groups for which this vCPU takes 1-of-N interrupts.

@@ -134,6 +134,17 @@ impl PendingLpis {
         self.best
     }
 
+    /// For a saved VM: all that are pending.
+    pub fn save(&self) -> Vec<u32> {
+        self.pending.iter().copied().collect()
+    }
+
+    /// Those of `saved` that are LPIs.
+    pub fn restored(saved: &[u32]) -> Self {
+        let pending = saved.iter().copied().filter(|lpi| (LPI_BASE..1 << ID_BITS).contains(lpi)).collect();
+        Self { pending, best: None, stale: true }
+    }
+
     /// Reads the pending table that `pendbaser` describes, of as many INTIDs as `propbaser` says. What is not RAM
     /// counts as not pending.
     pub fn load(memory: &GuestMemory, pendbaser: u64, propbaser: u64) -> Self {

@@ -38,6 +38,7 @@ mod its;
 mod lpi;
 mod redistributor;
 mod spi;
+mod state;
 #[cfg(test)]
 mod tests;
 

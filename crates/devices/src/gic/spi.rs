@@ -1,10 +1,11 @@
 //! The shared peripheral interrupts: their state and where each is routed.
 
+use serde::{Deserialize, Serialize};
 use tearless_arm64::gic::{SPI_BASE, gicd};
 
 use super::{
     Candidate,
-    bank::{Bank, Place},
+    bank::{Bank, Place, SavedBank},
 };
 
 /// The distributor's state.
@@ -22,7 +23,42 @@ pub struct Spis {
     pub groups: u8,
 }
 
+/// What of it a saved VM has: the rest follows.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedSpis {
+    banks: Vec<SavedBank>,
+    router: Vec<u64>,
+    groups: u8,
+}
+
 impl Spis {
+    /// For a saved VM.
+    pub fn save(&self) -> SavedSpis {
+        SavedSpis {
+            banks: self.banks.iter().map(Bank::save).collect(),
+            router: self.router.clone(),
+            groups: self.groups,
+        }
+    }
+
+    /// Takes over what was saved, of as many interrupts as there are; `false` when it is of other ones. `takers` says for
+    /// each vCPU for which groups it takes 1-of-N interrupts.
+    pub fn restore(&mut self, saved: &SavedSpis, takers: Vec<u8>) -> bool {
+        let fits = saved.banks.len() == self.banks.len()
+            && saved.router.len() == self.router.len()
+            && takers.len() == self.takers.len();
+        if fits {
+            self.banks.iter_mut().zip(&saved.banks).for_each(|(bank, saved)| bank.restore(saved));
+            self.takers = takers;
+            self.groups = saved.groups & 0b11;
+            for (intid, router) in (SPI_BASE..).zip(&saved.router) {
+                self.set_router(intid, *router);
+            }
+        }
+        fits
+    }
+
     /// `count` SPIs towards `vcpus` vCPUs.
     pub fn new(count: u32, vcpus: u32) -> Self {
         let banks = (0..count.div_ceil(32)).map(|n| Bank::shared((count - 32 * n).min(32))).collect();

@@ -13,6 +13,7 @@ use std::{
 };
 
 use tearless_bus::{AccessError, CharInput, CharSink, IrqLine, MmioDevice};
+use tearless_state::{Encoded, StateError};
 
 mod registers;
 pub mod spec;
@@ -21,6 +22,9 @@ mod tests;
 
 use crate::access::{fill, lock, value, word};
 use registers::Registers;
+
+/// The version of the state's format.
+const STATE_VERSION: u32 = 1;
 
 type OnSpace = Arc<dyn Fn() + Send + Sync>;
 
@@ -55,6 +59,28 @@ impl Pl011 {
         let outcome = change(&mut registers);
         self.irq.set_level(registers.interrupt());
         outcome
+    }
+
+    /// The state, for a saved VM.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn save(&self) -> Result<Encoded, StateError> {
+        Encoded::new(STATE_VERSION, &*lock(&self.registers))
+    }
+
+    /// Takes a state over. The output follows with [`Self::drive`].
+    ///
+    /// # Errors
+    /// When it is none of this device.
+    pub fn restore(&self, state: &Encoded) -> Result<(), StateError> {
+        *lock(&self.registers) = state.decode::<Registers>(STATE_VERSION)?.checked()?;
+        Ok(())
+    }
+
+    /// Drives the output as the state has it.
+    pub fn drive(&self) {
+        self.update(|_| ());
     }
 
     fn transmit(&self, byte: u8) {

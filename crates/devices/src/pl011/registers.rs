@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+use tearless_state::StateError;
+
 use super::spec;
 use crate::access::{primecell_id, primecell_ids};
 
 /// The state of the port.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Registers {
     /// Received characters with their error bits, as `DR` has them. At most [`spec::FIFO_DEPTH`].
     received: VecDeque<u32>,
@@ -47,6 +51,31 @@ impl Registers {
     /// Back to power-on. Whoever waits for space is still told.
     pub fn reset(&mut self) {
         *self = Self { refused: self.refused, ..Self::default() };
+    }
+
+    /// Checks registers that were saved: no access could have made others. Whoever waited for space is gone.
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`].
+    pub fn checked(mut self) -> Result<Self, StateError> {
+        if self.received.len() > spec::FIFO_DEPTH {
+            return Err(StateError::malformed("more characters are received than there is room for"));
+        }
+        for (offset, value) in [
+            (spec::ILPR, self.ilpr),
+            (spec::IBRD, self.ibrd),
+            (spec::FBRD, self.fbrd),
+            (spec::CR, self.cr),
+            (spec::IFLS, self.ifls),
+            (spec::IMSC, self.imsc),
+            (spec::DMACR, self.dmacr),
+        ] {
+            self.write(offset, value);
+        }
+        self.lcr_h &= 0xff;
+        self.ris &= spec::INT_ALL;
+        self.refused = false;
+        Ok(self)
     }
 
     /// The level of the interrupt output.

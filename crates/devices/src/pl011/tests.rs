@@ -173,3 +173,26 @@ fn refuses_odd_accesses() {
     assert_eq!(port.uart.read(0x4c, &mut [0; 4]), Err(AccessError::NoRegister));
     assert_eq!(port.uart.write(0xffc, &[0; 4]), Ok(()), "identification is read-only");
 }
+
+#[test]
+fn goes_on_with_what_was_received_and_written() {
+    let first = port();
+    first.write(spec::LCR_H, spec::LCR_H_FEN);
+    first.write(spec::IBRD, 13);
+    first.write(spec::IMSC, spec::INT_RX);
+    assert_eq!(first.uart.push(b"abc"), 3);
+    let state = first.uart.save().unwrap();
+
+    let other = port();
+    other.uart.restore(&state).unwrap();
+    assert!(!other.line.0.load(Ordering::SeqCst));
+    other.uart.drive();
+    assert!(other.line.0.load(Ordering::SeqCst), "there is input");
+    assert_eq!(other.uart.save().unwrap(), state);
+    assert_eq!((other.read(spec::IBRD), other.read(spec::DR), other.read(spec::DR)), (13, 97, 98));
+
+    let mut long = state.clone();
+    long.state["received"] = vec![1; 33].into();
+    assert!(other.uart.restore(&long).is_err());
+    assert!(other.uart.restore(&Encoded { version: 2, ..state }).is_err());
+}

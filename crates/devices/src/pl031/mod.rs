@@ -14,6 +14,7 @@ use std::{
 };
 
 use tearless_bus::{AccessError, IrqLine, MmioDevice};
+use tearless_state::{Encoded, StateError};
 
 mod registers;
 pub mod spec;
@@ -25,6 +26,9 @@ use registers::Registers;
 
 /// The longest time to wait for an alarm before looking at the host's clock again, in case that was corrected.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// The version of the state's format.
+const STATE_VERSION: u32 = 1;
 
 /// The time since the Unix epoch.
 type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
@@ -65,6 +69,28 @@ impl Pl031 {
 
     fn with_clock(irq: IrqLine, clock: Clock) -> Self {
         Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), clock, irq }))
+    }
+
+    /// The state, for a saved VM: how far the guest's clock is ahead of the host's, so that it is right again afterwards.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn save(&self) -> Result<Encoded, StateError> {
+        Encoded::new(STATE_VERSION, &lock(&self.0.state).registers)
+    }
+
+    /// Takes a state over. The output follows with [`Self::drive`].
+    ///
+    /// # Errors
+    /// When it is none of this device.
+    pub fn restore(&self, state: &Encoded) -> Result<(), StateError> {
+        lock(&self.0.state).registers = state.decode::<Registers>(STATE_VERSION)?;
+        Ok(())
+    }
+
+    /// Drives the output as the state has it.
+    pub fn drive(&self) {
+        self.update(|_, _| ());
     }
 
     /// Changes the registers at the present time, drives the interrupt and sees to the alarm.

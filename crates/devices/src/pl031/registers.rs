@@ -1,10 +1,13 @@
 //! The registers, as a function of the host's time, which is given in seconds since the Unix epoch.
 
+use serde::{Deserialize, Serialize};
+
 use super::spec;
 use crate::access::{primecell_id, primecell_ids};
 
 /// The state of the clock.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Registers {
     /// What the guest's time is ahead of the host's. In seconds, modulo 2^32 as the time itself.
     offset: u32,

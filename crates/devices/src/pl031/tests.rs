@@ -138,3 +138,19 @@ fn identifies_itself_and_refuses_the_rest() {
     assert_eq!(board.rtc.write(0x20, &[0; 4]), Err(AccessError::NoRegister));
     assert_eq!(board.rtc.read(0, &mut [0; 8]), Err(AccessError::Width));
 }
+
+#[test]
+fn the_time_is_right_after_a_long_sleep_and_an_alarm_comes_at_once() {
+    let old = board(Line::default());
+    old.write(spec::LR, 1000);
+    old.write(spec::MR, 1060);
+    old.write(spec::IMSC, 1);
+    let state = old.rtc.save().unwrap();
+    let new = board(Line::default());
+    new.now.store(START + 3600, Ordering::SeqCst);
+    new.rtc.restore(&state).unwrap();
+    assert_eq!(new.read(spec::DR), 1000 + 3600);
+    new.rtc.drive();
+    assert!(new.line.0.load(Ordering::SeqCst));
+    assert_eq!(new.read(spec::RIS), 1);
+}

@@ -11,6 +11,7 @@ use std::{
 };
 
 use tearless_bus::{AccessError, IrqLine, MmioDevice};
+use tearless_state::{Encoded, StateError};
 
 mod registers;
 pub mod spec;
@@ -24,6 +25,9 @@ use registers::Registers;
 pub const POWER_PIN: u8 = 3;
 /// How long the button stays pressed: a guest on a slow CPU must find it so when it gets to looking.
 const PRESS: Duration = Duration::from_millis(500);
+
+/// The version of the state's format.
+const STATE_VERSION: u32 = 1;
 
 /// The GPIO block.
 #[derive(Debug)]
@@ -65,6 +69,28 @@ impl Pl061 {
     /// Drives the input `pin` (0..=7).
     pub fn set_input(&self, pin: u8, level: bool) {
         self.update(|registers| registers.set_input(pin, level));
+    }
+
+    /// The state, for a saved VM.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn save(&self) -> Result<Encoded, StateError> {
+        Encoded::new(STATE_VERSION, &*lock(&self.registers))
+    }
+
+    /// Takes a state over. The output follows with [`Self::drive`].
+    ///
+    /// # Errors
+    /// When it is none of this device.
+    pub fn restore(&self, state: &Encoded) -> Result<(), StateError> {
+        *lock(&self.registers) = state.decode::<Registers>(STATE_VERSION)?;
+        Ok(())
+    }
+
+    /// Drives the output as the state has it.
+    pub fn drive(&self) {
+        self.update(|_| ());
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut Registers) -> T) -> T {

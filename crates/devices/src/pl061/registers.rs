@@ -1,10 +1,13 @@
 //! The registers and pins.
 
+use serde::{Deserialize, Serialize};
+
 use super::spec;
 use crate::access::{primecell_id, primecell_ids};
 
 /// The state of the eight pins.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Registers {
     /// What others drive.
     inputs: u8,

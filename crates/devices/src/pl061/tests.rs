@@ -111,3 +111,19 @@ fn it_tells_whether_the_guest_listens_to_a_pin() {
     board.write(spec::IE, 1 << POWER_PIN);
     assert!(board.gpio.listens(POWER_PIN) && !board.gpio.listens(POWER_PIN - 1));
 }
+
+#[test]
+fn goes_on_with_its_pins() {
+    let old = board();
+    old.gpio.write(spec::IE, &[1 << POWER_PIN]).unwrap();
+    old.gpio.write(spec::IEV, &[1 << POWER_PIN]).unwrap();
+    old.gpio.set_input(POWER_PIN, true);
+    let state = old.gpio.save().unwrap();
+    let new = board();
+    new.gpio.restore(&state).unwrap();
+    assert_eq!(new.gpio.save().unwrap(), state);
+    assert!(new.levels.try_recv().is_err());
+    new.gpio.drive();
+    assert!(new.levels.try_recv().unwrap() && new.gpio.listens(POWER_PIN));
+    assert_eq!(new.read(spec::RIS), 1 << POWER_PIN);
+}

@@ -6,14 +6,24 @@ use tearless_engine::{Error, Result, VcpuState};
 use super::{
     Cpu, Exception, SP, Stop,
     exception::PSTATE_KEPT,
-    sysreg::{FPCR_WRITABLE, FPSR_WRITABLE, SysRegs, plain},
+    sysreg::{FPCR_WRITABLE, FPSR_WRITABLE, SysRegs, plain, sctlr},
     timer::Timers,
 };
 
 /// The system registers that a [`VcpuState`] lists, in ascending order (checked by a test).
 const SAVED: &[SysReg] = &[
+    point(0, 4),
+    point(0, 5),
+    point(0, 6),
+    point(0, 7),
+    point(1, 4),
+    point(1, 5),
+    point(1, 6),
+    point(1, 7),
+    r::MDCCINT_EL1,
     r::MDSCR_EL1,
     r::OSLAR_EL1,
+    r::DBGCLAIMSET_EL1,
     r::SCTLR_EL1,
     r::CPACR_EL1,
     r::TTBR0_EL1,
@@ -41,6 +51,11 @@ const SAVED: &[SysReg] = &[
     r::CNTV_CVAL_EL0,
 ];
 
+/// Of breakpoint and watchpoint `n` the register `op2`: `DBGBVRn_EL1`, `DBGBCRn_EL1`, `DBGWVRn_EL1`, `DBGWCRn_EL1`.
+const fn point(n: u16, op2: u16) -> SysReg {
+    SysReg::new(2, 0, 0, n, op2)
+}
+
 impl Cpu {
     /// Reads the state as it is between two instructions.
     pub fn state(&self) -> VcpuState {
@@ -67,8 +82,10 @@ impl Cpu {
             return *value;
         }
         match reg {
-            r::MDSCR_EL1 => sys.debug.mdscr,
             r::OSLAR_EL1 => u64::from(sys.debug.os_lock),
+            // What is set reads as CLAIMCLR.
+            r::DBGCLAIMSET_EL1 => sys.debug.read(r::DBGCLAIMCLR_EL1).unwrap_or(0),
+            _ if reg.op0() == 2 => sys.debug.read(reg).unwrap_or(0),
             r::SCTLR_EL1 => sys.mmu.sctlr,
             r::CPACR_EL1 => sys.cpacr,
             r::TTBR0_EL1 => sys.mmu.ttbr[0],
@@ -118,6 +135,7 @@ impl Cpu {
         self.stop = Stop::Continue;
         self.timers_changed = true;
         self.mmu_changed();
+        self.debug_changed();
         Ok(())
     }
 
@@ -128,10 +146,9 @@ impl Cpu {
         }
         let (sys, timers) = (&mut self.sys, &mut self.timers);
         match reg {
-            r::MDSCR_EL1 => sys.debug.mdscr = value,
-            r::OSLAR_EL1 => sys.debug.os_lock = value & 1 != 0,
-            r::SCTLR_EL1 => sys.mmu.sctlr = value,
-            r::CPACR_EL1 => sys.cpacr = value,
+            _ if reg.op0() == 2 => _ = sys.debug.write(reg, value),
+            r::SCTLR_EL1 => sys.mmu.sctlr = value & sctlr::WRITABLE | sctlr::ONES,
+            r::CPACR_EL1 => sys.cpacr = value & (3 << 20),
             r::TTBR0_EL1 => sys.mmu.ttbr[0] = value,
             r::TTBR1_EL1 => sys.mmu.ttbr[1] = value,
             r::TCR_EL1 => sys.mmu.tcr = value,

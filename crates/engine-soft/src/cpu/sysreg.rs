@@ -9,7 +9,7 @@ use tearless_arm64::{SysReg, pstate, sysreg::name as r};
 use super::{Cpu, Exception, Stop, Trap, id, mmu, shared::attention, timer};
 
 /// `SCTLR_EL1` bits that this CPU implements.
-mod sctlr {
+pub(super) mod sctlr {
     /// EL0 may access DAIF.
     pub const UMA: u64 = 1 << 9;
     /// EL0 may use DC ZVA.

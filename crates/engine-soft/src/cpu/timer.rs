@@ -109,6 +109,17 @@ impl Timers {
         self.armed = None;
     }
 
+    /// For how long the counter has counted.
+    pub fn counted(&self) -> Duration {
+        self.base.elapsed()
+    }
+
+    /// Has it counted for `counted` at the time `at`. One that the host's clock cannot hold begins anew.
+    pub fn set_counted(&mut self, counted: Duration, at: Instant) {
+        self.base = at.checked_sub(counted).unwrap_or(at);
+        self.armed = None;
+    }
+
     /// The outputs at counter value `now`.
     pub fn lines(&self, now: u64) -> TimerLines {
         TimerLines { virt: self.virt.line(now), phys: self.phys.line(now), hyp: false }

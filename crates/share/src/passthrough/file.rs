@@ -17,18 +17,20 @@ use crate::{Caller, Entry, Errno, Name, NodeId, Opened};
 
 /// Linux's numbers for arm64, of those that are of interest here. `O_DIRECT` is the guest's business: it says how its
 /// cache is used; our buffers would not fit its rules for the host's. `O_APPEND` comes with each write.
-mod guest {
+pub(super) mod guest {
     pub(super) const WRONLY: u32 = 1;
     pub(super) const RDWR: u32 = 2;
     pub(super) const EXCL: u32 = 0o200;
     pub(super) const TRUNC: u32 = 0o1000;
     pub(super) const DSYNC: u32 = 0o10_000;
     pub(super) const SYNC: u32 = 0o4_010_000;
+    /// What counts when it is opened a second time: neither created nor cut.
+    pub(in super::super) const KEPT: u32 = 3 | SYNC;
 }
 
 impl Passthrough {
     /// The host's flags for the guest's.
-    fn flags(&self, flags: u32) -> Result<OFlags> {
+    pub(super) fn flags(&self, flags: u32) -> Result<OFlags> {
         let mut host = match flags & 3 {
             0 => OFlags::RDONLY,
             guest::WRONLY => OFlags::WRONLY,
@@ -54,16 +56,16 @@ impl Passthrough {
         if kill_privileges {
             self.drop_privileges(node)?;
         }
-        self.opened(node, fd)
+        self.opened(node, fd, flags)
     }
 
     /// Hands out a handle, and tells whether the file is as it was when the guest last opened it.
-    fn opened(&self, node: &Arc<Node>, fd: OwnedFd) -> Result<Opened> {
+    fn opened(&self, node: &Arc<Node>, fd: OwnedFd, flags: u32) -> Result<Opened> {
         let now = stat(fd.as_fd())?;
         let time = |t: fs::StatxTimestamp| (t.tv_sec, t.tv_nsec);
         let stamp = (time(now.stx_mtime), time(now.stx_ctime), now.stx_size);
         let keep_cache = lock(&node.stamp).replace(stamp) == Some(stamp);
-        Ok(Opened { handle: self.handles.add(node, fd)?, keep_cache })
+        Ok(Opened { handle: self.handles.add(node, fd, Some(flags & guest::KEPT))?, keep_cache })
     }
 
     pub(super) fn create_file(
@@ -97,7 +99,7 @@ impl Passthrough {
         let path = self.share.open_again(fd.as_fd(), OFlags::PATH)?;
         self.share.adopt(path.as_fd(), by, &birth)?;
         let entry = self.entry(&parent, name.bytes(), path)?;
-        let opened = self.nodes.get(entry.node).and_then(|node| self.opened(&node, fd));
+        let opened = self.nodes.get(entry.node).and_then(|node| self.opened(&node, fd, flags));
         self.both(entry, opened)
     }
 
@@ -123,7 +125,7 @@ impl Passthrough {
         self.share.adopt(path.as_fd(), by, &birth)?;
         // It has no place to be found again at; it stays open for as long as it is of use.
         let entry = self.entry(&parent, b"", path)?;
-        let opened = self.nodes.get(entry.node).and_then(|node| self.opened(&node, fd));
+        let opened = self.nodes.get(entry.node).and_then(|node| self.opened(&node, fd, flags));
         self.both(entry, opened)
     }
 

@@ -1,7 +1,7 @@
 //! What the guest has open.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, atomic::Ordering},
 };
@@ -40,6 +40,8 @@ pub(super) struct Cursor {
 pub(super) struct File {
     fd: OwnedFd,
     node: Arc<Node>,
+    /// How the guest opened it, to do it again; `None` for a directory.
+    pub(super) flags: Option<u32>,
     pub(super) cursor: Mutex<Cursor>,
 }
 
@@ -106,9 +108,21 @@ impl File {
     }
 }
 
+/// What a saved VM has of the handles.
+pub(super) struct Saved {
+    pub(super) open: Vec<(Handle, Arc<File>)>,
+    pub(super) gone: Vec<Handle>,
+    pub(super) next: u64,
+}
+
+/// A file that was opened again, and how.
+pub(super) type Reopened = (Arc<Node>, OwnedFd, Option<u32>);
+
 #[derive(Default)]
 struct Table {
     open: HashMap<Handle, Arc<File>>,
+    /// Open in a VM that was saved, and not to be opened again.
+    gone: HashSet<Handle>,
     next: u64,
 }
 
@@ -122,21 +136,20 @@ impl Handles {
         Self { table: Mutex::default(), max }
     }
 
-    pub(super) fn add(&self, node: &Arc<Node>, fd: OwnedFd) -> Result<Handle> {
+    pub(super) fn add(&self, node: &Arc<Node>, fd: OwnedFd, flags: Option<u32>) -> Result<Handle> {
         let mut table = lock(&self.table);
         if table.open.len() >= self.max {
             return Err(Errno::NFILE);
         }
         table.next += 1;
         let handle = Handle(table.next);
-        node.open.fetch_add(1, Ordering::Relaxed);
-        let file = File { fd, node: node.clone(), cursor: Mutex::default() };
-        table.open.insert(handle, Arc::new(file));
+        table.insert(handle, node, fd, flags);
         Ok(handle)
     }
 
     pub(super) fn get(&self, handle: Handle) -> Result<Arc<File>> {
-        lock(&self.table).open.get(&handle).cloned().ok_or(Errno::BADF)
+        let table = lock(&self.table);
+        table.open.get(&handle).cloned().ok_or_else(|| table.missing(handle))
     }
 
     /// A regular file.
@@ -146,11 +159,52 @@ impl Handles {
     }
 
     pub(super) fn remove(&self, handle: Handle) -> Result<Arc<File>> {
-        lock(&self.table).open.remove(&handle).ok_or(Errno::BADF)
+        let mut table = lock(&self.table);
+        let missing = table.missing(handle);
+        table.gone.remove(&handle);
+        table.open.remove(&handle).ok_or(missing)
+    }
+
+    /// For a saved VM: what is open, what is gone, and the next number.
+    pub(super) fn save(&self) -> Saved {
+        let table = lock(&self.table);
+        let open = table.open.iter().map(|(handle, file)| (*handle, file.clone())).collect();
+        Saved { open, gone: table.gone.iter().copied().collect(), next: table.next }
+    }
+
+    /// Takes over what was saved: each handle with its node and file, or without if that is gone. `false` when these are more
+    /// than there may be.
+    pub(super) fn restore(&self, next: u64, handles: Vec<(Handle, Option<Reopened>)>) -> bool {
+        if handles.len() > self.max {
+            return false;
+        }
+        let mut table = lock(&self.table);
+        table.next = next;
+        for (handle, reopened) in handles {
+            match reopened {
+                Some((node, fd, flags)) => table.insert(handle, &node, fd, flags),
+                None => _ = table.gone.insert(handle),
+            }
+        }
+        true
     }
 
     /// Takes all out.
     pub(super) fn clear(&self) -> HashMap<Handle, Arc<File>> {
-        std::mem::take(&mut lock(&self.table).open)
+        let mut table = lock(&self.table);
+        table.gone.clear();
+        std::mem::take(&mut table.open)
+    }
+}
+
+impl Table {
+    fn insert(&mut self, handle: Handle, node: &Arc<Node>, fd: OwnedFd, flags: Option<u32>) {
+        node.open.fetch_add(1, Ordering::Relaxed);
+        let file = File { fd, node: node.clone(), flags, cursor: Mutex::default() };
+        self.open.insert(handle, Arc::new(file));
+    }
+
+    fn missing(&self, handle: Handle) -> Errno {
+        if self.gone.contains(&handle) { Errno::STALE } else { Errno::BADF }
     }
 }

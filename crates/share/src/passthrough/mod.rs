@@ -14,6 +14,7 @@ mod names;
 mod nodes;
 mod owner;
 mod share;
+mod state;
 mod xattr;
 
 use std::{
@@ -22,6 +23,7 @@ use std::{
 };
 
 use rustix::fs::{OFlags, Timespec, Timestamps};
+use tearless_state::{Encoded, StateError};
 
 use crate::{
     Attr, Caller, DirSink, Entry, Errno, FileSystem, Handle, Leftovers, Limits, Name, NodeId, Opened,
@@ -163,6 +165,14 @@ impl FileSystem for Passthrough {
 
     fn reset(&self) -> Leftovers {
         Box::new((self.handles.clear(), self.nodes.clear()))
+    }
+
+    fn save(&self) -> std::result::Result<Encoded, StateError> {
+        self.save_files()
+    }
+
+    fn restore(&self, state: &Encoded) -> std::result::Result<(), StateError> {
+        self.restore_files(state)
     }
 
     fn lookup(&self, parent: NodeId, name: Name<'_>) -> Result<Entry> {
@@ -308,7 +318,7 @@ impl FileSystem for Passthrough {
     fn opendir(&self, node: NodeId) -> Result<Handle> {
         let (node, fd) = self.folder(node)?;
         let fd = self.share.open_again(fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?;
-        self.handles.add(&node, fd)
+        self.handles.add(&node, fd, None)
     }
 
     fn readdir(&self, handle: Handle, offset: u64, plus: bool, sink: &mut dyn DirSink) -> Result<()> {

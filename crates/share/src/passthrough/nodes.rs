@@ -15,12 +15,13 @@ use std::{
 };
 
 use rustix::fs::{self, Mode, OFlags, Statx};
+use serde::{Deserialize, Serialize};
 
 use super::{
     owner::TYPE,
     share::{Share, stat},
 };
-use crate::{Errno, NodeId};
+use crate::{Errno, Name, NodeId};
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -32,7 +33,8 @@ pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What makes two looks at a file looks at the same one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Key {
     pub(super) device: (u32, u32),
     inode: u64,
@@ -95,6 +97,40 @@ impl Node {
     }
 }
 
+/// A node as a saved VM has it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedNode {
+    id: u64,
+    lookups: u64,
+    pub(super) key: Key,
+    parent: u64,
+    name: SavedName,
+}
+
+/// A name: text, which it should be, or bytes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum SavedName {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<Box<[u8]>> for SavedName {
+    fn from(bytes: Box<[u8]>) -> Self {
+        String::from_utf8(bytes.into()).map_or_else(|e| Self::Bytes(e.into_bytes()), Self::Text)
+    }
+}
+
+impl From<SavedName> for Box<[u8]> {
+    fn from(name: SavedName) -> Self {
+        match name {
+            SavedName::Text(text) => text.into_bytes().into(),
+            SavedName::Bytes(bytes) => bytes.into(),
+        }
+    }
+}
+
 pub(super) struct Slot {
     node: Arc<Node>,
     lookups: u64,
@@ -143,6 +179,55 @@ impl Nodes {
         table.descriptors.clear();
         table.held = 0;
         std::mem::take(&mut table.by_id)
+    }
+
+    pub(super) fn root_key(&self) -> Key {
+        self.root.key
+    }
+
+    /// For a saved VM: the nodes, and the next number.
+    pub(super) fn save(&self) -> (Vec<SavedNode>, u64) {
+        let table = lock(&self.table);
+        let nodes = table.by_id.values().map(|slot| {
+            let place = lock(&slot.node.place);
+            SavedNode {
+                id: slot.node.id.0,
+                lookups: slot.lookups,
+                key: slot.node.key,
+                parent: place.parent.0,
+                name: place.name.clone().into(),
+            }
+        });
+        (nodes.collect(), table.next)
+    }
+
+    /// Takes over what was saved. The files are opened when they are used: what is not there then, or is another file, is
+    /// stale. `false` when that cannot have been saved.
+    pub(super) fn restore(&self, next: u64, nodes: Vec<SavedNode>) -> bool {
+        let mut table = lock(&self.table);
+        if nodes.len() > self.max_nodes || !table.by_id.is_empty() {
+            return false;
+        }
+        table.next = next;
+        for saved in nodes {
+            let (id, name) = (NodeId(saved.id), Box::<[u8]>::from(saved.name));
+            // One that never had a name is not found again. Other names must not lead elsewhere.
+            let named = name.is_empty() || Name::new(&name).is_ok();
+            if !named || id.0 <= NodeId::ROOT.0 || id.0 >= next || table.by_id.contains_key(&id) {
+                return false;
+            }
+            let node = Arc::new(Node {
+                id,
+                key: saved.key,
+                place: Mutex::new(Place { parent: NodeId(saved.parent), name }),
+                fd: Mutex::default(),
+                open: AtomicUsize::new(0),
+                stamp: Mutex::default(),
+            });
+            table.by_id.insert(id, Slot { node, lookups: saved.lookups });
+            table.by_key.insert(saved.key, id);
+        }
+        true
     }
 
     pub(super) fn get(&self, id: NodeId) -> Result<Arc<Node>> {

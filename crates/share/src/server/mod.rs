@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::{Deserialize, Serialize};
+use tearless_state::{Encoded, StateError};
+
 use crate::{
     Caller, Errno, FileSystem, Handle, Leftovers, Name, NodeId, Reply, Time,
     wire::{Fields, IN_HEADER, MAJOR, MINOR, OLDEST_MINOR, OUT_HEADER, fattr, flag, init, is_forget, opcode},
@@ -32,6 +35,16 @@ const MAX_READAHEAD: u32 = 1 << 20;
 const VALID: Time = Time { seconds: 0, nanos: 250_000_000 };
 
 type Result<T> = std::result::Result<T, Errno>;
+
+/// The version of the state's format.
+const STATE_VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedServer {
+    initialised: bool,
+    files: Encoded,
+}
 
 /// Serves a file system to one guest.
 pub struct Server<F> {
@@ -91,6 +104,26 @@ impl<F: FileSystem> Server<F> {
     pub fn reset(&self) -> Leftovers {
         self.initialised.store(false, Ordering::Release);
         self.files.reset()
+    }
+
+    /// What a saved VM has of it. Called while no request is in progress.
+    ///
+    /// # Errors
+    /// When the file system cannot tell.
+    pub fn save(&self) -> std::result::Result<Encoded, StateError> {
+        let initialised = self.initialised.load(Ordering::Acquire);
+        Encoded::new(STATE_VERSION, &SavedServer { initialised, files: self.files.save()? })
+    }
+
+    /// Takes a state over, of a file system that is as new.
+    ///
+    /// # Errors
+    /// When it is none of a server.
+    pub fn restore(&self, state: &Encoded) -> std::result::Result<(), StateError> {
+        let saved: SavedServer = state.decode(STATE_VERSION)?;
+        self.files.restore(&saved.files)?;
+        self.initialised.store(saved.initialised, Ordering::Release);
+        Ok(())
     }
 
     /// Answers `request`, in at most `room` bytes. A reply without bytes means that there is none.

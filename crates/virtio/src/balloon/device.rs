@@ -6,8 +6,11 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use tearless_state::{Encoded, StateError};
+
 use super::{
     Gauge,
+    gauge::Held,
     spec::{CLASS, DEVICE_ID, config, feature},
     worker::{Role, Worker},
 };
@@ -15,6 +18,9 @@ use crate::{Activation, DeviceKind, VirtQueue, VirtioDevice, Wake, lock, read_wi
 
 /// A report names at most as many ranges as its queue has entries, and Linux wants room for 32.
 const QUEUE_SIZE: u16 = 128;
+
+/// The version of the state's format.
+const STATE_VERSION: u32 = 1;
 
 /// A memory balloon.
 pub struct Balloon {
@@ -78,6 +84,23 @@ impl VirtioDevice for Balloon {
             *thread = Some(named.spawn(move || worker.run(&wake))?);
         }
         Ok(())
+    }
+
+    fn save(&self) -> Result<Option<Encoded>, StateError> {
+        Encoded::new(STATE_VERSION, &self.gauge.held()).map(Some)
+    }
+
+    fn restore(&self, state: Option<&Encoded>) -> Result<(), StateError> {
+        let state = state.ok_or_else(|| StateError::malformed("what the guest holds is missing"))?;
+        let Held { actual, poison } = state.decode(STATE_VERSION)?;
+        self.gauge.set_actual(actual);
+        self.gauge.set_poison(poison);
+        Ok(())
+    }
+
+    /// The buffer for statistics stays with the device.
+    fn ends_soon(&self) -> bool {
+        false
     }
 
     fn reset(&self) {

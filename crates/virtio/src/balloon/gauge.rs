@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::spec::{PAGE, stat};
 use crate::{Interrupt, Wake, lock};
 
@@ -49,6 +51,16 @@ pub struct Reading {
     pub actual: u64,
     /// What the guest said last of its memory; `None` without a driver that does.
     pub guest: Option<GuestUse>,
+}
+
+/// What the driver has written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Held {
+    /// The balloon's size, in pages.
+    pub(super) actual: u32,
+    /// What its free pages hold.
+    pub(super) poison: u32,
 }
 
 /// The way to a driver that is up.
@@ -131,6 +143,12 @@ impl Gauge {
 
     pub(super) fn set_poison(&self, poison: u32) {
         lock(&self.state).poison = poison;
+    }
+
+    /// What the driver holds, for a saved VM.
+    pub(super) fn held(&self) -> Held {
+        let state = lock(&self.state);
+        Held { actual: state.actual, poison: state.poison }
     }
 
     /// Whether the guest relies on its free pages holding a pattern.

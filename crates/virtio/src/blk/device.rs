@@ -81,6 +81,14 @@ impl Blk {
         })
     }
 
+    /// Makes all durable that was written to the disk.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn flush(&self) -> io::Result<()> {
+        if self.medium.disk.read_only() { Ok(()) } else { self.medium.disk.flush() }
+    }
+
     /// Makes the disk larger while the guest runs, and tells its driver; see [`Disk::grow`].
     ///
     /// # Errors
@@ -147,6 +155,16 @@ impl VirtioDevice for Blk {
             threads.push(thread.spawn(move || worker.run(&queue, &wake))?);
         }
         Ok(())
+    }
+
+    fn outline(&self) -> String {
+        let kind = if self.medium.disk.read_only() { "a read-only disk" } else { "a disk" };
+        format!("{kind} of {} bytes", self.medium.disk.size())
+    }
+
+    /// What the host did not refuse is over already: see `worker`.
+    fn ends_soon(&self) -> bool {
+        false
     }
 
     /// Stopping the queues waited for the requests in progress; what stalled is forgotten by the workers.

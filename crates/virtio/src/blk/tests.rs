@@ -402,3 +402,80 @@ fn every_queue_serves_many_requests_at_once() {
         assert_eq!((driver.bytes(status, 1), driver.bytes(data, 1)), (vec![OK], vec![byte]));
     }
 }
+
+#[test]
+fn what_stalled_is_done_by_whoever_goes_on() {
+    let disk = Arc::new(Filling::default());
+    let mut bench = Bench::new(disk.clone(), feature::FLUSH);
+    assert_eq!(bench.fetch(request::IN, 4, 512).0, OK);
+    let status = bench.stall(&disk);
+    let parts = bench.driver.save();
+    // One that is offered while the device stands still waits in the ring.
+    let header = bench.header(request::IN, 1);
+    let (data, late) = (bench.driver.alloc(512), bench.driver.alloc_with(&[0xee]));
+    bench.queue.offer(&bench.driver, &[readable(header, 16), writable(data, 512), writable(late, 1)]);
+
+    let roomy = Arc::new(Filling::default());
+    roomy.room.store(true, Ordering::Release);
+    let blk = Blk::new(roomy.clone(), &BlkOptions { serial: "root".to_owned(), queues: 1 });
+    let driver = bench.driver.go_on(blk, parts).unwrap();
+    let mut heads = [bench.queue.wait(&driver).0, bench.queue.wait(&driver).0];
+    heads.sort_unstable();
+    assert_eq!(roomy.written.load(Ordering::Acquire), 512);
+    assert_eq!((driver.bytes(status, 1), driver.bytes(late, 1)), (vec![OK], vec![OK]));
+    assert_eq!(driver.bytes(data, 512), [3; 512]);
+    assert_ne!(heads[0], heads[1]);
+    assert!(driver.interrupted(1));
+    assert_eq!(bench.driver.bytes(status, 1), [0xee], "the old machine stood still");
+}
+
+#[test]
+fn a_disk_that_was_saved_goes_on_itself() {
+    let file = file();
+    let mut bench = Bench::new(open(&file, false), feature::FLUSH);
+    let before = bench.driver.save();
+    let header = bench.header(request::IN, 1);
+    let (data, status) = (bench.driver.alloc(512), bench.driver.alloc_with(&[0xee]));
+    bench.queue.offer(&bench.driver, &[readable(header, 16), writable(data, 512), writable(status, 1)]);
+    assert!(bench.queue.used(&bench.driver).is_none());
+    bench.driver.proceed();
+    bench.queue.wait(&bench.driver);
+    assert_eq!(bench.driver.bytes(data, 512), [1; 512]);
+    assert_eq!(bench.driver.bytes(status, 1), [OK]);
+    let after = bench.driver.save();
+    assert_ne!(before, after);
+}
+
+#[test]
+fn states_that_no_guest_brings_about_are_refused() {
+    let file = file();
+    let bench = Bench::new(open(&file, false), feature::FLUSH);
+    let good = serde_json::to_string(&bench.driver.save()).unwrap();
+    let go_on = |text: &str| {
+        let parts = serde_json::from_str(text).unwrap();
+        let disk = Arc::new(Filling::default());
+        bench
+            .driver
+            .go_on(Blk::new(disk, &BlkOptions::default()), parts)
+            .map(|_| ())
+            .map_err(|e| e.to_string())
+    };
+    go_on(&good).unwrap();
+    let ring = r#""ring":{"next_avail":0"#;
+    assert!(good.contains(ring) && good.contains(r#""size":16"#), "{good}");
+    for (from, to, why) in [
+        (r#""size":16"#, r#""size":15"#, "a size that it cannot have"),
+        (r#""size":16"#, r#""size":512"#, "a size that it cannot have"),
+        (ring, r#""ring":{"next_avail":5"#, "more requests than it has room for"),
+        (r#""descriptors":10737"#, r#""descriptors":99910737"#, "virtqueue 0"),
+        (r#""version":1"#, r#""version":2"#, "version 2; this Tearless knows 1"),
+        (r#""driver_features":"#, r#""driver_features":9"#, "features"),
+    ] {
+        let text = good.replace(from, to);
+        assert_ne!(text, good, "{from}");
+        let error = go_on(&text).unwrap_err();
+        assert!(error.contains(why), "{to}: {error}");
+    }
+    let taken = good.replace(r#""taken":[]"#, &format!(r#""taken":{:?}"#, vec![0; 17]));
+    assert!(go_on(&taken).unwrap_err().contains("more requests"));
+}

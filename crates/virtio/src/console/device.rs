@@ -11,10 +11,11 @@ use std::{
 };
 
 use tearless_bus::CharSink;
+use tearless_state::{Encoded, StateError};
 
 use super::{
     spec::{CLASS, CONTROL_RECEIVE, DEVICE_ID, F_MULTIPORT, F_SIZE, Size},
-    worker::{Hub, OpenObserver, Port, PortSeed, pump},
+    worker::{Hub, OpenObserver, Port, PortSeed, SavedPort, pump},
 };
 use crate::{Activation, DeviceKind, Interrupt, VirtQueue, VirtioDevice, Wake, lock, read_window};
 
@@ -23,6 +24,9 @@ const MAX_PORTS: usize = 31;
 /// `PORT_NAME` must fit in any control buffer beside its header; udev makes a file name of it.
 const MAX_NAME: usize = 64;
 const QUEUE_SIZE: u16 = 128;
+
+/// The version of the state's format.
+const STATE_VERSION: u32 = 1;
 
 /// A port to build.
 pub struct ConsolePort {
@@ -220,6 +224,24 @@ impl VirtioDevice for Console {
             }
         }
         Ok(())
+    }
+
+    fn outline(&self) -> String {
+        format!("a console with {} ports", self.hub.ports.len())
+    }
+
+    fn save(&self) -> Result<Option<Encoded>, StateError> {
+        let ports: Vec<_> = self.hub.ports.iter().map(|port| port.save()).collect();
+        Encoded::new(STATE_VERSION, &ports).map(Some)
+    }
+
+    fn restore(&self, state: Option<&Encoded>) -> Result<(), StateError> {
+        let state = state.ok_or_else(|| StateError::malformed("the ports are missing"))?;
+        let saved: Vec<SavedPort> = state.decode(STATE_VERSION)?;
+        if saved.len() != self.hub.ports.len() {
+            return Err(StateError::malformed("it has another number of ports"));
+        }
+        self.hub.ports.iter().zip(saved).try_for_each(|(port, saved)| port.restore(saved))
     }
 
     fn reset(&self) {

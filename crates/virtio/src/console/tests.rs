@@ -372,3 +372,22 @@ fn refuses_ports_that_no_guest_could_use() {
     assert_eq!(make(&[("", true), ("x", false), ("x", false)]), Some(ConsoleError::Twice("x".to_owned())));
     assert_eq!(make(&[("", true), ("", true), ("org.a-b_c", false)]), None);
 }
+
+#[test]
+fn a_console_goes_on_with_what_was_typed() {
+    let (old, ..) = port("", true);
+    let (new, output, opens) = port("", true);
+    let console = Console::new(vec![old]).unwrap();
+    let mut driver = Driver::probe(console.clone());
+    let queues = driver.start(0, 2);
+    // No buffer is offered yet: the device keeps it.
+    assert_eq!(console.port(0).unwrap().push(b"typed"), 5);
+    let console = Console::new(vec![new]).unwrap();
+    let driver = driver.go_on(console, driver.save()).unwrap();
+    let mut guest = Guest { driver, queues, control: Vec::new() };
+    assert_eq!(*lock(&opens), [true]);
+    assert_eq!(guest.receive(0, 16), b"typed");
+    guest.transmit(1, b"seen");
+    guest.queues[1].wait(&guest.driver);
+    assert_eq!(*lock(&output), b"seen");
+}

@@ -16,7 +16,9 @@ use std::{
     },
 };
 
+use serde::{Deserialize, Serialize};
 use tearless_bus::{CharInput, CharSink};
+use tearless_state::StateError;
 
 use super::spec::{Control, Size, event};
 use crate::{Chain, VirtQueue, Wake, lock};
@@ -31,12 +33,26 @@ pub(super) type OpenObserver = Box<dyn Fn(bool) + Send + Sync>;
 
 /// Messages that the guest is to get, each at most once however often the reason recurs: so they need no queue that a
 /// guest could make grow.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Owed {
     add: bool,
     console: bool,
     name: bool,
     resize: bool,
+}
+
+/// A port as a saved VM has it. Whether the host has it open is the host's affair.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedPort {
+    name: String,
+    input: Vec<u8>,
+    end_owed: bool,
+    told_open: bool,
+    ready: bool,
+    guest_open: bool,
+    owed: Owed,
 }
 
 struct PortState {
@@ -138,6 +154,39 @@ impl Port {
     /// Whether the guest has the port open.
     pub fn guest_open(&self) -> bool {
         lock(&self.state).guest_open
+    }
+
+    /// For a saved VM.
+    pub(super) fn save(&self) -> SavedPort {
+        let state = lock(&self.state);
+        SavedPort {
+            name: self.name.clone(),
+            input: state.input.iter().copied().collect(),
+            end_owed: state.end_owed,
+            told_open: state.told_open,
+            ready: state.ready,
+            guest_open: state.guest_open,
+            owed: state.owed.clone(),
+        }
+    }
+
+    /// Takes over what was saved.
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`] when it is of another port, or has more input than a port can have.
+    pub(super) fn restore(&self, saved: SavedPort) -> Result<(), StateError> {
+        if saved.name != self.name || saved.input.len() > INPUT_LIMIT {
+            return Err(StateError::malformed(format!("it is of another port than {:?}", self.name)));
+        }
+        let mut state = lock(&self.state);
+        state.input = saved.input.into();
+        state.end_owed = saved.end_owed;
+        state.told_open = saved.told_open;
+        state.ready = saved.ready;
+        state.owed = saved.owed;
+        drop(state);
+        self.set_guest_open(saved.guest_open);
+        Ok(())
     }
 
     pub(super) fn announce_size(&self) {

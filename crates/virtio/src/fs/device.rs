@@ -7,6 +7,7 @@ use std::{
 };
 
 use tearless_share::{FileSystem, Server};
+use tearless_state::{Encoded, StateError};
 
 use super::{
     spec::{CLASS, DEVICE_ID, TAG_LEN},
@@ -97,6 +98,41 @@ impl<F: FileSystem> VirtioDevice for Fs<F> {
             threads.extend(self.start_worker(index, name)?);
         }
         Ok(())
+    }
+
+    fn outline(&self) -> String {
+        let tag = self.tag.iter().copied().take_while(|byte| *byte != 0).collect();
+        format!("a shared folder {:?}", String::from_utf8(tag).unwrap_or_default())
+    }
+
+    fn save(&self) -> Result<Option<Encoded>, StateError> {
+        self.server.save().map(Some)
+    }
+
+    fn restore(&self, state: Option<&Encoded>) -> Result<(), StateError> {
+        let state = state.ok_or_else(|| StateError::malformed("the files are missing"))?;
+        // On a thread of its own, which takes the rights of the folder's owner.
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name("share-restore".into());
+            let work = || {
+                self.server
+                    .files()
+                    .enter()
+                    .map_err(|e| StateError::Busy(format!("{}: {e}", self.outline())))?;
+                self.server.restore(state)
+            };
+            let thread = thread.spawn_scoped(scope, work).map_err(|e| {
+                StateError::Busy(format!("cannot start a thread for {}: {e}", self.outline()))
+            })?;
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(StateError::Busy("restoring a shared folder panicked".into())))
+        })
+    }
+
+    /// A file that was made cannot be made again.
+    fn may_repeat(&self) -> bool {
+        false
     }
 
     fn reset(&self) {

@@ -101,3 +101,17 @@ fn a_request_that_cannot_be_breaks_the_ring() {
     queues[1].offer(&driver, &[readable(at, 2 << 20)]);
     crate::testing::eventually("a request for a reset", || driver.broken());
 }
+
+#[test]
+fn files_are_the_same_for_whoever_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a"), "content").unwrap();
+    let mut driver = Driver::probe(device(&folder));
+    let mut queues = driver.start(0, 3);
+    ask(&mut driver, &mut queues[1], &init(), 80);
+    ask(&mut driver, &mut queues[1], &request(opcode::LOOKUP, 1, b"a\0"), 144);
+    let mut driver = driver.go_on(device(&folder), driver.save()).unwrap();
+    let reply = ask(&mut driver, &mut queues[2], &request(opcode::GETATTR, 2, &[0; 16]), 120);
+    assert_eq!(reply[4..8], [0; 4]);
+    assert_eq!(reply[40..48], 7u64.to_le_bytes(), "its size");
+}

@@ -72,6 +72,12 @@ impl VirtioDevice for Net {
         Ok(())
     }
 
+    /// The guest knows its address.
+    fn outline(&self) -> String {
+        let [a, b, c, d, e, f] = self.mac;
+        format!("a network card {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
+
     fn reset(&self) {
         self.endpoint.detach();
     }

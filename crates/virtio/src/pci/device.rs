@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use tearless_bus::AccessError;
@@ -13,6 +14,7 @@ use tearless_memory::{Gpa, GuestMemory};
 use tearless_pci::{
     Attachment, BarKind, ConfigSpace, Identity, LayoutError, MsixError, PciFunction, command,
 };
+use tearless_state::{Encoded, StateError};
 
 use super::{
     signals::Signals,
@@ -20,7 +22,7 @@ use super::{
         CAPABILITY_VENDOR, DEVICE_BASE, NO_VECTOR, REVISION, SUBSYSTEM, VENDOR, cap, common, layout, status,
     },
 };
-use crate::{Activation, Interrupt, RingAddresses, VirtioDevice, feature, lock, queue::Start, read_window};
+use crate::{Activation, Interrupt, RingAddresses, VirtioDevice, feature, lock, read_window};
 
 /// Why a device does not fit this transport.
 #[derive(Debug, thiserror::Error)]
@@ -37,26 +39,26 @@ pub enum Error {
 }
 
 #[derive(Clone, Copy)]
-struct QueueSetup {
-    addresses: RingAddresses,
-    enabled: bool,
+pub(super) struct QueueSetup {
+    pub(super) addresses: RingAddresses,
+    pub(super) enabled: bool,
 }
 
-struct Common {
-    device_feature_select: u32,
-    driver_feature_select: u32,
-    driver_features: u64,
-    queue_select: u16,
-    queues: Vec<QueueSetup>,
+pub(super) struct Common {
+    pub(super) device_feature_select: u32,
+    pub(super) driver_feature_select: u32,
+    pub(super) driver_features: u64,
+    pub(super) queue_select: u16,
+    pub(super) queues: Vec<QueueSetup>,
 }
 
 /// A virtio device as a PCI function.
 pub struct VirtioPci {
-    device: Arc<dyn VirtioDevice>,
-    memory: GuestMemory,
-    config: Mutex<ConfigSpace>,
-    common: Mutex<Common>,
-    signals: Arc<Signals>,
+    pub(super) device: Arc<dyn VirtioDevice>,
+    pub(super) memory: GuestMemory,
+    pub(super) config: Mutex<ConfigSpace>,
+    pub(super) common: Mutex<Common>,
+    pub(super) signals: Arc<Signals>,
     /// Where the MSI-X and the PCI configuration access capabilities start.
     msix_capability: u16,
     access_capability: u16,
@@ -115,7 +117,7 @@ impl VirtioPci {
         }))
     }
 
-    fn offered(&self) -> u64 {
+    pub(super) fn offered(&self) -> u64 {
         self.device.features() | feature::COMMON
     }
 
@@ -232,13 +234,7 @@ impl VirtioPci {
     fn start_queue(&self, common: &Common, index: u16) {
         let Some(setup) = common.queues.get(usize::from(index)).filter(|setup| setup.enabled) else { return };
         let Some(queue) = self.device.queues().get(usize::from(index)) else { return };
-        queue.start(Start {
-            addresses: setup.addresses,
-            index,
-            event_idx: common.driver_features & feature::EVENT_IDX != 0,
-            memory: &self.memory,
-            interrupt: self.signals.clone(),
-        });
+        queue.start(self.start(common, index, setup.addresses));
     }
 
     /// Section 4.1.4.3.2: when this returns the queue is off, as `queue_reset` and `queue_enable` then read.
@@ -286,7 +282,7 @@ impl VirtioPci {
     }
 
     /// A function that is no bus master leaves memory alone: a kernel that hands over to the next (kexec) counts on it.
-    fn gate_memory_access(&self, allowed: bool) {
+    pub(super) fn gate_memory_access(&self, allowed: bool) {
         // Held so that of two vCPUs that write the command register the same one wins in all queues.
         let _common = lock(&self.common);
         if self.bus_master.swap(allowed, Ordering::AcqRel) != allowed {
@@ -446,6 +442,30 @@ impl PciFunction for VirtioPci {
             _ => return Err(AccessError::NoRegister),
         }
         Ok(())
+    }
+
+    fn outline(&self) -> String {
+        self.device.outline()
+    }
+
+    fn hold(&self) {
+        self.device.queues().iter().for_each(|queue| queue.hold());
+    }
+
+    fn drain(&self, deadline: Instant) -> Result<(), StateError> {
+        self.drain_queues(deadline)
+    }
+
+    fn save(&self) -> Result<Encoded, StateError> {
+        self.save_state()
+    }
+
+    fn restore(&self, state: &Encoded) -> Result<(), StateError> {
+        self.restore_state(state)
+    }
+
+    fn proceed(&self, restored: bool) {
+        self.go_on(restored);
     }
 
     fn reset(&self) {

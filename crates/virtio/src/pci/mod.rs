@@ -6,6 +6,7 @@
 mod device;
 mod signals;
 mod spec;
+mod state;
 #[cfg(test)]
 mod tests;
 

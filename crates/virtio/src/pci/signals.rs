@@ -8,11 +8,31 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering},
 };
 
+use serde::{Deserialize, Serialize};
 use tearless_bus::IrqLine;
-use tearless_pci::{Attachment, Msix, MsixError};
+use tearless_pci::{Attachment, Msix, MsixError, SavedMsix};
+use tearless_state::StateError;
 
 use super::spec::{NO_VECTOR, isr, status};
 use crate::{Interrupt, lock};
+
+/// They as a saved VM has them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedSignals {
+    msix: SavedMsix,
+    status: u8,
+    generation: u8,
+    config_vector: u16,
+    queue_vectors: Vec<u16>,
+    isr: u8,
+}
+
+impl SavedSignals {
+    pub(super) fn status(&self) -> u8 {
+        self.status
+    }
+}
 
 pub(super) struct Signals {
     pub(super) msix: Msix,
@@ -103,6 +123,35 @@ impl Signals {
         let mut pending = lock(&self.isr);
         *pending = 0;
         self.drive(0);
+    }
+
+    /// For a saved VM.
+    pub(super) fn save(&self) -> SavedSignals {
+        SavedSignals {
+            msix: self.msix.save(),
+            status: self.status(),
+            generation: self.generation(),
+            config_vector: self.config_vector(),
+            queue_vectors: self.queue_vectors.iter().map(|v| v.load(Ordering::Acquire)).collect(),
+            isr: *lock(&self.isr),
+        }
+    }
+
+    /// Takes over what was saved. The line follows with [`Signals::update_wiring`].
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`] when it is of another number of queues.
+    pub(super) fn restore(&self, saved: SavedSignals) -> Result<(), StateError> {
+        if saved.queue_vectors.len() != self.queue_vectors.len() {
+            return Err(StateError::malformed("it has another number of queues"));
+        }
+        self.msix.restore(saved.msix)?;
+        self.status.store(saved.status, Ordering::Release);
+        self.generation.store(saved.generation, Ordering::Release);
+        self.set_config_vector(saved.config_vector);
+        (0..).zip(&saved.queue_vectors).for_each(|(queue, vector)| self.set_queue_vector(queue, *vector));
+        *lock(&self.isr) = saved.isr & (isr::QUEUE | isr::CONFIG);
+        Ok(())
     }
 
     fn signal(&self, vector: u16, isr_bit: u8) {

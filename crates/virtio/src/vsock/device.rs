@@ -7,6 +7,8 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use tearless_state::{Encoded, StateError};
+
 use super::{
     hub::Hub,
     spec::{CLASS, DEVICE_ID, F_STREAM, GUEST_CID},
@@ -78,6 +80,16 @@ impl VirtioDevice for Vsock {
             *thread = Some(thread::Builder::new().name("vsock".to_owned()).spawn(move || worker.run())?);
         }
         self.hub.set_online(self.wake.clone());
+        Ok(())
+    }
+
+    /// The connections are the process', which is another one now; the guest hears that they are gone. What the guest listens
+    /// at it goes on listening at.
+    fn restore(&self, state: Option<&Encoded>) -> Result<(), StateError> {
+        if state.is_some() {
+            return Err(StateError::malformed("it is of another device"));
+        }
+        self.hub.transport_reset();
         Ok(())
     }
 

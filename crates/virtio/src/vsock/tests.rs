@@ -381,3 +381,26 @@ fn a_buffer_without_room_breaks_the_device() {
     host.write_all(b"x").unwrap();
     eventually("a broken device", || guest.driver.broken());
 }
+
+#[test]
+fn a_call_waits_until_the_guest_knows_that_its_connections_are_gone() {
+    let hub = Hub::new();
+    let mut guest = Guest::start(&hub);
+    let event = guest.driver.alloc(4);
+    guest.event.offer(&guest.driver, &[writable(event, 4)]);
+    let parts = guest.driver.save();
+    let hub = Hub::new();
+    guest.driver = guest.driver.go_on(Vsock::new(hub.clone()).unwrap(), parts).unwrap();
+    guest.event.wait(&guest.driver);
+    assert_eq!(guest.driver.bytes(event, 4), 0u32.to_le_bytes());
+    let call = calling(&hub);
+    // The buffer for the request is there, but the event's has not come back.
+    guest.receive.offer(&guest.driver, &[writable(guest.buffer, ROOM)]);
+    thread::sleep(Duration::from_millis(30));
+    assert!(guest.receive.used(&guest.driver).is_none());
+    guest.event.offer(&guest.driver, &[writable(event, 4)]);
+    let (request, _) = guest.used();
+    assert_eq!(request.op, op::REQUEST);
+    guest.send(Guest::header(op::RESPONSE, request.src_port), &[]);
+    call.join().unwrap().unwrap();
+}

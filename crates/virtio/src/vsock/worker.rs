@@ -13,7 +13,7 @@ use std::{
         unix::net::UnixStream,
     },
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -62,6 +62,21 @@ enum Sent {
     Stopped,
 }
 
+/// What the guest knows of a transport reset.
+#[derive(Clone, Copy, Debug)]
+enum Reset {
+    /// All there is to know.
+    Known,
+    /// It is to hear of one.
+    Owed,
+    /// It was told, when so many buffers for events had been offered, and has until then to deal with it.
+    Told { available: u16, until: Instant },
+}
+
+/// How often it is looked whether the guest has dealt with a reset, and for how long.
+const RESET_POLL: Duration = Duration::from_millis(5);
+const RESET_PATIENCE: Duration = Duration::from_secs(5);
+
 pub(super) struct Worker {
     queues: Queues,
     hub: Arc<Hub>,
@@ -71,8 +86,8 @@ pub(super) struct Worker {
     draining: Vec<Draining>,
     replies: VecDeque<Header>,
     carry: Option<Carry>,
-    /// The guest is to hear that all connections are gone.
-    reset_owed: bool,
+    /// Whether the guest knows that all connections are gone.
+    reset: Reset,
     generation: u64,
     /// Lives of the queues that are in use, see [`crate::Ring::epoch`].
     receive_epoch: u64,
@@ -95,7 +110,7 @@ impl Worker {
             draining: Vec::new(),
             replies: VecDeque::new(),
             carry: None,
-            reset_owed: false,
+            reset: Reset::Known,
             generation: 0,
             receive_epoch: 0,
             transmit_epoch: 0,
@@ -157,13 +172,16 @@ impl Worker {
 
     /// How long until a guest has had time enough to say goodbye.
     fn deadline(&self) -> Option<Timespec> {
+        if let Reset::Told { .. } = self.reset {
+            return Timespec::try_from(RESET_POLL).ok();
+        }
         let ends = self.connections.values().filter_map(|connection| match connection.phase {
             Phase::Closing(end) => Some(end),
             _ => None,
         });
         let left = ends.min()?.saturating_duration_since(Instant::now());
         // A little later rather than a little earlier, which would be a turn for nothing.
-        Timespec::try_from(left + std::time::Duration::from_millis(1)).ok()
+        Timespec::try_from(left + Duration::from_millis(1)).ok()
     }
 
     /// Carries out what the hub was asked, and notices new lives of the driver.
@@ -172,7 +190,7 @@ impl Worker {
         if generation != self.generation {
             self.generation = generation;
             self.forget_connections();
-            self.reset_owed = false;
+            self.reset = Reset::Known;
         }
         for command in commands {
             match command {
@@ -181,7 +199,7 @@ impl Worker {
                 Command::HangUp { id } => self.hang_up(id),
                 Command::TransportReset => {
                     self.forget_connections();
-                    self.reset_owed = true;
+                    self.reset = Reset::Owed;
                 }
             }
         }
@@ -423,7 +441,7 @@ impl Worker {
     /// Sends what the guest is owed, as far as it offers buffers. Returns whether it sent data, so that there is room
     /// for more.
     fn speak(&mut self) -> bool {
-        if self.reset_owed && !self.send_event() {
+        if !self.settle_reset() {
             return false;
         }
         while let Some(header) = self.replies.front().copied() {
@@ -521,20 +539,38 @@ impl Worker {
         sent.unwrap_or(Sent::Stopped)
     }
 
-    /// Tells the guest that its connections are gone. Returns whether it could be told.
-    fn send_event(&mut self) -> bool {
+    /// Sees to it that the guest knows of a reset. Returns whether it does: a connection that it saw before would be one of
+    /// those that it then takes for gone.
+    fn settle_reset(&mut self) -> bool {
+        if matches!(self.reset, Reset::Owed) {
+            self.send_event();
+        }
+        if let Reset::Told { available, until } = self.reset {
+            // A driver that has dealt with the event offers its buffer again.
+            let now = self.queues.event.with(|ring| ring.available());
+            if now != Some(available) || Instant::now() >= until {
+                self.reset = Reset::Known;
+            }
+        }
+        matches!(self.reset, Reset::Known)
+    }
+
+    /// Tells the guest that its connections are gone, if it has a buffer for that.
+    fn send_event(&mut self) {
         let chain = &mut self.chain;
         let sent = self.queues.event.with(|ring| {
             if !ring.pop_or_arm(chain)? {
-                return Ok(false);
+                return Ok(None);
             }
             let written = chain.write(ring.memory(), 0, &EVENT_TRANSPORT_RESET.to_le_bytes())?;
+            let available = ring.available()?;
             ring.push(chain.head(), written as u32)?;
             ring.notify()?;
-            Ok(true)
+            Ok(Some(available))
         });
-        self.reset_owed = sent != Some(true);
-        !self.reset_owed
+        if let Some(Some(available)) = sent {
+            self.reset = Reset::Told { available, until: Instant::now() + RESET_PATIENCE };
+        }
     }
 
     /// Ends the connections whose guest has had time enough to say goodbye.

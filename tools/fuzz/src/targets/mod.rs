@@ -15,6 +15,7 @@ mod packages;
 mod pci;
 mod platform;
 mod release;
+mod saved;
 mod self_test;
 mod share;
 mod unpack;
@@ -37,6 +38,8 @@ pub use packages::packages;
 pub use pci::pci;
 pub use platform::{pl011, pl031, pl061};
 pub use release::release;
+pub use saved::saved;
+pub(crate) use saved::seed as saved_seed;
 pub use share::share;
 pub use unpack::unpack;
 pub use virtqueue::virtqueue;
@@ -131,6 +134,13 @@ pub const TARGETS: &[Target] = &[
         run: vmdk,
         seeds: seeds::vmdk,
         memory_mib: LITTLE,
+    },
+    Target {
+        name: "saved",
+        about: "states of saved VMs: the file, and what devices take over from it",
+        run: saved,
+        seeds: seeds::saved,
+        memory_mib: 64,
     },
     Target {
         name: "kernel_image",

@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tearless_arm64::gic::{IIDR_ARM, gits};
 use tearless_bus::{AccessError, MmioDevice, Msi};
 use tearless_memory::Gpa;
+use tearless_state::StateError;
 
 mod command;
 mod port;
@@ -22,7 +24,7 @@ use super::{
 use crate::access::{fill, lock, value};
 use command::{Command, EventId};
 use port::Port;
-use tables::{ENTRY_SIZE, Fault, ID_BITS, Table, Tables};
+use tables::{ENTRY_SIZE, Fault, ID_BITS, SavedTables, Table, Tables};
 
 /// The ITS's state.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +49,47 @@ const fn baser_fixed(kind: u64) -> u64 {
     kind << gits::BASER_TYPE_SHIFT | (ENTRY_SIZE - 1) << gits::BASER_ENTRY_SHIFT
 }
 
+/// It as a saved VM has it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedIts {
+    enabled: bool,
+    cbaser: u64,
+    cwriter: u64,
+    creadr: u64,
+    stalled: bool,
+    tables: SavedTables,
+}
+
 impl Its {
+    /// For a saved VM.
+    pub fn save(&self) -> SavedIts {
+        let &Self { enabled, cbaser, cwriter, creadr, stalled, ref tables } = self;
+        SavedIts { enabled, cbaser, cwriter, creadr, stalled, tables: tables.save() }
+    }
+
+    /// What was saved, of a machine with `vcpus` vCPUs.
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`] for what no guest could have brought about.
+    pub fn restored(saved: &SavedIts, vcpus: usize) -> Result<Self, StateError> {
+        let its = Self {
+            enabled: saved.enabled,
+            cbaser: saved.cbaser & gits::CBASER_MASK,
+            cwriter: saved.cwriter,
+            creadr: saved.creadr,
+            stalled: saved.stalled,
+            tables: Tables::restored(&saved.tables, vcpus)?,
+        };
+        // Else the queue would never be found empty.
+        let within = |offset| offset & !gits::QUEUE_OFFSET == 0 && offset < its.queue_len();
+        if within(its.cwriter) && within(its.creadr) {
+            Ok(its)
+        } else {
+            Err(StateError::malformed("the command queue's offsets are not within it"))
+        }
+    }
+
     /// Reads a register of 64 bits.
     fn read(&self, register: u64) -> Option<u64> {
         Some(match register {

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use tearless_arm64::gic::{LPI_BASE, gits};
 use tearless_memory::{Gpa, GuestMemory};
+use tearless_state::StateError;
 
 use super::{
     command::{Command, EventId},
@@ -111,7 +113,78 @@ pub struct Tables {
     events: usize,
 }
 
+/// The maps as a saved VM has them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedTables {
+    device_table: u64,
+    collection_table: u64,
+    devices: Vec<SavedDevice>,
+    /// Number and vCPU.
+    collections: Vec<(u16, usize)>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedDevice {
+    id: u32,
+    event_bits: u32,
+    /// Number, LPI, collection.
+    events: Vec<(u32, u32, u16)>,
+}
+
 impl Tables {
+    /// For a saved VM.
+    pub fn save(&self) -> SavedTables {
+        let events = |device: &Device| device.events.iter().map(|(&n, e)| (n, e.lpi, e.collection)).collect();
+        let devices = self.devices.iter();
+        SavedTables {
+            device_table: self.device_table.0,
+            collection_table: self.collection_table.0,
+            devices: devices
+                .map(|(&id, device)| SavedDevice {
+                    id,
+                    event_bits: device.event_bits,
+                    events: events(device),
+                })
+                .collect(),
+            collections: self.collections.iter().map(|(&id, &vcpu)| (id, vcpu)).collect(),
+        }
+    }
+
+    /// What was saved, of a machine with `vcpus` vCPUs, within the bounds that commands are held to.
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`] for what is outside of them.
+    pub fn restored(saved: &SavedTables, vcpus: usize) -> Result<Self, StateError> {
+        let events: usize = saved.devices.iter().map(|device| device.events.len()).sum();
+        let device_fits = |device: &SavedDevice| {
+            let event_fits = |&(n, lpi, _): &(u32, u32, u16)| {
+                u64::from(n) >> device.event_bits == 0 && (LPI_BASE..1 << lpi::ID_BITS).contains(&lpi)
+            };
+            device.id >> ID_BITS == 0
+                && (1..=ID_BITS).contains(&device.event_bits)
+                && device.events.iter().all(event_fits)
+        };
+        let targets_exist = saved.collections.iter().all(|(_, vcpu)| *vcpu < vcpus);
+        if events > MAX_EVENTS || !saved.devices.iter().all(device_fits) || !targets_exist {
+            return Err(StateError::malformed("the ITS maps what it cannot map"));
+        }
+        let device = |saved: &SavedDevice| {
+            let event = |&(n, lpi, collection): &(u32, u32, u16)| (n, Event { lpi, collection });
+            let events = saved.events.iter().map(event).collect();
+            (saved.id, Device { event_bits: saved.event_bits, events })
+        };
+        let devices: BTreeMap<_, _> = saved.devices.iter().map(device).collect();
+        Ok(Self {
+            device_table: Table(saved.device_table & gits::BASER_MASK),
+            collection_table: Table(saved.collection_table & gits::BASER_MASK),
+            events: devices.values().map(|device| device.events.len()).sum(),
+            devices,
+            collections: saved.collections.iter().copied().collect(),
+        })
+    }
+
     /// Forgets the devices: their table is another one now.
     pub fn clear_devices(&mut self) {
         self.devices.clear();

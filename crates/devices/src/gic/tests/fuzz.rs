@@ -65,6 +65,9 @@ fn survives_noise() {
         if step % 16 == 0 {
             assert_outputs_are_right(&board, cpu);
         }
+        if step % 4096 == 0 {
+            assert_outputs_are_right(&board.saved_and_restored(), cpu);
+        }
     }
 }
 

@@ -13,11 +13,11 @@ const DEVICES: u64 = RAM + 0x31_0000;
 const COLLECTIONS: u64 = RAM + 0x32_0000;
 const DOORBELL: Gpa = Gpa(ITS_BASE + gits::TRANSLATER);
 const DEVICE: u32 = 0x18;
-const LPI: u32 = LPI_BASE + 5;
+pub(super) const LPI: u32 = LPI_BASE + 5;
 
 /// A board with LPIs enabled at every vCPU and an ITS with a queue of one page.
-struct Rig {
-    board: Board,
+pub(super) struct Rig {
+    pub(super) board: Board,
     next: AtomicU64,
 }
 
@@ -42,7 +42,7 @@ impl Rig {
     }
 
     /// With collection n at vCPU n, event 1 of [`DEVICE`] mapped to [`LPI`] in collection 0, and enabled.
-    fn mapped(vcpus: u32) -> Self {
+    pub(super) fn mapped(vcpus: u32) -> Self {
         let rig = Self::new(vcpus);
         for cpu in 0..u64::from(vcpus) {
             rig.run([command::MAPC.into(), 0, valid(cpu << 16 | cpu), 0]);
@@ -52,6 +52,11 @@ impl Rig {
         rig.configure(LPI, 0xa1);
         rig.run([rig.device(command::INV), 1, 0, 0]);
         rig
+    }
+
+    /// On a board that is set up.
+    pub(super) fn on(board: Board) -> Self {
+        Self { board, next: AtomicU64::new(0) }
     }
 
     fn device(&self, number: u8) -> u64 {
@@ -83,11 +88,11 @@ impl Rig {
         self.board.memory.write(Gpa(PROPERTIES + u64::from(lpi - LPI_BASE)), &[byte]).unwrap();
     }
 
-    fn message(&self, data: u32) {
+    pub(super) fn message(&self, data: u32) {
         self.board.gic.signal(Msi { address: DOORBELL, data, device_id: DEVICE });
     }
 
-    fn take(&self, cpu: u32) -> u32 {
+    pub(super) fn take(&self, cpu: u32) -> u32 {
         let intid = self.board.get(cpu, icc::IAR1);
         self.board.set(cpu, icc::EOIR1, intid);
         intid as u32

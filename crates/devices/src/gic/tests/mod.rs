@@ -12,6 +12,7 @@ mod its;
 mod lines;
 mod priorities;
 mod sgis;
+mod state;
 
 /// Counts the wakes of each vCPU.
 #[derive(Default)]
@@ -67,6 +68,20 @@ impl Board {
         let gic = Gic::new(config, Arc::clone(&wakes) as _);
         let (gicd, gicr, gits) = (gic.distributor(), gic.redistributors(), gic.its());
         Self { gic, memory, wakes, gicd, gicr, gits }
+    }
+
+    /// Another one, in the state of this one and on the same memory.
+    fn saved_and_restored(&self) -> Self {
+        let state = self.gic.save().unwrap();
+        let wakes = Arc::new(Wakes::default());
+        let doorbell = Some(Gpa(ITS_BASE + gits::TRANSLATER));
+        let (vcpus, spis) = (self.gic.cpus.len() as u32, lock(&self.gic.distributor).count());
+        let config = GicConfig { vcpus, spis, doorbell, memory: self.memory.clone() };
+        let gic = Gic::new(config, Arc::clone(&wakes) as _);
+        gic.restore(&state).unwrap();
+        assert_eq!(gic.save().unwrap(), state);
+        let (gicd, gicr, gits) = (gic.distributor(), gic.redistributors(), gic.its());
+        Self { gic, memory: self.memory.clone(), wakes, gicd, gicr, gits }
     }
 
     /// As Linux sets it up: all in group 1 at priority 0xa0, mask 0xf0, both groups on.

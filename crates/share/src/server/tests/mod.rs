@@ -4,6 +4,7 @@ mod bounds;
 mod files;
 mod folders;
 mod owners;
+mod saved;
 
 use std::{fs, path::PathBuf};
 
