@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use ureq::http::StatusCode;
+use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
 use crate::cache::{Cache, Partial};
@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::tls;
 
 /// How often a broken connection is taken up again before giving up.
-const ATTEMPTS: u32 = 4;
+pub(crate) const ATTEMPTS: u32 = 4;
 
 /// A file as a signed index describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,18 +41,7 @@ pub struct Fetcher<'a> {
 impl<'a> Fetcher<'a> {
     /// Nothing is contacted before the first download. Proxies come from `http_proxy`, `https_proxy` and `no_proxy`.
     pub fn new(mirror: Mirror, cache: Cache, progress: &'a dyn Progress) -> Self {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(15)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            .timeout_per_read(Some(Duration::from_secs(60)))
-            .user_agent(concat!("tearless/", env!("CARGO_PKG_VERSION")))
-            // Without TLS a redirect to https must end as an answer, not as a panic in the TLS library.
-            .max_redirects(if tls::is_supported() { 10 } else { 0 })
-            .tls_config(tls::config())
-            .build()
-            .new_agent();
-        Self { agent, mirror, cache, progress }
+        Self { agent: agent(), mirror, cache, progress }
     }
 
     /// The same client for another archive.
@@ -86,7 +75,7 @@ impl<'a> Fetcher<'a> {
         loop {
             match self.small_once(&url, limit) {
                 Err(e) if e.kind() == Kind::Network && attempt < ATTEMPTS && !is_offline(&e) => {
-                    attempt = self.pause(attempt)
+                    attempt = pause(attempt)
                 }
                 result => return result,
             }
@@ -195,7 +184,7 @@ impl<'a> Fetcher<'a> {
                     fresh = true;
                 }
                 Err(e) if e.kind() == Kind::Network && attempt < ATTEMPTS && !is_offline(&e) => {
-                    attempt = self.pause(attempt);
+                    attempt = pause(attempt);
                 }
                 Err(e) => return Err(e),
             }
@@ -259,11 +248,7 @@ impl<'a> Fetcher<'a> {
             request = request.header("Range", format!("bytes={from}-"));
         }
         let response = request.call().map_err(|e| self.broken(url, &e))?;
-        let start = response
-            .headers()
-            .get("content-range")
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+        let start = content_range(&response).map(|(start, _)| start);
         Ok((response.status(), response.into_body(), start))
     }
 
@@ -272,11 +257,6 @@ impl<'a> Fetcher<'a> {
     fn show(&self, have: u64, shown: &mut u64) {
         self.progress.advance(have.saturating_sub(*shown));
         *shown = have.max(*shown);
-    }
-
-    fn pause(&self, attempt: u32) -> u32 {
-        thread::sleep(Duration::from_millis(300 << attempt));
-        attempt + 1
     }
 
     fn other_mirror(&self) -> String {
@@ -315,8 +295,36 @@ impl<'a> Fetcher<'a> {
     }
 }
 
+/// The HTTP client, with our patience and our TLS.
+pub(crate) fn agent() -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(Duration::from_secs(15)))
+        .timeout_recv_response(Some(Duration::from_secs(60)))
+        .timeout_per_read(Some(Duration::from_secs(60)))
+        .user_agent(concat!("tearless/", env!("CARGO_PKG_VERSION")))
+        // Without TLS a redirect to https must end as an answer, not as a panic in the TLS library.
+        .max_redirects(if tls::is_supported() { 10 } else { 0 })
+        .tls_config(tls::config())
+        .build()
+        .new_agent()
+}
+
+/// Where a partial answer starts, and how long the whole file is, if that is said.
+pub(crate) fn content_range(response: &Response<Body>) -> Option<(u64, Option<u64>)> {
+    let value = response.headers().get("content-range")?.to_str().ok()?.strip_prefix("bytes ")?;
+    let (range, total) = value.split_once('/').unwrap_or((value, "*"));
+    Some((range.split('-').next()?.parse().ok()?, total.parse().ok()))
+}
+
+/// Waits before the next attempt, longer each time. Returns its number.
+pub(crate) fn pause(attempt: u32) -> u32 {
+    thread::sleep(Duration::from_millis(300 << attempt));
+    attempt + 1
+}
+
 /// Failures that another attempt a second later does not mend.
-fn is_offline(error: &Error) -> bool {
+pub(crate) fn is_offline(error: &Error) -> bool {
     ["host not found", "dns", "refused", "unreachable"]
         .iter()
         .any(|s| error.why().to_ascii_lowercase().contains(s))

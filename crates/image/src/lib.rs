@@ -13,6 +13,7 @@ pub mod digest;
 pub mod error;
 pub mod ext4;
 pub mod fetch;
+pub mod ipsw;
 pub mod mirror;
 pub mod modules;
 pub mod packages;

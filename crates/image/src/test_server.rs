@@ -73,14 +73,20 @@ fn answer(mut connection: TcpStream, state: &Mutex<State>) -> std::io::Result<()
         );
     };
     let from = range.filter(|_| !state.no_ranges);
-    let from = from.and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    let range = from.and_then(|r| {
+        let (from, to) = r.strip_prefix("bytes=")?.split_once('-')?;
+        Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok()))
+    });
     let total = content.len();
+    let last = range.and_then(|(_, to)| to).unwrap_or(usize::MAX).min(total.saturating_sub(1));
+    let from = range.map(|(from, _)| from);
     let status = match from {
         Some(from) if from >= total => "416 Range Not Satisfiable".to_owned(),
-        Some(from) => format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{total}", total - 1),
+        Some(from) => format!("206 Partial Content\r\nContent-Range: bytes {from}-{last}/{total}"),
         None => "200 OK".to_owned(),
     };
-    let body = content.get(from.unwrap_or(0)..).unwrap_or_default();
+    let end = if from.is_some() { last + 1 } else { total };
+    let body = content.get(from.unwrap_or(0)..end).unwrap_or_default();
     write!(connection, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
     let sent = state.break_after.take().unwrap_or(body.len()).min(body.len());
     connection.write_all(&body[..sent])
