@@ -15,16 +15,24 @@ use crate::{
     Bundle, Error, Result, Store,
     files::{failed, sync_folder},
     layers,
+    mac::{self, MachineIdentifier},
 };
 
 impl Bundle {
     /// Makes the VM `name` in `store` with this one's content. `adapt` changes the configuration of the clone, for example
-    /// to give it an identity of its own. Snapshots are not cloned.
+    /// to give it an identity of its own; a virtual Mac becomes the one that `identifier` says, if it says one. Snapshots
+    /// are not cloned.
     ///
     /// # Errors
     /// [`Error::Running`], [`Error::Exists`], [`Error::Foreign`] for a writable disk outside of the bundle, or what the
     /// host says; then there is no clone.
-    pub fn clone_to(&self, store: &Store, name: &str, adapt: impl FnOnce(&mut VmConfig)) -> Result<Self> {
+    pub fn clone_to(
+        &self,
+        store: &Store,
+        name: &str,
+        identifier: Option<&MachineIdentifier>,
+        adapt: impl FnOnce(&mut VmConfig),
+    ) -> Result<Self> {
         let _lock = self.lock()?;
         self.refuse_suspended("clone")?;
         let config = self.config()?;
@@ -33,6 +41,10 @@ impl Bundle {
             copy(&self.path().join(path), &new.path().join(path))?;
         }
         let mut lent = BTreeSet::new();
+        if let Some(file) = layers::auxiliary(&config) {
+            link(&self.path().join(file), &new.path().join(file))?;
+            lent.insert(file.to_owned());
+        }
         for disk in config.disks.iter().filter(|disk| layers::is_inside(disk)) {
             for file in layers::chain(self.path(), &disk.path, layers::format_of(disk))? {
                 link(&self.path().join(&file), &new.path().join(&file))?;
@@ -42,6 +54,9 @@ impl Bundle {
         let mut cloned = VmConfig { snapshot: None, ..config.clone() };
         adapt(&mut cloned);
         let cloned = layers::derive_all(new.path(), &cloned)?;
+        if let Some(identifier) = identifier.filter(|_| cloned.boot.is_mac()) {
+            mac::write_identifier(new.path(), identifier)?;
+        }
         let needed = layers::reachable(new.path(), [&cloned].into_iter())?;
         for file in lent.difference(&needed) {
             let path = new.path().join(file);
@@ -104,14 +119,15 @@ impl Bundle {
     }
 }
 
-/// What the VM boots, as far as it lies in the bundle.
+/// What the VM boots, or what makes it the machine that it is, as far as it lies in the bundle. None of it changes.
 fn boot_files(config: &VmConfig) -> impl Iterator<Item = &Path> {
-    let (kernel, initrd) = match &config.boot {
-        BootConfig::LinuxKernel { kernel, initrd, .. } => (kernel, initrd.as_ref()),
-        BootConfig::LinuxDebian { kernel, initrd, .. } => (kernel, Some(initrd)),
-        BootConfig::Efi { variables } => (variables, None),
+    let files = match &config.boot {
+        BootConfig::LinuxKernel { kernel, initrd, .. } => [Some(kernel.as_path()), initrd.as_deref()],
+        BootConfig::LinuxDebian { kernel, initrd, .. } => [Some(kernel.as_path()), Some(initrd)],
+        BootConfig::MacOs { .. } => [mac::MODEL_FILE, mac::IDENTIFIER_FILE].map(|file| Some(Path::new(file))),
+        BootConfig::Efi { variables } => [Some(variables.as_path()), None],
     };
-    [Some(kernel), initrd].into_iter().flatten().map(|path| path.as_path()).filter(|path| path.is_relative())
+    files.into_iter().flatten().filter(|path| path.is_relative())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

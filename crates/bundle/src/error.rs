@@ -129,6 +129,50 @@ pub enum Error {
     /// A disk cannot be opened or made.
     #[error(transparent)]
     Disk(#[from] tearless_storage::DiskError),
+    /// A file of a virtual Mac cannot be used.
+    #[error("cannot use {}\n  because: {why}\n  try: {advice}", path.display())]
+    Platform {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The same virtual Mac runs already, as another VM.
+    #[error(
+        "cannot start {name}\n  because: it is the same virtual Mac as {other}, and a Mac exists once\n  try: stop that VM first; \
+         they can take turns"
+    )]
+    SameMac {
+        /// The VM.
+        name: String,
+        /// The one that runs.
+        other: String,
+    },
+    /// Two macOS guests run already.
+    #[error(
+        "cannot start {name}\n  because: {holders} run macOS already, and Apple allows two guests at a time on a Mac\n  try: stop \
+         one of them; Linux guests are not counted"
+    )]
+    MacLimit {
+        /// The VM.
+        name: String,
+        /// Those that run.
+        holders: String,
+    },
+    /// What is to be imported cannot be.
+    #[error(
+        "cannot import {}\n  because: {why}\n  try: a folder with the files Disk.img, AuxiliaryStorage, HardwareModel and \
+         MachineIdentifier",
+        path.display()
+    )]
+    Foreigner {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No folder for VMs can be told.
     #[error(
         "cannot tell where VMs are kept\n  because: neither HOME nor TEARLESS_HOME is set\n  try: set TEARLESS_HOME to a folder"

@@ -4,9 +4,12 @@
 //!   Disk.img                   raw, the oldest layer
 //!   disks/ID.qcow2             builds on ../Disk.img, or on another file of disks/
 //!   disks/ID.img               a copy that shares its blocks, where the file system can
+//!   disks/ID.aux               a copy of a virtual Mac's auxiliary storage
 //! ```
 //! A layer that something builds on is never written again; its permissions say so. The files that nothing needs any more
 //! are found by following what the configuration and the snapshots name.
+//!
+//! A virtual Mac's disks are always copies: Apple's framework reads no overlays. Its auxiliary storage goes with them.
 
 use std::{
     collections::BTreeSet,
@@ -15,13 +18,14 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use tearless_config::{DiskConfig, DiskFormat, VmConfig};
+use tearless_config::{BootConfig, DiskConfig, DiskFormat, VmConfig};
 use tearless_storage::{Format, base_of, derive, is_remote};
 
 use crate::{
     Error, Result,
     bundle::DISK_FILE,
     files::{failed, sync_folder},
+    mac::AUXILIARY_FILE,
 };
 
 /// The folder of the layers.
@@ -59,13 +63,28 @@ pub(crate) fn derive_all(bundle: &Path, config: &VmConfig) -> Result<VmConfig> {
         let base = bundle.join(&disk.path);
         let reference = reference(&disk.path).ok_or_else(|| Error::Foreign { path: disk.path.clone() })?;
         let stem = folder.join(new_id()?);
-        let (layer, format) = derive(&base, format_of(disk), &stem, &reference)?;
+        let format = format_of(disk);
+        let (layer, format) = if config.boot.is_mac() {
+            let layer = stem.with_extension(if format == Format::Raw { "img" } else { format.name() });
+            tearless_storage::copy(&base, &layer)?;
+            (layer, format)
+        } else {
+            derive(&base, format, &stem, &reference)?
+        };
         disk.path = Path::new(FOLDER).join(layer.file_name().unwrap_or_default());
         disk.format = match format {
             Format::Raw => None,
             Format::Qcow2 => Some(DiskFormat::Qcow2),
             Format::Vmdk => Some(DiskFormat::Vmdk),
         };
+    }
+    if let BootConfig::MacOs { auxiliary, .. } = &mut new.boot {
+        if reference(auxiliary).is_none() {
+            return Err(Error::Foreign { path: auxiliary.clone() });
+        }
+        let copy = folder.join(new_id()?).with_extension("aux");
+        tearless_storage::copy(&bundle.join(&auxiliary), &copy)?;
+        *auxiliary = Path::new(FOLDER).join(copy.file_name().unwrap_or_default());
     }
     sync_folder(&folder)?;
     sync_folder(bundle)?;
@@ -74,13 +93,22 @@ pub(crate) fn derive_all(bundle: &Path, config: &VmConfig) -> Result<VmConfig> {
 
 /// Makes the disks of `config` read-only files: something builds on them.
 pub(crate) fn freeze(bundle: &Path, config: &VmConfig) -> Result<()> {
-    for disk in config.disks.iter().filter(|disk| is_own(disk)) {
-        let path = bundle.join(&disk.path);
+    let disks = config.disks.iter().filter(|disk| is_own(disk)).map(|disk| disk.path.as_path());
+    for file in disks.chain(auxiliary(config)) {
+        let path = bundle.join(file);
         let mut permissions = fs::metadata(&path).map_err(failed("read", &path))?.permissions();
         permissions.set_readonly(true);
         fs::set_permissions(&path, permissions).map_err(failed("change", &path))?;
     }
     Ok(())
+}
+
+/// The auxiliary storage of a virtual Mac, which belongs to its disks.
+pub(crate) fn auxiliary(config: &VmConfig) -> Option<&Path> {
+    match &config.boot {
+        BootConfig::MacOs { auxiliary, .. } => Some(auxiliary.as_path()).filter(|path| path.is_relative()),
+        _ => None,
+    }
 }
 
 /// What the bundle's file `path` is called in a layer above it.
@@ -129,8 +157,11 @@ pub(crate) fn reachable<'a>(
     configs: impl Iterator<Item = &'a VmConfig>,
 ) -> Result<BTreeSet<PathBuf>> {
     let mut files = BTreeSet::new();
-    for disk in configs.flat_map(|config| &config.disks).filter(|disk| is_inside(disk)) {
-        files.extend(chain(bundle, &disk.path, format_of(disk))?);
+    for config in configs {
+        for disk in config.disks.iter().filter(|disk| is_inside(disk)) {
+            files.extend(chain(bundle, &disk.path, format_of(disk))?);
+        }
+        files.extend(auxiliary(config).map(Path::to_owned));
     }
     Ok(files)
 }
@@ -145,11 +176,13 @@ pub(crate) fn sweep(bundle: &Path, needed: &BTreeSet<PathBuf>) -> Result<()> {
             remove(entry.path())?;
         }
     }
-    let first = bundle.join(DISK_FILE);
-    // Only one that became a layer: whatever else lies there is the user's.
-    let frozen = fs::metadata(&first).is_ok_and(|m| m.permissions().readonly());
-    if frozen && !needed.contains(Path::new(DISK_FILE)) {
-        remove(first)?;
+    for name in [DISK_FILE, AUXILIARY_FILE] {
+        let first = bundle.join(name);
+        // Only one that became a layer: whatever else lies there is the user's.
+        let frozen = fs::metadata(&first).is_ok_and(|m| m.permissions().readonly());
+        if frozen && !needed.contains(Path::new(name)) {
+            remove(first)?;
+        }
     }
     Ok(())
 }

@@ -5,10 +5,12 @@
 //!   .lock                    held for a moment while names come, go or change
 //!   .new-deb-4711/           a VM in the making; becomes NAME.vm in one step
 //!   .deleted-deb-4711/       a VM on its way out
+//!   .macos/                  who runs macOS guests, which may be two at a time
 //!   deb.vm/
 //!     config.json            the VM, written atomically
 //!     lock                   held exclusively while the VM runs; says by which process
 //!     Disk.img  Kernel  Initrd  logs/
+//!     MachineIdentifier  HardwareModel  AuxiliaryStorage     of a virtual Mac
 //!     disks/                 layers of disks, after the first snapshot or clone
 //!     snapshots/NAME.json    states to go back to
 //!     state/suspended/       memory and devices of a VM that is suspended
@@ -22,8 +24,10 @@ mod clone;
 mod create;
 mod error;
 mod files;
+mod import;
 mod layers;
 mod lock;
+pub mod mac;
 mod name;
 mod snapshot;
 mod store;
@@ -31,6 +35,7 @@ mod store;
 pub use bundle::Bundle;
 pub use create::NewBundle;
 pub use error::{Error, Result};
+pub use import::Foreign;
 pub use lock::Lock;
 pub use name::check_name;
 pub use snapshot::{Snapshot, Snapshots};

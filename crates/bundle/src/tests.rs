@@ -19,7 +19,7 @@ fn store_with_deb() -> (tempfile::TempDir, Store, Bundle) {
     (dir, store, bundle)
 }
 
-fn names(store: &Store) -> Vec<String> {
+pub(crate) fn names(store: &Store) -> Vec<String> {
     store.list().unwrap().iter().map(|l| l.bundle.name().to_owned()).collect()
 }
 
@@ -445,12 +445,12 @@ mod layered {
         let (_dir, store, bundle) = store();
         write(&bundle, 0, 1);
         let clone =
-            bundle.clone_to(&store, "two", |config| config.machine_id = Some("0".repeat(32))).unwrap();
+            bundle.clone_to(&store, "two", None, |config| config.machine_id = Some("0".repeat(32))).unwrap();
         write(&bundle, 1 << 16, 2);
         write(&clone, 2 << 16, 3);
         assert_eq!((read(&bundle), read(&clone)), ([1, 2, 7], [1, 7, 3]));
         assert_eq!(clone.config().unwrap().machine_id, Some("0".repeat(32)));
-        let third = clone.clone_to(&store, "three", |_| {}).unwrap();
+        let third = clone.clone_to(&store, "three", None, |_| {}).unwrap();
         write(&third, 0, 9);
         bundle.delete().unwrap();
         assert_eq!((read(&clone), read(&third)), ([1, 7, 3], [9, 7, 3]));
@@ -463,13 +463,13 @@ mod layered {
     fn a_clone_that_fails_leaves_nothing() {
         let (_dir, store, bundle) = store();
         let lock = bundle.lock().unwrap();
-        assert!(matches!(bundle.clone_to(&store, "two", |_| {}), Err(Error::Running { .. })));
+        assert!(matches!(bundle.clone_to(&store, "two", None, |_| {}), Err(Error::Running { .. })));
         drop(lock);
-        assert!(matches!(bundle.clone_to(&store, "deb", |_| {}), Err(Error::Exists { .. })));
+        assert!(matches!(bundle.clone_to(&store, "deb", None, |_| {}), Err(Error::Exists { .. })));
         let mut config = bundle.config().unwrap();
         config.disks.push(DiskConfig::new("/somewhere/else.img"));
         bundle.save_config(&config).unwrap();
-        assert!(matches!(bundle.clone_to(&store, "two", |_| {}), Err(Error::Foreign { .. })));
+        assert!(matches!(bundle.clone_to(&store, "two", None, |_| {}), Err(Error::Foreign { .. })));
         assert_eq!(names(&store), ["deb"]);
         assert!(leftovers(store.path()).is_empty());
         assert_eq!(read(&bundle), [7, 7, 7]);

@@ -103,7 +103,7 @@ fn a_life(folder: &Path, volume: &Volume) {
     }
     drop(lock);
     let clones = [1, 2, 3, 4, 5].map(|n: u8| {
-        let clone = bundle.clone_to(&store, &format!("clone{n}"), |_| {}).unwrap();
+        let clone = bundle.clone_to(&store, &format!("clone{n}"), None, |_| {}).unwrap();
         write(&clone, 1 << 20, second.wrapping_add(n));
         clone
     });

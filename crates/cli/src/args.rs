@@ -71,6 +71,11 @@ pub enum Command {
     Snapshot(SnapshotCommand),
     /// Make another VM with the content of one, at once and without taking room.
     Clone(CloneArgs),
+    /// Make a VM of one of another program. Its files are copied at once, and it stays the machine that it is.
+    Import(ImportArgs),
+    /// Look at what macOS is installed from.
+    #[command(subcommand)]
+    Ipsw(IpswCommand),
     /// Give a VM another name.
     Rename(RenameArgs),
     /// Change what a VM is made of.
@@ -225,9 +230,62 @@ pub struct CloneArgs {
     pub name: String,
     /// The new VM's name.
     pub new: String,
-    /// Let the clone be the same machine to its guest and to the network. Never run both at once then.
+    /// Whether the clone is the same machine to its guest and to the network. `keep`: it is; never run both at once then
+    /// (two virtual Macs that are the same are refused). `new`: it is another one. An installed macOS starts on the virtual
+    /// Mac only that it was installed on, so `keep` is the default for macOS, and `new` for all others.
+    #[arg(long, value_name = "keep|new")]
+    pub identity: Option<Identity>,
+}
+
+/// Who a clone is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Identity {
+    /// Who the original is.
+    Keep,
+    /// Somebody else.
+    New,
+}
+
+/// Which virtual Mac a VM is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ecid {
+    /// One that nobody is.
+    Random,
+    /// The one that its macOS was installed on.
+    Recover,
+    /// This one.
+    Number(u64),
+}
+
+#[derive(Subcommand)]
+pub enum IpswCommand {
+    /// List what Apple offers for virtual Macs, and what is in the cache.
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Tell which macOS an IPSW is and what a virtual Mac needs for it. Of one on a server, some megabytes are read.
+    Info(IpswSourceArgs),
+    /// Download an IPSW into the cache. What was interrupted goes on where it ended.
+    Fetch(IpswSourceArgs),
+}
+
+#[derive(Args)]
+pub struct IpswSourceArgs {
+    /// A file, an address, or `latest`: the newest that Apple offers.
+    #[arg(value_name = "FILE|URL|latest")]
+    pub source: String,
+    /// Print JSON.
     #[arg(long)]
-    pub keep_identity: bool,
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ImportArgs {
+    /// The folder of a VM of Viable, VirtualBuddy or Apple's sample code.
+    pub source: PathBuf,
+    /// The new VM's name; default: the folder's.
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub hardware: HardwareArgs,
 }
 
 #[derive(Args)]
@@ -267,8 +325,8 @@ pub struct CreateArgs {
     /// The VM's name.
     pub name: String,
     /// Install this Linux: debian.
-    #[arg(long, value_name = "DISTRIBUTION", required_unless_present_any = ["kernel", "iso", "disk_image"])]
-    #[arg(conflicts_with_all = ["kernel", "iso", "disk_image"])]
+    #[arg(long, value_name = "DISTRIBUTION", required_unless_present_any = ["kernel", "iso", "disk_image", "ipsw"])]
+    #[arg(conflicts_with_all = ["kernel", "iso", "disk_image", "ipsw"])]
     pub linux: Option<String>,
     /// Boot this installation medium through EFI until a system is on the disk; it stays where it is.
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
@@ -276,6 +334,12 @@ pub struct CreateArgs {
     /// Boot this disk image through EFI; its content is copied to the VM's disk.
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     pub disk_image: Option<PathBuf>,
+    /// Install macOS from this IPSW. Needs an Apple silicon Mac.
+    #[arg(long, value_name = "FILE|latest", conflicts_with_all = ["kernel", "iso", "disk_image"])]
+    pub ipsw: Option<PathBuf>,
+    /// Which virtual Mac it is to be: its ECID, from which serial number and UUIDs follow.
+    #[arg(long, value_name = "N|random", value_parser = parse_new_ecid, requires = "ipsw")]
+    pub ecid: Option<Ecid>,
     /// Boot this kernel; it is copied into the VM's folder.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
@@ -392,6 +456,10 @@ pub struct SetArgs {
     /// Which disk, counted from 1.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "disk_size")]
     pub disk: usize,
+    /// Which virtual Mac it is: an ECID, a random one, or the one that its macOS was installed on (`recover`), on which alone
+    /// that starts.
+    #[arg(long, value_name = "N|random|recover", value_parser = parse_ecid)]
+    pub ecid: Option<Ecid>,
     /// A note about the VM.
     #[arg(long, value_name = "TEXT")]
     pub description: Option<String>,
@@ -607,6 +675,25 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs).ok_or_else(|| "give a time such as 30s, 2m or 1h".into())
 }
 
+/// A number, decimal or after `0x`; or a word.
+fn parse_ecid(text: &str) -> Result<Ecid, String> {
+    match text {
+        "recover" => Ok(Ecid::Recover),
+        other => parse_new_ecid(other),
+    }
+}
+
+fn parse_new_ecid(text: &str) -> Result<Ecid, String> {
+    let number = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        _ if text == "random" => return Ok(Ecid::Random),
+        Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16).ok(),
+        _ if text.starts_with('+') => None,
+        _ => text.parse().ok(),
+    };
+    let number = number.filter(|number| *number != 0).map(Ecid::Number);
+    number.ok_or_else(|| "give a number of up to 64 bits that is not 0, such as 0x1c4bb370c08694bb".into())
+}
+
 fn parse_engine(text: &str) -> Result<EngineChoice, String> {
     text.parse().map_err(|e| format!("{e}"))
 }
@@ -630,6 +717,18 @@ fn parse_flavour(text: &str) -> Result<Flavour, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ecids_are_numbers_or_words() {
+        assert_eq!(parse_ecid("random"), Ok(Ecid::Random));
+        assert_eq!(parse_ecid("recover"), Ok(Ecid::Recover));
+        assert_eq!(parse_ecid("0xFFFFFFFFFFFFFFFF"), Ok(Ecid::Number(u64::MAX)));
+        assert_eq!(parse_ecid("17"), Ok(Ecid::Number(17)));
+        for bad in ["", "0", "0x", "0x0", "-1", "+1", "0x+1", "0x1ffffffffffffffff", "x"] {
+            assert!(parse_ecid(bad).is_err(), "{bad}");
+        }
+        assert!(parse_new_ecid("recover").is_err());
+    }
 
     #[test]
     fn times_have_units() {

@@ -7,8 +7,10 @@ mod console;
 mod disks;
 mod doctor;
 mod guest;
+mod ipsw;
 mod life;
 mod login;
+mod mac;
 mod progress;
 mod qos;
 mod run;
@@ -67,6 +69,8 @@ fn main() -> ExitCode {
         Command::Info(args) => store::info(&args),
         Command::Snapshot(command) => states::snapshot(&command),
         Command::Clone(args) => states::clone(&args),
+        Command::Ipsw(command) => ipsw::ipsw(&command),
+        Command::Import(args) => mac::import(&args),
         Command::Rename(args) => states::rename(&args),
         Command::Delete(args) => store::delete(args),
         Command::Doctor(args) => doctor::doctor(&args),

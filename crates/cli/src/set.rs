@@ -8,7 +8,7 @@ use tearless_config::VmConfig;
 use tearless_control::Request;
 use tearless_vm::{host, open_shares};
 
-use crate::{args::SetArgs, disks, life, run, share, states};
+use crate::{args::SetArgs, disks, life, mac, run, share, states};
 
 pub fn set(args: &SetArgs) -> Result<ExitCode> {
     let bundle = Store::open()?.find(&args.name)?;
@@ -17,6 +17,9 @@ pub fn set(args: &SetArgs) -> Result<ExitCode> {
         states::grow(&bundle, args.disk, size)?;
     }
     let before = bundle.config()?;
+    if let Some(ecid) = args.ecid {
+        mac::set_ecid(&bundle, &before, ecid)?;
+    }
     let mut config = before.clone();
     run::apply(&mut config, &args.hardware);
     if let Some(description) = &args.description {
@@ -59,7 +62,7 @@ pub fn set(args: &SetArgs) -> Result<ExitCode> {
         life::client(&bundle).call(&Request::Balloon { target: config.balloon.bytes() })?;
     }
     if config == before {
-        if args.disk_size.is_none() {
+        if args.disk_size.is_none() && args.ecid.is_none() {
             println!("{} is so already", bundle.name());
         }
         return Ok(ExitCode::SUCCESS);

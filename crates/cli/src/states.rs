@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
-use tearless_bundle::{Bundle, Snapshot, Store};
+use tearless_bundle::{Bundle, Snapshot, Store, mac::MachineIdentifier};
 use tearless_config::{ByteSize, VmConfig};
 use tearless_control::Request;
 
 use crate::{
-    args::{CloneArgs, RenameArgs, SnapshotArgs, SnapshotCommand},
-    life, login,
+    args::{CloneArgs, Identity, RenameArgs, SnapshotArgs, SnapshotCommand},
+    life, login, mac,
 };
 
 pub fn snapshot(command: &SnapshotCommand) -> Result<ExitCode> {
@@ -110,19 +110,28 @@ fn time(seconds: u64) -> String {
 pub fn clone(args: &CloneArgs) -> Result<ExitCode> {
     let store = Store::open()?;
     let bundle = store.find(&args.name)?;
-    let identity = if args.keep_identity { None } else { Some(random_id()?) };
-    let clone = bundle.clone_to(&store, &args.new, |config| {
-        if let Some(id) = identity {
-            renew(config, id);
+    let is_mac = bundle.config()?.boot.is_mac();
+    let identity = args.identity.unwrap_or(if is_mac { Identity::Keep } else { Identity::New });
+    let renewed = match identity {
+        Identity::Keep => None,
+        Identity::New => Some((random_id()?, MachineIdentifier::random()?)),
+    };
+    let clone = bundle.clone_to(&store, &args.new, renewed.as_ref().map(|(_, mac)| mac), |config| {
+        if let Some((id, _)) = &renewed {
+            renew(config, id.clone());
         }
     })?;
+    if is_mac {
+        mac::explain_clone(identity, bundle.name(), clone.name());
+    }
     println!("cloned {} to {}; start it with: tearless run {}", bundle.name(), clone.name(), clone.name());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the VM another machine.
 fn renew(config: &mut VmConfig, id: String) {
-    config.machine_id = Some(id);
+    // macOS has its own way to be told.
+    config.machine_id = Some(id).filter(|_| !config.boot.is_mac());
     // Without one it is derived, and not as the original's was.
     config.network.mac = None;
 }

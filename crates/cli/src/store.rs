@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use tearless_boot::Source;
-use tearless_bundle::{Bundle, Lock, Store};
+use tearless_bundle::{Bundle, Lock, Store, mac::Claim};
 use tearless_config::{BootConfig, ByteSize, ConfigError, ConsoleKind, DiskConfig, VmConfig};
 use tearless_control::State;
 use tearless_image::{
@@ -29,7 +29,7 @@ use tearless_vm::{
 
 use crate::{
     args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
-    disks, life, login,
+    disks, life, login, mac,
     progress::Bars,
     run, share,
 };
@@ -48,6 +48,8 @@ pub struct Opened {
     pub config: VmConfig,
     bundle: Bundle,
     _lock: Lock,
+    /// The right to run macOS, of a guest that is one.
+    _claim: Option<Claim>,
 }
 
 impl Opened {
@@ -69,6 +71,7 @@ impl Opened {
     pub fn payload(&self) -> Result<Payload> {
         let (kernel, initrd, cmdline) = match &self.config.boot {
             BootConfig::Efi { variables } => return self.efi(variables),
+            BootConfig::MacOs { .. } => bail!(mac::refusal(&format!("run {}", self.bundle.name()))),
             BootConfig::LinuxKernel { kernel, initrd, cmdline } => (kernel, initrd.as_ref(), cmdline.clone()),
             BootConfig::LinuxDebian { kernel, initrd, cmdline, .. } => {
                 (kernel, Some(initrd), debian::cmdline(cmdline))
@@ -106,12 +109,21 @@ impl Opened {
 
 /// Takes the VM `name` for this process.
 pub fn open_for_run(name: &str) -> Result<Opened> {
-    let bundle = Store::open()?.find(name)?;
+    let store = Store::open()?;
+    let bundle = store.find(name)?;
     let lock = bundle.lock()?;
-    Ok(Opened { config: bundle.config()?, bundle, _lock: lock })
+    let config = bundle.config()?;
+    let claim = match config.boot.is_mac() {
+        true => Some(store.claim_mac(bundle.name(), bundle.platform()?.identifier.ecid())?),
+        false => None,
+    };
+    Ok(Opened { config, bundle, _lock: lock, _claim: claim })
 }
 
 pub fn create(args: CreateArgs) -> Result<ExitCode> {
+    if args.ipsw.is_some() {
+        bail!(mac::refusal("install macOS"));
+    }
     let boot = match (&args.linux, &args.kernel) {
         (Some(distribution), _) if distribution == "debian" => BootConfig::LinuxDebian {
             suite: args.debian.suite.clone(),
@@ -272,6 +284,9 @@ struct Entry {
     /// Room that the VM's folder takes on the host.
     used_bytes: u64,
     config: Option<VmConfig>,
+    /// Which virtual Mac it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<mac::PlatformInfo>,
     error: Option<String>,
 }
 
@@ -306,6 +321,7 @@ impl Entry {
             pid: running.flatten(),
             resident_bytes: running.flatten().and_then(resident),
             used_bytes: bundle.used_bytes(),
+            platform: config.as_ref().filter(|c| c.boot.is_mac()).map(|_| mac::PlatformInfo::of(bundle)),
             config,
             error,
         }
@@ -373,6 +389,12 @@ fn system(config: &VmConfig) -> String {
         BootConfig::LinuxKernel { .. } => "a kernel of your own".into(),
         BootConfig::LinuxDebian { suite, .. } => format!("Debian {suite}"),
         BootConfig::Efi { .. } => "EFI".into(),
+        BootConfig::MacOs { version, build, .. } => {
+            let build = build.as_ref().map(|build| format!(" ({build})"));
+            format!("macOS {}{}", version.as_deref().unwrap_or_default(), build.unwrap_or_default())
+                .trim_end()
+                .into()
+        }
     }
 }
 
@@ -408,6 +430,7 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
         config.memory
     );
     print_memory(&entry);
+    entry.platform.iter().for_each(mac::PlatformInfo::print);
     for disk in &config.disks {
         let (path, size) = if is_remote(&disk.path) {
             (disk.path.clone(), "held by a server".to_owned())

@@ -23,6 +23,11 @@ pub const MAX_SHARES: usize = 8;
 /// Bytes of the longest tag of a shared folder (virtio 1.3, section 5.11.4).
 pub const MAX_TAG: usize = 36;
 
+/// The framework starts no macOS with less.
+const MAC_CPUS: u32 = 2;
+/// The same of memory.
+const MAC_MEMORY: ByteSize = ByteSize::gib(4);
+
 /// A line in a listing.
 const MAX_DESCRIPTION: usize = 1000;
 
@@ -243,6 +248,30 @@ impl VmConfig {
         {
             return invalid("the disks", "Debian's root is the first disk, writable", "attach it first");
         }
+        match &self.boot {
+            BootConfig::MacOs { version, build, .. } => self.validate_mac([version, build]),
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_mac(&self, words: [&Option<String>; 2]) -> Result<(), ConfigError> {
+        if self.cpus < MAC_CPUS {
+            let why = format!("macOS guests need at least {MAC_CPUS}");
+            return invalid(format!("{} vCPU", self.cpus), why, format!("use --cpus {MAC_CPUS} or more"));
+        }
+        if self.memory < MAC_MEMORY {
+            let (what, why) = (format!("{} of memory", self.memory), "macOS guests need at least 4G");
+            return invalid(what, why, "use --memory 4G or more");
+        }
+        if self.disks.first().is_none_or(|d| d.read_only) {
+            return invalid("the disks", "macOS is on the first disk, writable", "attach it first");
+        }
+        let plain =
+            |word: &String| word.len() <= 40 && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '.');
+        if !words.into_iter().flatten().all(plain) {
+            let why = "versions and builds have letters, digits and dots only";
+            return invalid("the version of macOS", why, "write it as 15.1 and 24B83, or leave it out");
+        }
         Ok(())
     }
 }
@@ -341,6 +370,31 @@ mod tests {
         assert!(check(|c| c.qos.nice = 20).unwrap_err().contains("-20 to 19"));
         assert!(check(|c| c.description = "a\nb".into()).unwrap_err().contains("one line"));
         assert!(check(|c| c.description = "a".repeat(1001)).is_err());
+    }
+
+    #[test]
+    fn virtual_macs_have_what_macos_needs() {
+        let mac = |cpus, memory, disk: Option<bool>, version: &str| {
+            check(|c| {
+                let auxiliary = "AuxiliaryStorage".into();
+                c.boot = BootConfig::MacOs { auxiliary, version: Some(version.into()), build: None };
+                (c.cpus, c.memory) = (cpus, ByteSize::gib(memory));
+                c.disks = disk
+                    .map(|read_only| DiskConfig { read_only, ..DiskConfig::new("d") })
+                    .into_iter()
+                    .collect();
+            })
+        };
+        assert_eq!(mac(2, 4, Some(false), "15.1"), Ok(()));
+        for (result, hint) in [
+            (mac(1, 4, Some(false), "15"), "--cpus 2"),
+            (mac(2, 3, Some(false), "15"), "--memory 4G"),
+            (mac(2, 4, Some(true), "15"), "first disk"),
+            (mac(2, 4, None, "15"), "first disk"),
+            (mac(2, 4, Some(false), "15\n"), "24B83"),
+        ] {
+            assert!(result.unwrap_err().contains(hint), "{hint}");
+        }
     }
 
     #[test]

@@ -237,6 +237,19 @@ pub enum BootConfig {
         /// The file that keeps EFI's variables. A relative path starts at the bundle's folder.
         variables: PathBuf,
     },
+    /// A macOS in a virtual Mac. Which Mac it is stands in the bundle's files `HardwareModel` and `MachineIdentifier`.
+    #[serde(rename = "macos")]
+    MacOs {
+        /// The virtual Mac's non-volatile memory, which changes at every boot. It belongs to the first disk: one without the
+        /// other does not boot. A relative path starts at the bundle's folder.
+        auxiliary: PathBuf,
+        /// The macOS that was installed, "15.1", as far as that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+        /// Its build, "24B83".
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        build: Option<String>,
+    },
 }
 
 impl BootConfig {
@@ -244,8 +257,13 @@ impl BootConfig {
     pub fn cmdline(&self) -> Option<&str> {
         match self {
             Self::LinuxKernel { cmdline, .. } | Self::LinuxDebian { cmdline, .. } => Some(cmdline),
-            Self::Efi { .. } => None,
+            Self::Efi { .. } | Self::MacOs { .. } => None,
         }
+    }
+
+    /// Whether the guest is macOS.
+    pub fn is_mac(&self) -> bool {
+        matches!(self, Self::MacOs { .. })
     }
 }
 
@@ -365,6 +383,16 @@ mod tests {
         assert_eq!(config.engine, EngineChoice::Auto);
         let kernel = BootConfig::LinuxKernel { kernel: "k".into(), initrd: None, cmdline: String::new() };
         assert_eq!(config.boot, kernel);
+        assert_eq!(VmConfig::from_json(&config.to_json().unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn a_virtual_mac_reads_back() {
+        let text = r#"{"version":1,"cpus":4,"memory":"8G","boot":{"kind":"macos","auxiliary":"AuxiliaryStorage","build":"24B83"}}"#;
+        let config = VmConfig::from_json(text).unwrap();
+        let (auxiliary, build) = ("AuxiliaryStorage".into(), Some("24B83".into()));
+        assert_eq!(config.boot, BootConfig::MacOs { auxiliary, version: None, build });
+        assert!(config.boot.is_mac() && config.boot.cmdline().is_none());
         assert_eq!(VmConfig::from_json(&config.to_json().unwrap()).unwrap(), config);
     }
 

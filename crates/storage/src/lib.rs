@@ -12,6 +12,7 @@
 //! ```
 //! It knows nothing of virtio.
 
+mod copy;
 mod disk;
 mod error;
 mod format;
@@ -27,6 +28,7 @@ mod sparse;
 mod uring;
 mod vmdk;
 
+pub use copy::copy;
 pub use disk::{Disk, Pause};
 pub use error::DiskError;
 pub use format::Format;

@@ -62,6 +62,11 @@ pub fn choose(choice: EngineChoice) -> Result<EngineChoice, String> {
     }
 }
 
+/// Why macOS guests cannot run here, in a sentence; `None` when they can.
+pub fn macos_missing() -> Option<String> {
+    detect().into_iter().find(|r| r.engine == EngineChoice::Vz)?.missing
+}
+
 fn needs_mac(framework: &str) -> String {
     if cfg!(all(target_os = "macos", target_arch = "aarch64")) {
         format!("this version of Tearless has no {framework} engine yet")

@@ -530,6 +530,44 @@ pub fn efi_disks() -> Vec<Vec<u8>> {
     vec![fat, behind_mbr, patched(24 * 2048, &cd)]
 }
 
+/// An IPSW with little in it, and property lists such as it and Apple's catalogue have.
+pub fn archives() -> Vec<Vec<u8>> {
+    let manifest = b"<plist version=\"1.0\"><dict><key>ProductVersion</key><string>15.1</string><key>ProductBuildVersion</key>\
+        <string>24B83</string><key>SupportedProductTypes</key><array><string>VirtualMac2,1</string></array>\
+        <key>BuildIdentities</key><array><dict><key>Info</key><dict><key>DeviceClass</key><string>vma2macosap</string>\
+        <key>VirtualMachineMinCPUCount</key><integer>2</integer></dict></dict></array></dict></plist>";
+    let catalogue = b"<plist><dict><key>MobileDeviceSoftwareVersionsByVersion</key><dict><key>1</key><dict>\
+        <key>MobileDeviceSoftwareVersions</key><dict><key>VirtualMac2,1</key><dict><key>24B83</key><dict><key>Restore</key><dict>\
+        <key>BuildVersion</key><string>24B83</string><key>FirmwareURL</key><string>https://h/x.ipsw</string>\
+        <key>ProductVersion</key><string>15.1</string></dict></dict></dict></dict></dict></dict></dict></plist>";
+    let mut crc = flate2::Crc::new();
+    crc.update(manifest);
+    let name = b"BuildManifest.plist";
+    let size = u32::try_from(manifest.len()).unwrap_or_default().to_le_bytes();
+    // Version, flags, method, time, then digest, sizes, and lengths of name and extra field.
+    let common =
+        [&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &crc.sum().to_le_bytes(), &size, &size, &[19, 0, 0, 0]]
+            .concat();
+    let member = [b"PK\x03\x04", &common[..], name, manifest].concat();
+    let entry = [b"PK\x01\x02\x14\0", &common[..], &[0; 14], name].concat();
+    let number = |n: usize| u32::try_from(n).unwrap_or_default().to_le_bytes();
+    let end = [b"PK\x05\x06\0\0\0\0\x01\0\x01\0", &number(entry.len())[..], &number(member.len()), &[0, 0]]
+        .concat();
+    vec![[member, entry, end].concat(), manifest.to_vec(), catalogue.to_vec()]
+}
+
+/// Files of virtual Macs.
+pub fn virtual_macs() -> Vec<Vec<u8>> {
+    let model =
+        b"bplist00\xd3\x01\x02\x03\x04\x04\x05_\x10\x19DataRepresentationVersion_\x10\x0fPlatformVersion\
+        _\x10\x12MinimumSupportedOS\x10\x02\xa3\x06\x07\x07\x10\x0d\x10\x00\x08\x0f+=RTXZ\0\0\0\0\0\0\x01\x01\
+        \0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x5c";
+    let auxiliary = b"\x30\x10\x16\x04ECID\x02\x08\x01\x02\x03\x04\x05\x06\x07\x08\0\0\x04ECID\x02\x09\0\xff\x02\x03\x04\x05\x06\x07\x08";
+    let identifiers =
+        [17, u64::MAX].map(|ecid| tearless_bundle::mac::MachineIdentifier::from_ecid(ecid).data().to_vec());
+    [identifiers.to_vec(), vec![model.to_vec(), auxiliary.to_vec()]].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use tearless_boot::kernel::{self, Shape};

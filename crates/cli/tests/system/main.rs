@@ -7,6 +7,7 @@ mod boot;
 mod efi;
 mod guest;
 mod life;
+mod mac;
 mod mistakes;
 mod share;
 mod states;

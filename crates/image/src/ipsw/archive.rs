@@ -98,9 +98,11 @@ fn directory_place(tail: &[u8], tail_at: u64) -> Result<(u64, u64), Failure> {
     let at = tail.windows(END.len()).rposition(|bytes| bytes == END);
     let at = at.ok_or(Failure::Format("it is no zip archive, or not all of it"))?;
     let short = Failure::Format("its end is damaged");
-    let (len, start) = match (u32_at(tail, at + 12), u32_at(tail, at + 16)) {
-        (Some(len), Some(start)) => (len, start),
-        _ => return Err(short),
+    // It ends with the length of a comment.
+    let (Some(len), Some(start), Some(_)) =
+        (u32_at(tail, at + 12), u32_at(tail, at + 16), u16_at(tail, at + 20))
+    else {
+        return Err(short);
     };
     let locator = at.checked_sub(20).filter(|at| tail[*at..].starts_with(LOCATOR_64));
     let Some(locator) = locator else { return Ok((start.into(), len.into())) };

@@ -54,16 +54,16 @@ pub fn fetch(
         Error::new(Kind::Request, format!("cannot download {url}"), why, "name the address of an IPSW")
     })?;
     let target = cache.path(&format!("{FOLDER}/{name}"));
-    if !target.exists() {
-        if let Some(mut partial) = cache.partial(&target)? {
-            let download = Download { agent: agent(), url, sha1, progress };
-            download.fill(&mut partial)?;
-            inspect(&partial.path.to_string_lossy()).inspect_err(|_| {
-                // It would be taken for a beginning; what matters is the first error.
-                _ = partial.restart();
-            })?;
-            partial.publish()?;
-        }
+    if !target.exists()
+        && let Some(mut partial) = cache.partial(&target)?
+    {
+        let download = Download { agent: agent(), url, sha1, progress };
+        download.fill(&mut partial)?;
+        inspect(&partial.path.to_string_lossy()).inspect_err(|_| {
+            // It would be taken for a beginning; what matters is the first error.
+            _ = partial.restart();
+        })?;
+        partial.publish()?;
     }
     let ipsw = inspect(&target.to_string_lossy())?;
     Ok((target, ipsw))

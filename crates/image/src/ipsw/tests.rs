@@ -226,10 +226,10 @@ fn downloads_go_on_where_they_broke_off() {
     server.set(|s| s.break_after = Some(1 << 20));
     let (path, ipsw) = fetch(&url, Some(&sha1(&bytes)), &cache, &Silent).unwrap();
     assert_eq!(ipsw.version, "15.1");
-    assert!(std::fs::read(&path).unwrap() == bytes);
+    assert!(fs::read(&path).unwrap() == bytes);
     let requests = server.set(|s| s.requests.drain(..).collect::<Vec<_>>());
     assert!(requests.iter().any(|(_, range)| range.as_deref() == Some("bytes=1048576-")), "{requests:?}");
-    assert_eq!(cached(&cache).unwrap(), [path.clone()]);
+    assert_eq!(cached(&cache).unwrap(), std::slice::from_ref(&path));
     // It is there: nobody is asked again.
     fetch(&url, None, &cache, &Silent).unwrap();
     assert!(server.set(|s| s.requests.is_empty()));

@@ -6,6 +6,7 @@ mod deb;
 mod efi;
 mod gic;
 mod guest;
+mod ipsw;
 mod kernel_image;
 mod member;
 mod modules;
@@ -29,6 +30,7 @@ pub use deb::deb;
 pub use efi::{MemoryDisk, efi_disk, efi_program};
 pub use gic::gic;
 pub use guest::{guest_frames, guest_tree};
+pub use ipsw::{ipsw, virtual_mac};
 pub use kernel_image::kernel_image;
 pub use member::member;
 pub use modules::modules;
@@ -210,6 +212,20 @@ pub const TARGETS: &[Target] = &[
         about: "files that a guest sends",
         run: guest_tree,
         seeds: seeds::guest_trees,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "ipsw",
+        about: "IPSW archives, their manifests, Apple's catalogue",
+        run: ipsw,
+        seeds: seeds::archives,
+        memory_mib: DECOMPRESSOR,
+    },
+    Target {
+        name: "virtual_mac",
+        about: "identifier, hardware model and auxiliary storage of virtual Macs",
+        run: virtual_mac,
+        seeds: seeds::virtual_macs,
         memory_mib: LITTLE,
     },
     Target { name: "config", about: "config.json", run: config, seeds: seeds::configs, memory_mib: LITTLE },

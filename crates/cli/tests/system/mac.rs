@@ -1,0 +1,85 @@
+//! Virtual Macs on a host that cannot run them: they are kept, cloned and told apart.
+
+use std::fs;
+
+use crate::tool::Tool;
+
+fn works(tool: &Tool, args: &[&str]) -> String {
+    let outcome = tool.run(args);
+    assert_eq!(outcome.status, Some(0), "{args:?}: {}", outcome.stderr);
+    outcome.stdout
+}
+
+/// A model as macOS hosts write it: platform 2, for hosts with macOS 13.
+const MODEL: &[u8] = b"bplist00\xd3\x01\x02\x03\x04\x04\x05_\x10\x19DataRepresentationVersion_\x10\x0fPlatformVersion\
+_\x10\x12MinimumSupportedOS\x10\x02\xa3\x06\x07\x07\x10\x0d\x10\x00\x08\x0f+=RTXZ\0\0\0\0\0\0\x01\x01\0\0\0\0\0\0\0\x08\
+\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x5c";
+
+/// The virtual Mac "mac" with ECID 0x11.
+fn with_mac() -> Tool {
+    let tool = Tool::new();
+    let folder = tool.home().join("Sample");
+    fs::create_dir(&folder).unwrap();
+    let auxiliary = [&[7; 9000][..], b"\x04ECID\x02\x08", &0x11_u64.to_be_bytes(), &[0; 100]].concat();
+    for (name, data) in
+        [("Disk.img", &[1; 4096][..]), ("AuxiliaryStorage", &auxiliary), ("HardwareModel", MODEL)]
+    {
+        fs::write(folder.join(name), data).unwrap();
+    }
+    let said = works(&tool, &["import", folder.to_str().unwrap(), "mac", "--cpus", "2", "--memory", "4G"]);
+    assert!(said.contains("recovered") && said.contains("Viable"), "{said}");
+    tool
+}
+
+#[test]
+fn virtual_macs_are_imported_cloned_and_told_apart() {
+    let tool = with_mac();
+    let info = works(&tool, &["info", "mac"]);
+    for hint in ["0x11", "0000FE00-0000000000000011", "VirtualMac2,1", "13.0.0"] {
+        assert!(info.contains(hint), "no {hint}: {info}");
+    }
+    let kept = works(&tool, &["clone", "mac", "kept"]);
+    assert!(kept.contains("only one of the two"), "{kept}");
+    assert!(works(&tool, &["info", "kept", "--json"]).contains("\"0x11\""));
+    let new = works(&tool, &["clone", "mac", "new", "--identity", "new"]);
+    assert!(new.contains("does not start"), "{new}");
+    assert!(!works(&tool, &["info", "new", "--json"]).contains("\"0x11\""));
+    works(&tool, &["set", "new", "--ecid", "0xfedcba9876543210"]);
+    assert!(works(&tool, &["info", "new"]).contains("0000FE00-FEDCBA9876543210"));
+    works(&tool, &["set", "new", "--ecid", "recover"]);
+    assert!(works(&tool, &["info", "new"]).contains("0x11"));
+    works(&tool, &["snapshot", "take", "mac", "s"]);
+    works(&tool, &["snapshot", "restore", "mac", "s"]);
+    assert!(works(&tool, &["list"]).contains("macOS"));
+}
+
+#[cfg(not(target_os = "macos"))]
+#[test]
+fn what_needs_a_mac_says_so_in_one_line() {
+    let tool = with_mac();
+    for args in [&["run", "mac"][..], &["create", "other", "--ipsw", "latest", "--ecid", "random"]] {
+        let outcome = tool.run(args);
+        assert_eq!(outcome.status, Some(1));
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+        let why = "macOS guests need an Apple silicon Mac";
+        assert!(outcome.stderr.contains(why) && outcome.stderr.contains("Virtualization.framework"));
+    }
+    let started = tool.run(&["start", "mac"]);
+    assert!(started.stderr.contains("Apple silicon Mac"), "{}", started.stderr);
+}
+
+#[test]
+fn what_is_no_ipsw_says_so() {
+    let tool = Tool::new();
+    let file = tool.file("x.ipsw", b"no zip archive");
+    for (args, hint) in [
+        (["ipsw", "info", file.to_str().unwrap()], "no zip archive"),
+        (["ipsw", "info", "/no/such.ipsw"], "/no/such.ipsw"),
+        (["ipsw", "fetch", file.to_str().unwrap()], "no address"),
+        (["ipsw", "fetch", "http://127.0.0.1:9/x.zip"], ".ipsw"),
+    ] {
+        let outcome = tool.run(&args);
+        assert_eq!(outcome.status, Some(1));
+        assert!(outcome.stderr.contains(hint) && outcome.stderr.contains("try"), "{}", outcome.stderr);
+    }
+}
