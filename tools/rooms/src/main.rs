@@ -9,6 +9,7 @@ use serde_json::Value;
 const ROOMS: &[(&str, &[&str])] = &[
     ("arm64", &[]),
     ("config", &[]),
+    ("vz", &["config"]),
     ("sandbox", &[]),
     ("control", &[]),
     ("memory", &[]),
@@ -54,7 +55,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "virtio",
         ],
     ),
-    ("cli", &["boot", "bundle", "bus", "config", "control", "guest", "image", "vm"]),
+    ("cli", &["boot", "bundle", "bus", "config", "control", "guest", "image", "vm", "vz"]),
 ];
 
 fn main() -> Result<()> {
