@@ -55,7 +55,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "virtio",
         ],
     ),
-    ("cli", &["boot", "bundle", "bus", "config", "control", "guest", "image", "vm", "vz"]),
+    ("cli", &["boot", "bundle", "bus", "config", "control", "guest", "image", "vm"]),
 ];
 
 fn main() -> Result<()> {
