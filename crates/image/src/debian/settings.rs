@@ -20,6 +20,8 @@ LinkLocalAddressing=ipv6
 
 [DHCPv4]
 ClientIdentifier=mac
+# On a named network: short names of other VMs.
+UseDomains=yes
 ";
 
 /// Whoever has the console has the machine: it is the window of the person who runs the VM.
