@@ -22,7 +22,7 @@ use crate::progress::Progress;
 const PAYLOAD_FORMAT: &str = "v1";
 
 /// The modules that the devices of the board need, as far as a kernel has them as modules.
-pub const DEVICE_MODULES: [&str; 16] = [
+pub const DEVICE_MODULES: [&str; 17] = [
     "virtio_pci",
     "virtio_mmio",
     "virtio_blk",
@@ -32,6 +32,8 @@ pub const DEVICE_MODULES: [&str; 16] = [
     "virtio_balloon",
     "virtio_input",
     "vmw_vsock_virtio_transport",
+    // ext4 asks for it by what it does, which names no module; the small kernel has it built in.
+    "crc32c_generic",
     "ext4",
     "fuse",
     "virtiofs",
