@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use tearless_config::{Allow, ByteSize, CpuList, EngineChoice, MacAddr, NetMode, PortForward};
+use tearless_config::{Allow, ByteSize, CpuList, DisplayChoice, EngineChoice, MacAddr, NetMode, PortForward};
 use tearless_image::Flavour;
 
 /// macOS and Linux virtual machines without tears.
@@ -61,6 +61,8 @@ pub enum Command {
     /// Connect standard input and output with a ssh server in a running VM.
     #[command(hide = true)]
     Proxy(ProxyArgs),
+    /// Write what a VM's screen shows to a PNG file; its console, if it has no screen or does not use it yet.
+    Screenshot(ScreenshotArgs),
     /// List the VMs.
     #[command(visible_alias = "ls")]
     List(ListArgs),
@@ -176,6 +178,20 @@ pub struct HardwareArgs {
     pub cpu_affinity: Option<CpuList>,
     #[command(flatten)]
     pub network: NetworkArgs,
+    #[command(flatten)]
+    pub display: DisplayArgs,
+}
+
+#[derive(Args)]
+pub struct DisplayArgs {
+    /// Give the VM a screen, a keyboard and a pointer, and say how they are reached: for screenshots only, or by VNC at this
+    /// host alone unless another address is given. Or the screen's size; at `@2x` guests draw everything twice as large. Repeat
+    /// it for both.
+    #[arg(long = "display", value_name = "none|hidden|vnc[:[ADDR:]PORT]|WIDTHxHEIGHT[@2x]")]
+    pub choices: Vec<DisplayChoice>,
+    /// A file whose first line VNC viewers must know; VNC looks at 8 characters of it.
+    #[arg(long, value_name = "FILE")]
+    pub vnc_password: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -309,9 +325,10 @@ pub struct DebianArgs {
     /// The Debian release.
     #[arg(long, value_name = "NAME", default_value = "trixie")]
     pub suite: String,
-    /// Which of Debian's kernels: the small one for virtual machines, the standard one, or that with 16 KiB pages.
-    #[arg(long, value_name = "cloud|generic|16k", default_value = "cloud", value_parser = parse_flavour)]
-    pub flavour: Flavour,
+    /// Which of Debian's kernels: the small one for virtual machines (the default without --display, for it knows no screens), the
+    /// standard one, or that with 16 KiB pages.
+    #[arg(long, value_name = "cloud|generic|16k", value_parser = parse_flavour)]
+    pub flavour: Option<Flavour>,
     /// The Debian mirror; default: the host's own, else $TEARLESS_DEBIAN_MIRROR.
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
@@ -480,6 +497,14 @@ pub struct SetArgs {
 pub struct ConsoleArgs {
     /// The VM.
     pub name: String,
+}
+
+#[derive(Args)]
+pub struct ScreenshotArgs {
+    /// The VM.
+    pub name: String,
+    /// The PNG file to write; - for standard output.
+    pub file: PathBuf,
 }
 
 #[derive(Args)]

@@ -5,6 +5,7 @@
 mod args;
 mod console;
 mod disks;
+mod display;
 mod doctor;
 mod guest;
 mod ipsw;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Command::Suspend(args) => suspend::suspend(&args),
         Command::Resume(args) => suspend::resume(&args, cli.verbose),
         Command::Console(args) => console::console(&args),
+        Command::Screenshot(args) => display::screenshot(&args),
         Command::Logs(args) => console::logs(&args),
         Command::Exec(args) => guest::exec(&args),
         Command::Cp(args) => guest::copy(&args),

@@ -10,16 +10,16 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tearless_boot::{Source, quick::Mode};
-use tearless_config::{BootConfig, ByteSize, ConsoleKind, EngineChoice, Qos, VmConfig};
-use tearless_image::QuickOptions;
+use tearless_config::{BootConfig, ByteSize, ConsoleKind, DisplayConfig, EngineChoice, Qos, VmConfig};
+use tearless_image::{Flavour, QuickOptions};
 use tearless_vm::{
-    Gauge, Hardware, Hub, Keyboard, LinuxPayload, Network, Payload, Plan, SavedState, SharedFolder, debian,
+    Display, Gauge, Hardware, Hub, Keyboard, LinuxPayload, Network, Payload, Plan, SavedState, SharedFolder, debian,
     device_tree, efi::Identity, host, network, open_shares,
 };
 
 use crate::{
     args::{DebianArgs, HardwareArgs, RunArgs},
-    disks,
+    disks, display,
     progress::Bars,
     qos, serve,
     session::{self, CommandSession, End, Events, InteractiveSession, Primary, Session, Status},
@@ -31,6 +31,8 @@ const EPHEMERAL: &str = "ephemeral";
 
 /// The fresh Debian lives in memory and needs little.
 const QUICK_MEMORY: ByteSize = ByteSize::mib(512);
+/// What the fresh Debian drives a screen and what belongs to it with.
+const SCREEN_MODULES: [&str; 2] = ["virtio_gpu", "evdev"];
 
 pub fn run(args: RunArgs) -> Result<ExitCode> {
     let mut prepared = match (&args.name, &args.kernel) {
@@ -69,12 +71,16 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         prepared.hardware.disks.iter_mut().for_each(|disk| disk.changes = Some(folder.clone()));
     }
-    let Prepared { mut hardware, session, events, bundle, qos, network } = prepared;
+    let Prepared { mut hardware, session, events, bundle, qos, network, display } = prepared;
     qos::apply(&qos)?;
-    let late = Late { network, confined: !args.confinement.no_sandbox, ephemeral: args.ephemeral };
+    let late = Late { network, display, confined: !args.confinement.no_sandbox, ephemeral: args.ephemeral };
     match bundle {
         None => {
+            let viewing = display::Viewing::prepare(&late.display)?;
             let (_, _place) = serve::confine(&mut hardware, &[], &late)?;
+            if let Some(url) = viewing.start(hardware.display.as_ref())? {
+                eprintln!("tearless: the screen is at {url}");
+            }
             session::run(hardware, &events, session)
         }
         Some(bundle) => serve::run(bundle, hardware, &events, session, &late),
@@ -107,12 +113,15 @@ struct Prepared {
     bundle: Option<(store::Opened, Keyboard)>,
     qos: Qos,
     network: network::Wanted,
+    display: DisplayConfig,
 }
 
 /// What waits until the process is confined, because it starts threads.
 pub struct Late {
     /// The network.
     pub network: network::Wanted,
+    /// How the screen is seen.
+    pub display: DisplayConfig,
     /// Whether to confine the process at all.
     pub confined: bool,
     /// What the guest writes is thrown away, so its state cannot be kept.
@@ -158,8 +167,13 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
         (mode, session)
     };
     let extra = args.cmdline.as_deref().unwrap_or_default();
-    let mut payload =
-        debian::quick(&quick_options(&args.debian), mode, &config.network.mode, extra, &Bars::new())?;
+    let mut payload = debian::quick(
+        &quick_options(&args.debian, config.display.is_on()),
+        mode,
+        &config.network.mode,
+        extra,
+        &Bars::new(),
+    )?;
     payload.mount(&shares)?;
     Ok(Prepared {
         hardware: hardware(&config, payload.into(), shares, None),
@@ -167,6 +181,7 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
         events,
         bundle: None,
         network: network_of(&config, None),
+        display: config.display,
         qos: config.qos,
     })
 }
@@ -197,6 +212,7 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
         events,
         bundle: None,
         network: network_of(&config, None),
+        display: config.display,
         qos: config.qos,
     })
 }
@@ -220,6 +236,7 @@ fn prepare_efi(args: &RunArgs) -> Result<Prepared> {
         events,
         bundle: None,
         network: network_of(&config, None),
+        display: config.display,
         qos: config.qos,
     })
 }
@@ -257,7 +274,8 @@ fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
     };
     let hardware = hardware(&config, payload, shares, Some(bundle.path()));
     let network = network_of(&config, Some(bundle.path()));
-    Ok(Prepared { hardware, session, events, bundle: Some((bundle, keyboard)), network, qos: config.qos })
+    let VmConfig { display, qos, .. } = config;
+    Ok(Prepared { hardware, session, events, bundle: Some((bundle, keyboard)), network, display, qos })
 }
 
 fn interactive(console: ConsoleKind, events: &Events, keyboard: &Keyboard) -> Box<dyn Session> {
@@ -284,6 +302,11 @@ pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
     config.qos.nice = args.nice.unwrap_or(config.qos.nice);
     if let Some(cpus) = &args.cpu_affinity {
         config.qos.cpus.clone_from(cpus);
+    }
+    let screen = &args.display;
+    screen.choices.iter().for_each(|choice| config.display.apply(*choice));
+    if screen.vnc_password.is_some() {
+        config.display.password_file.clone_from(&screen.vnc_password);
     }
     let (network, args) = (&mut config.network, &args.network);
     network.mode = args.net.clone().unwrap_or_else(|| network.mode.clone());
@@ -317,14 +340,14 @@ fn apply_run(config: &mut VmConfig, args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where Debian comes from.
-pub fn quick_options(args: &DebianArgs) -> QuickOptions {
+/// Where Debian comes from. The small kernel knows no screens.
+pub fn quick_options(args: &DebianArgs, screen: bool) -> QuickOptions {
     QuickOptions {
         suite: args.suite.clone(),
-        flavour: args.flavour,
+        flavour: args.flavour.unwrap_or(if screen { Flavour::Generic } else { Flavour::Cloud }),
+        extra_modules: if screen { SCREEN_MODULES.map(str::to_owned).into() } else { Vec::new() },
         mirror: args.mirror.clone(),
         refresh: args.refresh,
-        ..QuickOptions::default()
     }
 }
 
@@ -343,6 +366,7 @@ fn hardware(
         sockets: bundle.map(|_| Hub::new()),
         shares,
         network: None,
+        display: Display::open(&config.display),
         lockstep: false,
         payload,
         saved: None,

@@ -18,6 +18,7 @@ use tearless_vm::{
 };
 
 use crate::{
+    display::Viewing,
     run::Late,
     session::{self, Events, HeadlessSession, Session},
     store::Opened,
@@ -83,12 +84,17 @@ pub fn run(
     }
     // Of its own folder it changes disks, logs and its state only: who can change `config.json` can have any file next time.
     let own = [logs.as_path(), state.as_path(), path.parent().unwrap_or(&path)];
+    let viewing = Viewing::prepare(&late.display)?;
     let (sandbox, _place) = confine(&mut hardware, &own, late)?;
     service.set_sandbox(sandbox);
     let network = &late.network.config;
     if network.auto_forward {
         let forwarded = network.forwards.iter().filter(|f| f.protocol == PortProtocol::Tcp).map(|f| f.guest);
         service.forward_listening(forwarded.collect()).context("cannot start a thread")?;
+    }
+    if let Some(url) = viewing.start(hardware.display.as_ref())? {
+        eprintln!("tearless: the screen is at {url}");
+        service.set_display_at(url);
     }
     let server = Server::start(socket, Arc::new(service.clone()))?;
     if LOG.get().is_some() {

@@ -215,7 +215,8 @@ fn copy_kernel(folder: &Path, path: &Path, initrd: Option<&Path>, disk: Option<B
 }
 
 fn install_debian(folder: &Path, args: &CreateArgs, size: ByteSize) -> Result<()> {
-    let quick = run::quick_options(&args.debian);
+    let screen = !args.hardware.display.choices.is_empty();
+    let quick = run::quick_options(&args.debian, screen);
     let ssh_keys = match &args.ssh_key {
         None => Vec::new(),
         Some(path) => {
@@ -457,6 +458,10 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
         println!("Listens  {} leads to port {}", forward.host, forward.guest);
     }
     config.network.allow.iter().for_each(|allow| println!("Allow    {allow}"));
+    if config.display.is_on() {
+        let at = entry.live.as_ref().and_then(|live| live.display.as_ref());
+        println!("Screen   {}{}", config.display.mode, at.map(|at| format!(", {at}")).unwrap_or_default());
+    }
     if !config.description.is_empty() {
         println!("Note     {}", config.description);
     }

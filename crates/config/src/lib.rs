@@ -4,12 +4,14 @@
 //! writes no files and asks no host: limits come in as [`HostLimits`], paths go out as they are.
 #![forbid(unsafe_code)]
 
+mod display;
 mod net;
 mod qos;
 mod size;
 mod validate;
 mod vm;
 
+pub use display::{DisplayChoice, DisplayConfig, DisplayKind, ParseDisplayError, ScreenMode};
 pub use net::{Allow, MacAddr, NamedNetwork, NetConfig, NetMode, ParseNetError, PortForward, PortProtocol};
 pub use qos::{CpuList, Qos};
 pub use size::{ByteSize, ParseSizeError};

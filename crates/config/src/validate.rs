@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::{Allow, BootConfig, ByteSize, ConfigError, NetConfig, PortForward, VmConfig};
+use crate::{Allow, BootConfig, ByteSize, ConfigError, NetConfig, PortForward, ScreenMode, VmConfig};
 
 /// Less than this and a distribution's kernel does not reach user space.
 pub const MIN_MEMORY: ByteSize = ByteSize::mib(64);
@@ -61,6 +61,7 @@ impl VmConfig {
         self.validate_disks()?;
         self.validate_shares()?;
         self.validate_network()?;
+        self.validate_display()?;
         self.validate_identity()?;
         self.validate_words()?;
         self.validate_boot()
@@ -113,6 +114,23 @@ impl VmConfig {
                 format!("a balloon of {}", self.balloon),
                 format!("the VM has {} of memory, and its guest needs at least {MIN_MEMORY}", self.memory),
                 format!("let the balloon take {} or less", ByteSize::new(most)),
+            );
+        }
+        Ok(())
+    }
+
+    fn validate_display(&self) -> Result<(), ConfigError> {
+        let mode = self.display.mode;
+        if !mode.is_possible() {
+            return invalid(
+                format!("a screen of {mode}"),
+                format!(
+                    "sides are {} to {} pixels long, scales 1 to {}",
+                    ScreenMode::MIN_SIDE,
+                    ScreenMode::MAX_SIDE,
+                    ScreenMode::MAX_SCALE
+                ),
+                "give a size such as 1920x1200 or 2560x1600@2x",
             );
         }
         Ok(())

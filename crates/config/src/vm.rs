@@ -2,7 +2,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, ConfigError, NetConfig, Qos};
+use crate::{ByteSize, ConfigError, DisplayConfig, NetConfig, Qos};
 
 /// The version of the format that this release writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
@@ -35,6 +35,9 @@ pub struct VmConfig {
     /// Its network.
     #[serde(default, skip_serializing_if = "NetConfig::is_default")]
     pub network: NetConfig,
+    /// Its screen.
+    #[serde(default, skip_serializing_if = "DisplayConfig::is_default")]
+    pub display: DisplayConfig,
     /// How it starts.
     pub boot: BootConfig,
     /// Which device is the console.
@@ -291,6 +294,7 @@ impl VmConfig {
             disks: Vec::new(),
             shares: Vec::new(),
             network: NetConfig::default(),
+            display: DisplayConfig::default(),
             boot,
             console: ConsoleKind::default(),
             machine_id: None,

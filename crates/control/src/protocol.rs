@@ -64,6 +64,8 @@ pub enum Request {
         /// Its new size in bytes.
         size: u64,
     },
+    /// What the screen shows, or the console where there is no screen. Answer: [`Reply::Stream`], on which a PNG file comes.
+    Screenshot,
     /// Connects to a vsock port on which the guest listens. Answer: [`Reply::Stream`].
     GuestConnect {
         /// The port.
@@ -172,6 +174,9 @@ pub struct State {
     /// Host ports that lead to ports which the guest listens at now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<Forwarded>,
+    /// Where its screen can be seen: a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display: Option<String>,
     /// How often the guest has reset itself.
     pub resets: u32,
     /// What confines the process: one line, for people.
@@ -240,6 +245,7 @@ mod tests {
             balloon: None,
             addresses: Vec::new(),
             forwards: Vec::new(),
+            display: None,
             resets: 0,
             sandbox: "none".into(),
         };

@@ -13,6 +13,7 @@ use std::{
 };
 
 use tearless_bus::CharInput;
+use tearless_display::{Mode, Screen, Size};
 use tearless_memory::Gpa;
 use tearless_net::{Card, Endpoint, Frame, Offload, Offloads};
 use tearless_share::{Limits, Passthrough, Share, ShareOptions};
@@ -24,6 +25,8 @@ use crate::{
     blk::{Blk, BlkOptions},
     console::{Console, ConsolePort},
     fs::{Fs, FsOptions},
+    gpu::Gpu,
+    input::{Input, Kind},
     lock,
     net::Net,
     rng::Rng,
@@ -99,6 +102,15 @@ fn scatter(driver: &Driver, random: &mut Random) {
         packet.extend([1, 0, random.below(9) as u8, 0, random.below(4) as u8, 0, 0, 0]);
         packet.extend(random.next().to_le_bytes());
         driver.memory.write(at, &packet).unwrap();
+    }
+    for _ in 0..8 {
+        // A display's commands, about pictures with small numbers.
+        let kind = *[0x100, 0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x300]
+            .get(random.below(8) as usize)
+            .unwrap_or(&0);
+        let mut command = [kind, 0, 0, 0, 0, 0].map(u32::to_le_bytes).concat();
+        command.extend((0..8).flat_map(|_| (random.below(5) as u32).to_le_bytes()));
+        driver.memory.write(PLAYGROUND + (random.below(1 << 12) & !15), &command).unwrap();
     }
     for _ in 0..64 {
         let at = PLAYGROUND + (random.below(1 << 16) & !3);
@@ -330,4 +342,35 @@ fn the_network_card_survives() {
     let into = driver.alloc(2048);
     queues[0].offer(&driver, &[writable(into, 2048)]);
     assert_eq!(queues[0].wait(&driver).1, 612);
+}
+
+#[test]
+fn the_display_survives() {
+    let screen = Screen::new(Mode::default());
+    let gpu = Gpu::new(screen.clone());
+    let mut driver = torture(&gpu, gpu.features(), 2, || {
+        screen.want(Size::new(800, 600));
+        screen.want(Size::new(801, 600));
+        screen.picture();
+    });
+    let mut queue = driver.start(0, 2).remove(0);
+    let request = driver.alloc_with(&[0x100u32.to_le_bytes().to_vec(), vec![0; 20]].concat());
+    let answer = driver.alloc(408);
+    queue.offer(&driver, &[readable(request, 24), writable(answer, 408)]);
+    assert_eq!(queue.wait(&driver).1, 408);
+}
+
+#[test]
+fn the_keyboard_survives() {
+    let hub = tearless_display::Input::new();
+    let keyboard = Input::new(Kind::Keyboard, &hub);
+    let mut driver = torture(&keyboard, 0, 2, || {
+        let mut seat = hub.seat();
+        (0..200).for_each(|code| seat.key(code, true));
+    });
+    let mut queue = driver.start(0, 2).remove(0);
+    let at = driver.alloc(8);
+    queue.offer(&driver, &[writable(at, 8)]);
+    hub.seat().key(30, true);
+    assert_eq!(queue.wait(&driver).1, 8);
 }

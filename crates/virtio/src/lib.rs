@@ -1,4 +1,4 @@
-//! Virtio devices over PCI: console, block, network, entropy, sockets, memory balloon (virtio 1.3).
+//! Virtio devices over PCI: console, block, network, entropy, sockets, memory balloon, display, input (virtio 1.3).
 //!
 //! Three layers, each ignorant of the one above:
 //!
@@ -22,6 +22,8 @@ pub mod balloon;
 pub mod blk;
 pub mod console;
 pub mod fs;
+pub mod gpu;
+pub mod input;
 pub mod net;
 pub mod pci;
 pub mod rng;

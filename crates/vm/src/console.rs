@@ -94,6 +94,13 @@ impl Console {
         self.inner.changed.notify_all();
     }
 
+    /// The last of what was shown.
+    pub fn last(&self) -> Vec<u8> {
+        let state = self.lock();
+        let from = state.scrollback().saturating_sub(state.start());
+        state.ring.iter().skip(usize::try_from(from).unwrap_or(usize::MAX)).copied().collect()
+    }
+
     /// A device's sink: shows what it is given and hands it on to `next`.
     pub fn tee(&self, mut next: Box<dyn CharSink>) -> Box<dyn CharSink> {
         let console = self.clone();

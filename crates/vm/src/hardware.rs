@@ -16,7 +16,7 @@ use tearless_virtio::{
     vsock,
 };
 
-use crate::{Error, HostSide, Network, SharedFolder};
+use crate::{Display, Error, HostSide, Network, SharedFolder};
 
 /// A disk of the machine.
 #[derive(Clone, Debug)]
@@ -59,6 +59,8 @@ pub struct Hardware {
     pub shares: Vec<SharedFolder>,
     /// The network card; none when absent.
     pub network: Option<Network>,
+    /// The screen, keyboard and pointer; none when absent.
+    pub display: Option<Display>,
     /// Whether the software CPU compares its interpreter with its translator.
     pub lockstep: bool,
     /// What it boots.
@@ -168,7 +170,8 @@ impl Hardware {
         let sockets = self.sockets.iter().map(|_| vsock::Vsock::ID);
         let shares = self.shares.iter().map(|_| SharedFolder::DEVICE_TYPE);
         let network = self.network.iter().map(|_| Net::ID);
-        sockets.chain(shares).chain(network).chain([Balloon::ID]).collect()
+        let display = self.display.iter().flat_map(|_| Display::DEVICE_TYPES);
+        sockets.chain(shares).chain(network).chain([Balloon::ID]).chain(display).collect()
     }
 
     /// The devices beside the disks and those that each machine has.
@@ -182,6 +185,7 @@ impl Hardware {
         }
         devices.extend(self.network.iter().map(Network::device));
         devices.push(Balloon::new(self.balloon.clone()));
+        devices.extend(self.display.iter().flat_map(Display::devices));
         Ok(devices)
     }
 

@@ -5,6 +5,7 @@
 
 mod console;
 pub mod debian;
+mod display;
 pub mod engines;
 pub mod forward;
 pub mod guest;
@@ -20,6 +21,7 @@ mod share;
 mod typist;
 
 pub use console::Console;
+pub use display::Display;
 pub use hardware::{DiskSpec, Hardware, LinuxPayload, Payload, SavedState};
 pub use keyboard::Keyboard;
 pub use log::LogFile;
@@ -30,6 +32,7 @@ pub use service::{AskGuest, MAIN_LOG, Served, Service, UART_LOG, VIRTIO_LOG};
 pub use share::{SharedFolder, open_shares};
 pub use tearless_bus::CharSink;
 pub use tearless_control::StopOutcome;
+pub use tearless_display::vnc;
 pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree, efi};
 pub use tearless_sandbox as sandbox;
 pub use tearless_storage as storage;

@@ -8,7 +8,8 @@
 //! ```
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, Write as _},
     net::IpAddr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -31,7 +32,9 @@ use tearless_virtio::{
 };
 
 use crate::{
-    Console, Frontend, Hardware, HostSide, Keeper, LogFile, Plug, engines,
+    Console, Display, Frontend, Hardware, HostSide, Keeper, LogFile, Plug,
+    display::screenshot,
+    engines,
     forward::{Forwarder, Listening},
     guest,
 };
@@ -78,6 +81,8 @@ struct Now {
     ended: Option<bool>,
     ask: Option<AskGuest>,
     sandbox: String,
+    /// Where the screen can be seen.
+    display_at: Option<String>,
 }
 
 struct Inner {
@@ -92,6 +97,7 @@ struct Inner {
     /// The images, in the order of the machine's disks, and whether what is written to them is kept.
     disks: Vec<(PathBuf, bool)>,
     forwards: Listening,
+    display: Option<Display>,
     now: Mutex<Now>,
     changed: Condvar,
 }
@@ -115,6 +121,7 @@ impl Service {
             balloon: hardware.balloon.clone(),
             disks: hardware.disks.iter().map(|d| (d.path.clone(), d.changes.is_none())).collect(),
             forwards: Listening::default(),
+            display: hardware.display.clone(),
             now: Mutex::default(),
             changed: Condvar::new(),
         }))
@@ -137,6 +144,11 @@ impl Service {
     /// What confines this process, for people.
     pub fn set_sandbox(&self, text: impl fmt::Display) {
         self.now().sandbox = text.to_string();
+    }
+
+    /// Where the screen can be seen, for people and programs: a URL.
+    pub fn set_display_at(&self, url: String) {
+        self.now().display_at = Some(url);
     }
 
     /// How the VM is.
@@ -167,6 +179,7 @@ impl Service {
             forwards: self.forwards(),
             resets: now.resets,
             sandbox: now.sandbox.clone(),
+            display: now.display_at.clone(),
         }
     }
 
@@ -447,6 +460,19 @@ impl Service {
         self.0.console.finish();
     }
 
+    fn screenshot(&self) -> Answer {
+        match screenshot(self.0.display.as_ref(), &self.0.console.last()) {
+            Ok(file) => Answer::Stream(Box::new(move |mut stream| {
+                if let Err(error) = stream.write_all(&file) {
+                    tracing::debug!(%error, "nobody took the screenshot");
+                }
+            })),
+            Err(error) => Answer::error(format!(
+                "cannot take a screenshot\n  because: {error}\n  try: another screen size, with `tearless set --display`"
+            )),
+        }
+    }
+
     fn connect(&self, port: u32) -> Answer {
         let Some(hub) = &self.0.sockets else {
             return Answer::error(
@@ -502,6 +528,7 @@ impl Control for Service {
             }
             Request::Balloon { target } => return self.set_balloon(target),
             Request::GrowDisk { path, size } => return self.grow_disk(&path, size),
+            Request::Screenshot => return self.screenshot(),
             Request::GuestConnect { port } => return self.connect(port),
         };
         Answer::Reply(reply)

@@ -20,6 +20,7 @@ mod saved;
 mod self_test;
 mod share;
 mod unpack;
+mod viewer;
 mod virtqueue;
 mod vmdk;
 
@@ -44,7 +45,8 @@ pub use saved::saved;
 pub(crate) use saved::seed as saved_seed;
 pub use share::share;
 pub use unpack::unpack;
-pub use virtqueue::virtqueue;
+pub use viewer::{terminal_picture, vnc};
+pub use virtqueue::{display, virtqueue};
 pub use vmdk::vmdk;
 
 use crate::seeds;
@@ -82,6 +84,28 @@ pub const TARGETS: &[Target] = &[
         name: "virtqueue",
         about: "console, disk, entropy and socket device through their PCI registers and rings",
         run: virtqueue,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "display",
+        about: "display and keyboard through their PCI registers and rings",
+        run: display,
+        seeds: seeds::none,
+        // 256 MiB of pictures, the screen, and a copy of that for a viewer.
+        memory_mib: 512,
+    },
+    Target {
+        name: "vnc",
+        about: "messages of VNC viewers",
+        run: vnc,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "terminal_picture",
+        about: "the picture of a console",
+        run: terminal_picture,
         seeds: seeds::none,
         memory_mib: LITTLE,
     },

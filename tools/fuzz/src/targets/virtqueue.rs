@@ -8,6 +8,7 @@ use std::{
 };
 
 use tearless_bus::{CharInput, IrqLine, MmioDevice, Msi, MsiSink};
+use tearless_display::{Mode, Poll, Screen, Size};
 use tearless_memory::{Gpa, GuestMemory};
 use tearless_pci::{PciHost, PciHostConfig};
 use tearless_storage::Disk;
@@ -16,6 +17,8 @@ use tearless_virtio::{
     balloon::{Balloon, Gauge},
     blk::{Blk, BlkOptions},
     console::{Console, ConsolePort},
+    gpu::Gpu,
+    input::{self, Kind},
     rng::Rng,
     vsock::{Hub, Vsock},
 };
@@ -96,16 +99,33 @@ struct Bench {
     console: Option<Arc<Console>>,
     hub: Arc<Hub>,
     gauge: Arc<Gauge>,
+    /// The screen, what is typed, and whether the display is under test.
+    viewed: (Arc<Screen>, Arc<tearless_display::Input>, bool),
     queues: u64,
 }
 
 /// Console, disk, entropy, socket or balloon device: the driver's moves come from the input.
 pub fn virtqueue(data: &[u8]) {
     let mut input = Input::new(data);
-    let Some(bench) = Bench::new(input.u8()) else { return };
-    bench.set_up(&mut input);
+    let kind = input.u8() % 5;
+    run(kind, &mut input);
+}
+
+/// The display or the keyboard, in the same way.
+pub fn display(data: &[u8]) {
+    let mut input = Input::new(data);
+    let kind = if input.one_in(4) { KEYBOARD } else { DISPLAY };
+    run(kind, &mut input);
+}
+
+const DISPLAY: u8 = 5;
+const KEYBOARD: u8 = 6;
+
+fn run(kind: u8, input: &mut Input) {
+    let Some(bench) = Bench::new(kind) else { return };
+    bench.set_up(input);
     while !input.is_empty() {
-        bench.step(&mut input);
+        bench.step(input);
     }
     // A reset must not wait for ever, whatever the workers are at.
     bench.write(register::STATUS, 1, 0);
@@ -114,9 +134,10 @@ pub fn virtqueue(data: &[u8]) {
 impl Bench {
     fn new(kind: u8) -> Option<Self> {
         let memory = GuestMemory::new(&[RAM..RAM + RAM_SIZE]).ok()?;
-        let console = kind.is_multiple_of(5).then(console).flatten();
+        let console = (kind == 0).then(console).flatten();
         let (hub, gauge) = (hub(), Gauge::new(0));
-        let device: Arc<dyn VirtioDevice> = match (&console, kind % 5) {
+        let (screen, keys) = (Screen::new(Mode::default()), tearless_display::Input::new());
+        let device: Arc<dyn VirtioDevice> = match (&console, kind) {
             (Some(console), _) => console.clone(),
             (None, 1) => {
                 let disk = MemoryDisk(Mutex::new(vec![0x5a; DISK_SIZE]));
@@ -124,6 +145,8 @@ impl Bench {
             }
             (None, 2) => Vsock::new(hub.clone()).ok()?,
             (None, 3) => Balloon::new(gauge.clone()),
+            (None, DISPLAY) => Gpu::new(screen.clone()),
+            (None, KEYBOARD) => input::Input::new(Kind::Keyboard, &keys),
             _ => Rng::new(),
         };
         let queues = device.queues().len() as u64;
@@ -135,7 +158,9 @@ impl Bench {
             msi: Arc::new(Ignore),
         });
         host.add(SLOT as u8, VirtioPci::new(device, memory.clone()).ok()?).ok()?;
-        let bench = Self { memory, ecam: host.ecam(), window: host.window64(), console, hub, gauge, queues };
+        let (ecam, window) = (host.ecam(), host.window64());
+        let viewed = (screen, keys, kind == DISPLAY);
+        let bench = Self { memory, ecam, window, console, hub, gauge, viewed, queues };
         bench.configure(0x14, (BAR >> 32) as u32);
         bench.configure(0x04, 0x6);
         Some(bench)
@@ -211,6 +236,7 @@ impl Bench {
                 self.publish(input, queue);
                 self.write(register::NOTIFY + 4 * queue, 2, queue);
             }
+            11 if self.viewed.2 => self.command(input),
             11 if input.flag() => self.packet(input),
             11 => self.request(input),
             12 => thread::yield_now(),
@@ -295,6 +321,29 @@ impl Bench {
         _ = self.memory.write(Gpa(at), &bytes);
     }
 
+    /// What looks like a command to a display, about pictures with small numbers.
+    fn command(&self, input: &mut Input) {
+        let at = RAM.0 + RAM_SIZE / 2 + u64::from(input.u16() & 0xfff0);
+        let kinds =
+            [0x100, 0x101, 0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x106, 0x107, 0x10a, 0x300, 0x301];
+        let mut bytes = (input.pick(&kinds) as u32).to_le_bytes().to_vec();
+        bytes.extend([0; 20]);
+        for _ in 0..8 {
+            let word = if input.one_in(8) { input.value() as u32 } else { u32::from(input.u8() % 5) };
+            bytes.extend(word.to_le_bytes());
+        }
+        _ = self.memory.write(Gpa(at), &bytes);
+    }
+
+    /// A viewer wants another size, looks and types.
+    fn viewer(&self, input: &mut Input) {
+        let (screen, keys, _) = &self.viewed;
+        screen.want(Size::new(input.u16().into(), input.u16().into()));
+        screen.viewer().next(|| if screen.size().is_some() { Poll::Changes } else { Poll::Leave });
+        let mut seat = keys.seat();
+        (0..input.u8() % 64).for_each(|_| seat.key(input.u16() % 300, input.flag()));
+    }
+
     /// The host types, closes, opens, resizes and calls.
     fn host_side(&self, input: &mut Input) {
         if self.hub.is_online() {
@@ -303,6 +352,7 @@ impl Bench {
                 _ => drop(self.hub.dial(input.u8().into(), Duration::ZERO)),
             }
         }
+        self.viewer(input);
         self.gauge.set_target(RAM_SIZE / 2);
         self.gauge.read(Duration::from_micros(1));
         let Some(console) = &self.console else { return };

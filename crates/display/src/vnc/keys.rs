@@ -1,0 +1,147 @@
+//! Keys of viewers as evdev's codes.
+
+/// The evdev code of a key code of the first PC's keyboard (set 1; keys that came later have the bit 0x80).
+pub(super) fn from_code(code: u32) -> Option<u16> {
+    Some(match code {
+        1..=0x53 | 0x56..=0x58 => code as u16,
+        0x54 | 0xb7 => 99,
+        0x70 => 93,
+        0x73 => 89,
+        0x79 => 92,
+        0x7b => 94,
+        0x7d => 124,
+        0x9c => 96,
+        0x9d => 97,
+        0xa0 => 113,
+        0xae => 114,
+        0xb0 => 115,
+        0xb5 => 98,
+        0xb8 => 100,
+        0xc6 => 119,
+        0xc7 => 102,
+        0xc8 => 103,
+        0xc9 => 104,
+        0xcb => 105,
+        0xcd => 106,
+        0xcf => 107,
+        0xd0 => 108,
+        0xd1 => 109,
+        0xd2 => 110,
+        0xd3 => 111,
+        0xdb => 125,
+        0xdc => 126,
+        0xdd => 127,
+        _ => return None,
+    })
+}
+
+/// The keys of a US keyboard, row by row, from the code on: what they type alone and with shift.
+const ROWS: [(u16, &str, &str); 4] = [
+    (2, "1234567890-=", "!@#$%^&*()_+"),
+    (16, "qwertyuiop[]", "QWERTYUIOP{}"),
+    (30, "asdfghjkl;'`", "ASDFGHJKL:\"~"),
+    (43, "\\zxcvbnm,./", "|ZXCVBNM<>?"),
+];
+
+/// The evdev code of the key that types an X11 symbol on a US keyboard. For viewers that send no codes; shift comes by itself.
+pub(super) fn from_symbol(symbol: u32) -> Option<u16> {
+    if let Some(character) = char::from_u32(symbol).filter(char::is_ascii_graphic) {
+        return ROWS.iter().find_map(|(first, plain, shifted)| {
+            let place = |keys: &str| keys.chars().position(|key| key == character);
+            let place = place(plain).or_else(|| place(shifted))?;
+            u16::try_from(place).ok().map(|place| first + place)
+        });
+    }
+    Some(match symbol {
+        0x20 => 57,
+        0xff08 => 14,
+        0xff09 | 0xfe20 => 15,
+        0xff0d => 28,
+        0xff13 => 119,
+        0xff14 => 70,
+        0xff15 | 0xff61 => 99,
+        0xff1b => 1,
+        0xff50 => 102,
+        0xff51 => 105,
+        0xff52 => 103,
+        0xff53 => 106,
+        0xff54 => 108,
+        0xff55 => 104,
+        0xff56 => 109,
+        0xff57 => 107,
+        0xff63 => 110,
+        0xff67 => 127,
+        0xff7f => 69,
+        0xff8d => 96,
+        0xffaa => 55,
+        0xffab => 78,
+        0xffad => 74,
+        0xffae => 83,
+        0xffaf => 98,
+        0xffb0 => 82,
+        0xffb1..=0xffb3 => 79 + (symbol - 0xffb1) as u16,
+        0xffb4..=0xffb6 => 75 + (symbol - 0xffb4) as u16,
+        0xffb7..=0xffb9 => 71 + (symbol - 0xffb7) as u16,
+        0xffbe..=0xffc7 => 59 + (symbol - 0xffbe) as u16,
+        0xffc8 => 87,
+        0xffc9 => 88,
+        0xffe1 => 42,
+        0xffe2 => 54,
+        0xffe3 => 29,
+        0xffe4 => 97,
+        0xffe5 => 58,
+        0xffe7 | 0xffeb => 125,
+        0xffe8 | 0xffec => 126,
+        0xffe9 => 56,
+        0xffea | 0xfe03 => 100,
+        0xffff => 111,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_are_keys_of_a_us_keyboard() {
+        let code = |c: char| from_symbol(c.into());
+        let expected = [
+            ('a', 30),
+            ('Z', 44),
+            ('1', 2),
+            ('!', 2),
+            ('0', 11),
+            ('=', 13),
+            ('p', 25),
+            ('{', 26),
+            ('`', 41),
+            ('~', 41),
+            ('\\', 43),
+            ('/', 53),
+            ('\'', 40),
+            (' ', 57),
+            ('m', 50),
+        ];
+        for (character, key) in expected {
+            assert_eq!(code(character), Some(key), "{character}");
+        }
+        assert_eq!(
+            (from_symbol(0xffbe), from_symbol(0xffc9), from_symbol(0xffb5)),
+            (Some(59), Some(88), Some(76))
+        );
+        assert_eq!((from_symbol(0xe4), from_symbol(u32::MAX)), (None, None));
+        for c in '!'..='~' {
+            assert!(code(c).is_some(), "{c}");
+        }
+    }
+
+    #[test]
+    fn codes_are_those_of_a_pc() {
+        assert_eq!(
+            (from_code(30), from_code(0x58), from_code(0xc8), from_code(0x9c)),
+            (Some(30), Some(88), Some(103), Some(96))
+        );
+        assert_eq!((from_code(0), from_code(0x1000)), (None, None));
+    }
+}

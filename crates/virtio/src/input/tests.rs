@@ -1,0 +1,93 @@
+//! The input devices as a driver and a viewer see them.
+
+use tearless_display::Size;
+
+use super::{Input, Kind};
+use crate::testing::{Driver, readable, writable};
+
+fn select(driver: &Driver, what: u8, sub: u8) -> Vec<u8> {
+    let at = driver.places.device;
+    driver.write(at, 1, what.into());
+    driver.write(at + 1, 1, sub.into());
+    (0..driver.read(at + 2, 1)).map(|i| driver.read(at + 8 + i, 1) as u8).collect()
+}
+
+#[test]
+fn a_driver_learns_what_they_are() {
+    let hub = tearless_display::Input::new();
+    let driver = Driver::probe(Input::new(Kind::Keyboard, &hub));
+    assert_eq!(select(&driver, 1, 0), b"Tearless Keyboard");
+    assert_eq!(select(&driver, 3, 0), [6, 0, 0, 0, 1, 0, 1, 0]);
+    let keys = select(&driver, 0x11, 1);
+    assert_eq!((keys.len(), keys[0], keys[1], keys[31]), (32, 0xfe, 0xff, 1));
+    assert_eq!(select(&driver, 0x11, 0x11), [7]);
+    assert_eq!(select(&driver, 0x11, 3), []);
+    assert_eq!(select(&driver, 0x12, 0), []);
+
+    let driver = Driver::probe(Input::new(Kind::Pointer, &hub));
+    assert_eq!(select(&driver, 0x11, 3), [3]);
+    assert_eq!(select(&driver, 0x11, 2), [0x40, 1]);
+    let buttons = select(&driver, 0x11, 1);
+    assert_eq!((buttons.len(), buttons[34]), (35, 0x1f));
+    assert_eq!(select(&driver, 0x12, 1)[4..8], [0xff, 0x7f, 0, 0]);
+    assert_eq!(select(&driver, 0x12, 2), []);
+    assert_eq!(select(&driver, 0xff, 0xff), []);
+}
+
+fn event(bytes: &[u8]) -> (u16, u16, i32) {
+    let half = |i: usize| u16::from_le_bytes([bytes[i], bytes[i + 1]]);
+    (half(0), half(2), i32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]))
+}
+
+#[test]
+fn what_is_typed_reaches_the_driver_in_order() {
+    let hub = tearless_display::Input::new();
+    let mut driver = Driver::probe(Input::new(Kind::Keyboard, &hub));
+    // Nobody is there yet.
+    hub.seat().key(16, true);
+    let mut queue = driver.start(0, 2).remove(0);
+    let at = driver.alloc(64);
+    for i in 0..4 {
+        queue.offer(&driver, &[writable(at + 8 * i, 8)]);
+    }
+    let mut seat = hub.seat();
+    seat.key(30, true);
+    seat.key(30, false);
+    let expected = [(1, 30, 1), (0, 0, 0), (1, 30, 0), (0, 0, 0)];
+    for (i, expected) in (0..).zip(expected) {
+        assert_eq!(queue.wait(&driver).1, 8);
+        assert_eq!(event(&driver.bytes(at + 8 * i, 8)), expected);
+    }
+}
+
+#[test]
+fn a_driver_that_takes_nothing_costs_little_and_no_key_stays_stuck() {
+    let hub = tearless_display::Input::new();
+    let mut driver = Driver::probe(Input::new(Kind::Pointer, &hub));
+    let mut queue = driver.start(0, 2).remove(0);
+    let mut seat = hub.seat();
+    seat.point((0, 0), Size::new(100, 100), 1);
+    for i in 0..100_000 {
+        seat.point((i % 100, 0), Size::new(100, 100), 1);
+    }
+    drop(seat);
+    let at = driver.alloc(8);
+    let mut seen = Vec::new();
+    while seen.last() != Some(&(1, 0x110, 0)) {
+        queue.offer(&driver, &[writable(at, 8)]);
+        queue.wait(&driver);
+        seen.push(event(&driver.bytes(at, 8)));
+        assert!(seen.len() <= 1100);
+    }
+    assert_eq!(seen[2], (1, 0x110, 1));
+}
+
+#[test]
+fn lights_are_acknowledged() {
+    let hub = tearless_display::Input::new();
+    let mut driver = Driver::probe(Input::new(Kind::Keyboard, &hub));
+    let mut queue = driver.start(0, 2).remove(1);
+    let at = driver.alloc_with(&[0x11, 0, 1, 0, 1, 0, 0, 0]);
+    queue.offer(&driver, &[readable(at, 8)]);
+    assert_eq!(queue.wait(&driver).1, 0);
+}

@@ -1,0 +1,128 @@
+//! The thread that gives a driver its events.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, Mutex},
+};
+
+use tearless_display::input::{
+    Device, Event,
+    evdev::{EV_KEY, EV_SYN},
+};
+
+use super::spec::EVENT_LEN;
+use crate::{Chain, Ring, RingError, VirtQueue, Wake, lock};
+
+/// Most events that wait for a driver that does not take them. Keys that are let go come on top: there are not more of them than
+/// were pressed.
+const MAX_WAITING: usize = 1024;
+
+#[derive(Default)]
+struct State {
+    /// The driver is up; until then nobody misses an event.
+    open: bool,
+    waiting: VecDeque<Event>,
+    /// What has been pressed, as the driver will know it.
+    down: BTreeSet<u16>,
+}
+
+impl State {
+    /// The part of a report that is passed on: all of it while there is room, after that only what is let go.
+    fn admit(&mut self, events: &[Event]) {
+        let room = self.waiting.len() + events.len() <= MAX_WAITING;
+        let mut admitted = 0;
+        for event in events {
+            let pass = match (event.kind, event.value) {
+                (EV_KEY, 0) => self.down.remove(&event.code),
+                (EV_KEY, _) => room && self.down.insert(event.code),
+                (EV_SYN, _) => admitted > 0,
+                _ => room,
+            };
+            if pass {
+                admitted += 1;
+                self.waiting.push_back(*event);
+            }
+        }
+    }
+}
+
+/// Events on their way to the driver.
+pub(super) struct Events {
+    state: Mutex<State>,
+    wake: Arc<Wake>,
+}
+
+impl Events {
+    pub(super) fn new(wake: Arc<Wake>) -> Self {
+        Self { state: Mutex::default(), wake }
+    }
+
+    pub(super) fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    pub(super) fn open(&self) {
+        lock(&self.state).open = true;
+    }
+
+    pub(super) fn close(&self) {
+        *lock(&self.state) = State::default();
+    }
+
+    fn first(&self) -> Option<Event> {
+        lock(&self.state).waiting.front().copied()
+    }
+
+    fn drop_first(&self) {
+        lock(&self.state).waiting.pop_front();
+    }
+}
+
+impl Device for Events {
+    fn report(&self, events: &[Event]) {
+        let mut state = lock(&self.state);
+        if state.open {
+            state.admit(events);
+            drop(state);
+            self.wake.signal();
+        }
+    }
+}
+
+pub(super) fn run([events, status]: &[Arc<VirtQueue>; 2], from: &Events) {
+    let mut chain = Chain::default();
+    while from.wake.wait() {
+        events.with(|ring| give(ring, &mut chain, from));
+        let more = |queue: &VirtQueue| !queue.is_stopping() && !from.wake.is_shut_down();
+        while status.with(|ring| acknowledge(ring, &mut chain)) == Some(true) && more(status) {}
+    }
+}
+
+/// Gives the driver all that it has room for.
+fn give(ring: &mut Ring, chain: &mut Chain, from: &Events) -> Result<(), RingError> {
+    let mut given = false;
+    while let Some(event) = from.first() {
+        if !ring.pop_or_arm(chain)? {
+            break;
+        }
+        from.drop_first();
+        let mut bytes = [0; EVENT_LEN];
+        let fields = [event.kind.to_le_bytes(), event.code.to_le_bytes()].concat();
+        let all = fields.into_iter().chain(event.value.to_le_bytes());
+        bytes.iter_mut().zip(all).for_each(|(to, byte)| *to = byte);
+        let written = chain.write(ring.memory(), 0, &bytes)?;
+        ring.push(chain.head(), written as u32)?;
+        given = true;
+    }
+    if given { ring.notify() } else { Ok(()) }
+}
+
+/// The driver switches lights, of which there are none. Returns whether there may be more.
+fn acknowledge(ring: &mut Ring, chain: &mut Chain) -> Result<bool, RingError> {
+    if !ring.pop_or_arm(chain)? {
+        return Ok(false);
+    }
+    ring.push(chain.head(), 0)?;
+    ring.notify()?;
+    Ok(true)
+}
