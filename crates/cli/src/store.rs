@@ -214,6 +214,9 @@ fn copy_kernel(folder: &Path, path: &Path, initrd: Option<&Path>, disk: Option<B
     Ok(())
 }
 
+/// What finds the drivers of a screen, a keyboard and a pointer in an installed Debian.
+const SCREEN_PACKAGE: &str = "udev";
+
 fn install_debian(folder: &Path, args: &CreateArgs, size: ByteSize) -> Result<()> {
     let screen = !args.hardware.display.choices.is_empty();
     let quick = run::quick_options(&args.debian, screen);
@@ -230,7 +233,7 @@ fn install_debian(folder: &Path, args: &CreateArgs, size: ByteSize) -> Result<()
         }
     };
     let options = DebianOptions {
-        packages: args.packages.clone(),
+        packages: args.packages.iter().cloned().chain(screen.then(|| SCREEN_PACKAGE.to_owned())).collect(),
         access: Access { ssh_keys, ..Access::default() },
         suite: quick.suite.clone(),
         flavour: quick.flavour,
