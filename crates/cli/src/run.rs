@@ -13,8 +13,8 @@ use tearless_boot::{Source, quick::Mode};
 use tearless_config::{BootConfig, ByteSize, ConsoleKind, DisplayConfig, EngineChoice, Qos, VmConfig};
 use tearless_image::{Flavour, QuickOptions};
 use tearless_vm::{
-    Display, Gauge, Hardware, Hub, Keyboard, LinuxPayload, Network, Payload, Plan, SavedState, SharedFolder, debian,
-    device_tree, efi::Identity, host, network, open_shares,
+    Display, Gauge, Hardware, Hub, Keyboard, LinuxPayload, Network, Payload, Plan, SavedState, SharedFolder,
+    debian, device_tree, efi::Identity, host, network, open_shares,
 };
 
 use crate::{

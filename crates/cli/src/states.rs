@@ -16,14 +16,16 @@ use crate::{
 pub fn snapshot(command: &SnapshotCommand) -> Result<ExitCode> {
     match command {
         SnapshotCommand::Take(args) => {
-            change(args, |snapshots, name| snapshots.take(name))?;
+            change(args, "take a snapshot of", |snapshots, name| snapshots.take(name))?;
             println!("took snapshot {} of {}", args.snapshot, args.name);
         }
         SnapshotCommand::Restore(args) => {
-            change(args, |snapshots, name| snapshots.restore(name))?;
+            change(args, "put back", |snapshots, name| snapshots.restore(name))?;
             println!("put {} back to snapshot {}", args.name, args.snapshot);
         }
-        SnapshotCommand::Delete(args) => change(args, |snapshots, name| snapshots.delete(name))?,
+        SnapshotCommand::Delete(args) => {
+            change(args, "delete a snapshot of", |snapshots, name| snapshots.delete(name))?
+        }
         SnapshotCommand::List(args) => list(&args.name, args.json)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -31,10 +33,13 @@ pub fn snapshot(command: &SnapshotCommand) -> Result<ExitCode> {
 
 fn change(
     args: &SnapshotArgs,
+    doing: &'static str,
     work: impl FnOnce(tearless_bundle::Snapshots<'_>, &str) -> tearless_bundle::Result<()>,
 ) -> Result<()> {
     let bundle = Store::open()?.find(&args.name)?;
     let lock = bundle.lock()?;
+    // The memory that is kept belongs to the disks as they are.
+    bundle.refuse_suspended(doing)?;
     Ok(work(bundle.snapshots(&lock), &args.snapshot)?)
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tearless_display::Screen;
+use tearless_state::{Encoded, StateError};
 
 use super::{
     commands::Display,
@@ -46,6 +47,11 @@ impl Gpu {
 }
 
 impl VirtioDevice for Gpu {
+    /// What the guest has drawn, and the resources that it draws in, are not kept.
+    fn save(&self) -> Result<Option<Encoded>, StateError> {
+        Err(StateError::Busy("its screen cannot be saved yet".to_owned()))
+    }
+
     fn kind(&self) -> DeviceKind {
         DeviceKind { id: DEVICE_ID, class: CLASS }
     }
