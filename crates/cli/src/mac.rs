@@ -131,7 +131,7 @@ pub fn import(args: &ImportArgs) -> Result<ExitCode> {
     );
     if engines::macos_missing().is_some() {
         println!(
-            "it is a virtual Mac, and can be kept, cloned and exported here, but run on an Apple silicon Mac only"
+            "it is a virtual Mac, and can be kept and cloned here, but run on an Apple silicon Mac only"
         );
     }
     Ok(ExitCode::SUCCESS)

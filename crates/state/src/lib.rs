@@ -9,7 +9,7 @@
 //! keeps reading the older ones. What is unknown, missing or newer is an error, before anything has changed.
 //!
 //! The files may come from elsewhere: lengths are checked before anything is allocated, and each part checks what it
-//! takes over as it checks what its guest writes. See docs/decisions/013.
+//! takes over as it checks what its guest writes. See docs/decisions/014.
 
 #![forbid(unsafe_code)]
 
