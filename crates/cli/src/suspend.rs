@@ -66,7 +66,7 @@ pub fn resume(args: &ResumeArgs, verbose: u8) -> Result<ExitCode> {
             return Ok(format!("resumed {name}"));
         }
         if bundle.suspended().is_none() {
-            bail!("cannot resume VM {name}\n  because: it is neither paused nor suspended\n  try: tearless start {name}");
+            bail!("cannot resume VM {name}\n  because: it is not running, and it was not suspended\n  try: tearless start {name}");
         }
         let pid = Starting::spawn(bundle, &StateArgs::default(), &args.confinement, verbose)?.wait()?;
         Ok(format!("resumed {name} (pid {pid})"))
