@@ -308,7 +308,7 @@ pub struct Viewer {
 
 impl Viewer {
     /// Waits until there is what `poll` wants. It is asked whenever something has changed, and after [`Screen::nudge`].
-    /// `None` when it wants to leave.
+    /// `None` when it wants to leave. The screen is locked meanwhile: `poll` must not ask it anything.
     pub fn next(&self, mut poll: impl FnMut() -> Poll) -> Option<Changes> {
         let mut state = lock(&self.screen.state);
         loop {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tearless_bus::{CharInput, IrqLine, MmioDevice, Msi, MsiSink};
-use tearless_display::{Mode, Poll, Screen, Size};
+use tearless_display::{Mode, Screen, Size};
 use tearless_memory::{Gpa, GuestMemory};
 use tearless_pci::{PciHost, PciHostConfig};
 use tearless_storage::Disk;
@@ -339,7 +339,7 @@ impl Bench {
     fn viewer(&self, input: &mut Input) {
         let (screen, keys, _) = &self.viewed;
         screen.want(Size::new(input.u16().into(), input.u16().into()));
-        screen.viewer().next(|| if screen.size().is_some() { Poll::Changes } else { Poll::Leave });
+        screen.picture();
         let mut seat = keys.seat();
         (0..input.u8() % 64).for_each(|_| seat.key(input.u16() % 300, input.flag()));
     }
