@@ -121,7 +121,7 @@ fn suspending_is_all_or_nothing_and_the_state_can_be_kept_or_thrown_away() {
     let tool = Tool::new();
     tool.create_echoes(&["e"]);
     refused(&tool, &["suspend", "e"], &["does not run", "tearless start e"]);
-    refused(&tool, &["resume", "e"], &["neither paused nor suspended"]);
+    refused(&tool, &["resume", "e"], &["it is not running, and it was not suspended"]);
     tool.good(&["start", "e"]);
     wait_for("the first word", || tool.log("e") == "A");
     type_in(&tool, "1");
