@@ -68,6 +68,12 @@ pub mod icc {
     /// Group 1 enable.
     pub const IGRPEN1: SysReg = SysReg::new(3, 0, 12, 12, 7);
 
+    /// All of them.
+    pub const ALL: [SysReg; 20] = [
+        PMR, IAR0, EOIR0, HPPIR0, BPR0, AP0R0, AP1R0, DIR, RPR, SGI1R, ASGI1R, SGI0R, IAR1, EOIR1, HPPIR1,
+        BPR1, CTLR, SRE, IGRPEN0, IGRPEN1,
+    ];
+
     /// `CTLR`: BPR0 serves both groups.
     pub const CTLR_CBPR: u64 = 1 << 0;
     /// `CTLR`: end of interrupt only drops the priority, `DIR` deactivates.

@@ -32,9 +32,6 @@ pub trait MmioDevice: Send + Sync {
     /// # Errors
     /// [`AccessError`] when there is nothing to write that way.
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), AccessError>;
-
-    /// Puts the device in its power-on state. Called while no vCPU runs.
-    fn reset(&self);
 }
 
 /// Two devices were given the same address.
@@ -114,11 +111,6 @@ impl MmioBus {
             tracing::debug!(%gpa, len = data.len(), ?device, %error, "guest write to nothing");
         }
     }
-
-    /// Resets every device.
-    pub fn reset(&self) {
-        self.map.values().for_each(|mapping| mapping.device.reset());
-    }
 }
 
 #[cfg(test)]
@@ -138,7 +130,6 @@ mod tests {
         fn write(&self, _: u64, _: &[u8]) -> Result<(), AccessError> {
             Err(AccessError::Width)
         }
-        fn reset(&self) {}
     }
 
     fn bus() -> MmioBus {

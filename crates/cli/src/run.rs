@@ -129,6 +129,25 @@ pub struct Late {
 }
 
 impl Prepared {
+    /// A VM that is no bundle.
+    fn unnamed(
+        config: VmConfig,
+        payload: Payload,
+        shares: Vec<SharedFolder>,
+        session: Box<dyn Session>,
+        events: Events,
+    ) -> Self {
+        Self {
+            hardware: hardware(&config, payload, shares, None),
+            session,
+            events,
+            bundle: None,
+            network: network_of(&config, None),
+            display: config.display,
+            qos: config.qos,
+        }
+    }
+
     /// The plan of the machine.
     fn plan(&mut self) -> Result<Plan> {
         self.hardware.network = Network::open(&self.network)?;
@@ -175,15 +194,7 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
         &Bars::new(),
     )?;
     payload.mount(&shares)?;
-    Ok(Prepared {
-        hardware: hardware(&config, payload.into(), shares, None),
-        session,
-        events,
-        bundle: None,
-        network: network_of(&config, None),
-        display: config.display,
-        qos: config.qos,
-    })
+    Ok(Prepared::unnamed(config, payload.into(), shares, session, events))
 }
 
 fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
@@ -206,15 +217,7 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
     };
     let events = Events::default();
     let session = interactive(config.console, &events, &Keyboard::default());
-    Ok(Prepared {
-        hardware: hardware(&config, payload.into(), shares, None),
-        session,
-        events,
-        bundle: None,
-        network: network_of(&config, None),
-        display: config.display,
-        qos: config.qos,
-    })
+    Ok(Prepared::unnamed(config, payload.into(), shares, session, events))
 }
 
 /// What EFI finds on the disks and the installation medium. Its variables are gone afterwards.
@@ -230,15 +233,7 @@ fn prepare_efi(args: &RunArgs) -> Result<Prepared> {
     let payload = Payload::Efi { variables: Arc::default(), identity: Identity::default() };
     let events = Events::default();
     let session = interactive(config.console, &events, &Keyboard::default());
-    Ok(Prepared {
-        hardware: hardware(&config, payload, shares, None),
-        session,
-        events,
-        bundle: None,
-        network: network_of(&config, None),
-        display: config.display,
-        qos: config.qos,
-    })
+    Ok(Prepared::unnamed(config, payload, shares, session, events))
 }
 
 fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {

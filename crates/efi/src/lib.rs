@@ -112,6 +112,4 @@ impl MmioDevice for Firmware {
         }
         Ok(())
     }
-
-    fn reset(&self) {}
 }

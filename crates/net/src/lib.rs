@@ -14,6 +14,7 @@
 
 mod card;
 mod guard;
+mod inbox;
 mod line;
 pub mod nat;
 mod plug;

@@ -5,7 +5,7 @@
 //! knows of no offloads, so the guest finishes what it sends.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::net,
     path::Path,
 };
@@ -16,11 +16,9 @@ use mio::{
 };
 use rustix::io::Errno;
 
-use crate::{MAX_FRAME, NetError, Offload, Offloads, Uplink, line::Line};
+use crate::{MAX_FRAME, NetError, Offload, Offloads, Uplink, inbox::Inbox, line::Line};
 
-/// The length before each frame.
-const PREFIX: usize = 4;
-/// What is read at a time, and waits to be written at most.
+/// What waits to be written at most.
 const BUFFER: usize = 256 << 10;
 /// How a program that serves vfkit is told that this is a card; the newer ones do without, none minds.
 const VFKIT: &[u8] = b"VFKT";
@@ -51,9 +49,7 @@ struct Stream {
     stream: UnixStream,
     readable: bool,
     writable: bool,
-    /// What came from the stream; `taken` bytes of it have been dealt with.
-    input: Vec<u8>,
-    taken: usize,
+    input: Inbox,
     /// What the stream did not take yet.
     output: Vec<u8>,
 }
@@ -62,39 +58,7 @@ impl Stream {
     fn new(stream: net::UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let stream = UnixStream::from_std(stream);
-        let (input, output) = (Vec::new(), Vec::new());
-        Ok(Self { stream, readable: true, writable: true, input, taken: 0, output })
-    }
-
-    /// How long the next frame is, if it is here as a whole.
-    fn next_len(&self) -> io::Result<Option<usize>> {
-        let rest = self.input.get(self.taken..).unwrap_or_default();
-        let Some((prefix, after)) = rest.split_first_chunk::<PREFIX>() else { return Ok(None) };
-        let len = u32::from_be_bytes(*prefix) as usize;
-        if len > MAX_FRAME {
-            let why = format!("it sent a frame of {len} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        }
-        Ok((after.len() >= len).then_some(len))
-    }
-
-    fn read(&mut self) -> io::Result<()> {
-        self.input.drain(..self.taken);
-        self.taken = 0;
-        let have = self.input.len();
-        self.input.resize(have + BUFFER, 0);
-        let result = self.stream.read(self.input.get_mut(have..).unwrap_or_default());
-        self.input.truncate(have + result.as_ref().copied().unwrap_or(0));
-        match result {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                self.readable = false;
-                Ok(())
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(e) => Err(e),
-        }
+        Ok(Self { stream, readable: true, writable: true, input: Inbox::default(), output: Vec::new() })
     }
 }
 
@@ -125,21 +89,14 @@ impl Line for Stream {
     }
 
     fn next(&mut self) -> io::Result<Option<(Offload, &[u8])>> {
-        let len = loop {
-            match self.next_len()? {
-                Some(len) => break len,
-                None if self.readable => self.read()?,
-                None => return Ok(None),
-            }
-        };
-        let start = self.taken + PREFIX;
-        Ok(self.input.get(start..start + len).map(|frame| (Offload::default(), frame)))
+        while self.readable && self.input.message(MAX_FRAME)?.is_none() {
+            self.readable = self.input.fill(&mut self.stream)?;
+        }
+        Ok(self.input.message(MAX_FRAME)?.map(|frame| (Offload::default(), frame)))
     }
 
     fn consume(&mut self) {
-        if let Ok(Some(len)) = self.next_len() {
-            self.taken += PREFIX + len;
-        }
+        self.input.consume();
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -293,6 +250,7 @@ mod own {
 #[cfg(test)]
 mod tests {
     use std::{
+        io::Read,
         os::unix::net::{UnixDatagram, UnixListener},
         thread,
     };

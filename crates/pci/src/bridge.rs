@@ -62,8 +62,4 @@ impl PciFunction for HostBridge {
         let bytes: Vec<u8> = state.decode(STATE_VERSION)?;
         lock(&self.config).restore(&bytes)
     }
-
-    fn reset(&self) {
-        lock(&self.config).reset();
-    }
 }

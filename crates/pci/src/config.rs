@@ -240,11 +240,6 @@ impl ConfigSpace {
         Ok(())
     }
 
-    /// Power-on state: everything that the guest can write is zero.
-    pub fn reset(&mut self) {
-        self.bytes.iter_mut().zip(&self.writable).for_each(|(byte, mask)| *byte &= !mask);
-    }
-
     fn set(&mut self, offset: usize, data: &[u8]) {
         self.bytes.iter_mut().skip(offset).zip(data).for_each(|(to, from)| *to = *from);
     }
@@ -297,8 +292,6 @@ mod tests {
         assert_eq!(space.bar(1), None);
         space.write(0x04, &[0, 0]);
         assert_eq!(space.bar(0), None);
-        space.reset();
-        assert_eq!(space.read_u32(0x10), 4);
     }
 
     #[test]

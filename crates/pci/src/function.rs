@@ -78,7 +78,4 @@ pub trait PciFunction: Send + Sync {
 
     /// Goes on after [`PciFunction::hold`] or [`PciFunction::restore`]; `restored` tells which.
     fn proceed(&self, _restored: bool) {}
-
-    /// Power-on state. Called while no vCPU runs.
-    fn reset(&self);
 }

@@ -117,7 +117,7 @@ impl PciHost {
         u64::from(self.shared.config.buses) * ECAM_PER_BUS
     }
 
-    /// The configuration accesses. Its reset resets the whole segment.
+    /// The configuration accesses.
     pub fn ecam(&self) -> Arc<dyn MmioDevice> {
         Arc::new(Ecam { shared: self.shared.clone() })
     }
@@ -217,15 +217,6 @@ impl Shared {
         let route = hit.ok_or(AccessError::NoRegister)?;
         Ok((route.function.clone(), route.bar, gpa - route.range.start))
     }
-
-    fn reset(&self) {
-        for slot in 0..SLOTS {
-            if let Some(function) = self.function(slot) {
-                function.reset();
-            }
-        }
-        self.rebuild_routes();
-    }
 }
 
 /// The enhanced configuration access mechanism (PCIe base, section 7.2.2).
@@ -277,10 +268,6 @@ impl MmioDevice for Ecam {
         }
         Ok(())
     }
-
-    fn reset(&self) {
-        self.shared.reset();
-    }
 }
 
 /// A range of addresses in which the guest places BARs.
@@ -305,9 +292,6 @@ impl MmioDevice for Window {
         let (function, bar, offset) = self.shared.route(self.gpa(offset)?, data.len())?;
         function.bar_write(bar, offset, data)
     }
-
-    /// The ECAM's reset covers the segment.
-    fn reset(&self) {}
 }
 
 /// Four wired interrupts that the slots share: a line is high while any of its slots asserts it.

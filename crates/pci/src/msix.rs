@@ -258,14 +258,6 @@ impl Msix {
         Ok(())
     }
 
-    /// Power-on state.
-    pub fn reset(&self) {
-        let mut state = lock(&self.state);
-        state.control = 0;
-        state.bus_master = false;
-        state.vectors.fill(RESET_VECTOR);
-    }
-
     /// Called without the lock: the interrupt controller may take its time.
     fn send(&self, (address, data): (u64, u32)) {
         if let Some(target) = self.target.get() {

@@ -148,7 +148,6 @@ mod tests {
         fn write(&self, offset: u64, data: &[u8]) -> Result<(), AccessError> {
             self.check(1, offset, data.len())
         }
-        fn reset(&self) {}
     }
 
     #[test]

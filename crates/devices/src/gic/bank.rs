@@ -112,11 +112,6 @@ impl Bank {
         }
     }
 
-    /// Back to power-on, but for the inputs, which others drive.
-    pub fn reset(&mut self) {
-        *self = Self { level: self.level, ..Self::new(self.implemented, self.always_edge) };
-    }
-
     /// For a saved VM.
     pub fn save(&self) -> SavedBank {
         let &Self { enabled, latch, level, edge, active, group, priority, .. } = self;

@@ -101,13 +101,6 @@ impl Default for CpuState {
 }
 
 impl CpuState {
-    /// Back to power-on, but for what others drive: the PPI inputs, and what the distributor put here.
-    pub fn reset(&mut self) {
-        let mut private = self.private.clone();
-        private.reset();
-        *self = Self { private, spi: self.spi, forwarded: self.forwarded, ..Self::default() };
-    }
-
     /// For a saved VM.
     pub fn save(&self) -> SavedCpu {
         SavedCpu {

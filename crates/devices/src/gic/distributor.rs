@@ -45,10 +45,6 @@ impl MmioDevice for Frame {
         }
         Ok(())
     }
-
-    fn reset(&self) {
-        self.0.reset_distributor();
-    }
 }
 
 /// The INTID whose `GICD_IROUTER` is accessed, and the first bit of the access in it.
@@ -146,11 +142,5 @@ impl Gic {
         }
         drop(spis);
         self.wake_all(&wakes);
-    }
-
-    /// Puts the distributor in its power-on state.
-    pub(super) fn reset_distributor(&self) {
-        lock(&self.distributor).reset();
-        self.write_groups(0);
     }
 }

@@ -64,11 +64,6 @@ impl LpiConfig {
             slots.iter().zip(bytes).for_each(|(slot, byte)| slot.store(byte, Ordering::Relaxed));
         }
     }
-
-    /// Disables all.
-    pub fn reset(&self) {
-        self.0.iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
-    }
 }
 
 /// Entries of the configuration table.

@@ -203,13 +203,6 @@ impl Gic {
         self.cpus.get(cpu as usize).is_some_and(|slot| slot.outputs.load(Ordering::Acquire) & FIQ != 0)
     }
 
-    /// Puts everything in its power-on state. Called while no vCPU runs.
-    pub fn reset(&self) {
-        self.reset_its();
-        self.reset_redistributors();
-        self.reset_distributor();
-    }
-
     /// Reads a CPU interface register for vCPU `cpu`, on its thread. `None` when there is no such register to read.
     pub fn icc_read(&self, cpu: u32, register: SysReg) -> Option<u64> {
         let index = cpu as usize;

@@ -27,10 +27,6 @@ impl MmioDevice for Frames {
             Some(offset) => self.0.write_private(cpu, offset, data),
         }
     }
-
-    fn reset(&self) {
-        self.0.reset_redistributors();
-    }
 }
 
 /// The register of 64 bits that an access of four or eight bytes goes to, and its first bit there.
@@ -166,17 +162,6 @@ impl Gic {
         self.update_cpu(cpu, &mut wakes, |state| _ = state.private.write(place, data));
         self.wake_all(&wakes);
         Ok(())
-    }
-
-    /// Puts all redistributors and CPU interfaces in their power-on state.
-    pub(super) fn reset_redistributors(&self) {
-        let mut wakes = Wakes::default();
-        for cpu in 0..self.cpus.len() {
-            self.update_cpu(cpu, &mut wakes, CpuState::reset);
-        }
-        self.lpi_config.reset();
-        self.wake_all(&wakes);
-        (0..self.cpus.len()).for_each(|cpu| self.update_taker(cpu));
     }
 }
 

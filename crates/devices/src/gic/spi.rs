@@ -71,15 +71,6 @@ impl Spis {
         }
     }
 
-    /// Back to power-on, but for the inputs, which devices drive.
-    pub fn reset(&mut self) {
-        self.banks.iter_mut().for_each(Bank::reset);
-        self.router.fill(0);
-        self.target.fill(Some(0));
-        self.takers.fill(0);
-        self.groups = 0;
-    }
-
     /// How many there are.
     pub fn count(&self) -> u32 {
         self.router.len() as u32

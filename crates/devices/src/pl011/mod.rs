@@ -129,16 +129,6 @@ impl MmioDevice for Pl011 {
         }
         outcome.ok_or(AccessError::NoRegister)
     }
-
-    fn reset(&self) {
-        let space = self.update(|registers| {
-            registers.reset();
-            registers.take_space()
-        });
-        if space {
-            self.tell_space();
-        }
-    }
 }
 
 impl CharInput for Pl011 {

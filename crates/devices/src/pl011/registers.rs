@@ -48,11 +48,6 @@ impl Default for Registers {
 }
 
 impl Registers {
-    /// Back to power-on. Whoever waits for space is still told.
-    pub fn reset(&mut self) {
-        *self = Self { refused: self.refused, ..Self::default() };
-    }
-
     /// Checks registers that were saved: no access could have made others. Whoever waited for space is gone.
     ///
     /// # Errors

@@ -152,8 +152,4 @@ impl MmioDevice for Pl031 {
         let value = value(data) as u32;
         self.update(|registers, now| registers.write(offset, value, now)).ok_or(AccessError::NoRegister)
     }
-
-    fn reset(&self) {
-        self.update(|registers, _| *registers = Registers::default());
-    }
 }

@@ -112,8 +112,4 @@ impl MmioDevice for Pl061 {
         word(offset, data)?;
         self.update(|registers| registers.write(offset, value(data) as u8)).ok_or(AccessError::NoRegister)
     }
-
-    fn reset(&self) {
-        self.update(Registers::reset);
-    }
 }

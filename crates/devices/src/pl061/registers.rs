@@ -24,11 +24,6 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// Back to power-on, but for the inputs.
-    pub fn reset(&mut self) {
-        *self = Self { inputs: self.inputs, ..Self::default() };
-    }
-
     /// Drives an input pin (0..=7).
     pub fn set_input(&mut self, pin: u8, level: bool) {
         let before = self.inputs;

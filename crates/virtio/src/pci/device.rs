@@ -467,12 +467,4 @@ impl PciFunction for VirtioPci {
     fn proceed(&self, restored: bool) {
         self.go_on(restored);
     }
-
-    fn reset(&self) {
-        self.reset_device(&mut lock(&self.common));
-        self.signals.msix.reset();
-        lock(&self.config).reset();
-        self.signals.update_wiring(false);
-        self.gate_memory_access(false);
-    }
 }

@@ -184,9 +184,7 @@ fn a_reset_forgets_everything_and_leaves_the_ring_alone() {
     assert_eq!(driver.common(0x1a, 2), 0xffff);
     let at = driver.alloc(4);
     queue.offer(&driver, &[writable(at, 4)]);
-    driver.ecam.reset();
-    driver.config_write(0x14, 0x80);
-    driver.config_write(0x04, 6);
+    driver.set_common(0x14, 1, 0);
     assert!(queue.used(&driver).is_none());
     let mut queue = driver.start(0, 1).remove(0);
     queue.offer(&driver, &[writable(at, 4)]);
@@ -404,9 +402,7 @@ fn arbitrary_accesses_do_no_harm() {
             driver.ecam.read(register, &mut data[..4]).unwrap();
         }
     }
-    driver.ecam.reset();
-    driver.config_write(0x14, 0x80);
-    driver.config_write(0x04, 6);
+    driver.set_common(0x14, 1, 0);
     let mut queue = driver.start(0, 1).remove(0);
     let at = driver.alloc(4);
     queue.offer(&driver, &[writable(at, 4)]);

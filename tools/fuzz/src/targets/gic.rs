@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use tearless_arm64::{
-    SysReg,
-    gic::{gicd, gicr, gits, icc},
-};
+use tearless_arm64::gic::{gicd, gicr, gits, icc};
 use tearless_bus::{CpuWake, IrqSink, Msi, MsiSink};
 use tearless_devices::gic::{Gic, GicConfig};
 use tearless_memory::{Gpa, GuestMemory};
@@ -17,29 +14,6 @@ const RAM_SIZE: u64 = 0x4_0000;
 const ITS: u64 = 0x0808_0000;
 const SPIS: u32 = 96;
 const MAX_VCPUS: u64 = 4;
-
-const REGISTERS: [SysReg; 20] = [
-    icc::PMR,
-    icc::IAR0,
-    icc::EOIR0,
-    icc::HPPIR0,
-    icc::BPR0,
-    icc::AP0R0,
-    icc::AP1R0,
-    icc::DIR,
-    icc::RPR,
-    icc::SGI1R,
-    icc::ASGI1R,
-    icc::SGI0R,
-    icc::IAR1,
-    icc::EOIR1,
-    icc::HPPIR1,
-    icc::BPR1,
-    icc::CTLR,
-    icc::SRE,
-    icc::IGRPEN0,
-    icc::IGRPEN1,
-];
 
 struct Ignore;
 
@@ -78,12 +52,11 @@ pub fn gic(data: &[u8]) {
                 let len = input.u8().into();
                 _ = memory.write(RAM + at, input.bytes(len));
             }
-            10 => drop(gic.icc_read(cpu, input.pick(&REGISTERS))),
-            _ => drop(gic.icc_write(cpu, input.pick(&REGISTERS), input.value())),
+            10 => drop(gic.icc_read(cpu, input.pick(&icc::ALL))),
+            _ => drop(gic.icc_write(cpu, input.pick(&icc::ALL), input.value())),
         }
         _ = (gic.irq_pending(cpu), gic.fiq_pending(cpu));
     }
-    gic.reset();
 }
 
 /// An address in RAM, as a table's or the command queue's.

@@ -58,7 +58,6 @@ pub fn pci(data: &[u8]) {
                 _ = ecam.write(slot | 0x04, &[input.u8() | 2, input.u8()]);
             }
             3 => input.access(&*low, 0x2eff_0000),
-            4 if input.u8() == 0 => ecam.reset(),
             _ => {
                 let offset = base + u64::from(input.u16() & 0x7fff);
                 let len = 1 << (input.u8() % 4);

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tearless_bus::{CharInput, IrqLine, MmioDevice};
+use tearless_bus::{CharInput, IrqLine};
 use tearless_devices::{pl011::Pl011, pl031::Pl031, pl061::Pl061};
 
 use crate::Input;
@@ -23,8 +23,7 @@ pub fn pl011(data: &[u8]) {
     let mut accesses = 0;
     while !input.is_empty() {
         match input.u8() % 16 {
-            0 => uart.reset(),
-            1 | 2 => {
+            0 | 1 => {
                 let len = input.u8().into();
                 let bytes = input.bytes(len);
                 assert!(uart.push(bytes) <= bytes.len());
@@ -51,10 +50,7 @@ pub fn pl031(data: &[u8]) {
     let mut input = Input::new(data);
     let rtc = Pl031::new(IrqLine::detached());
     while !input.is_empty() {
-        match input.u8() % 64 {
-            0 => rtc.reset(),
-            _ => input.access(&rtc, SIZE),
-        }
+        input.access(&rtc, SIZE);
     }
 }
 
@@ -64,8 +60,7 @@ pub fn pl061(data: &[u8]) {
     let gpio = Pl061::new(IrqLine::detached());
     while !input.is_empty() {
         match input.u8() % 16 {
-            0 => gpio.reset(),
-            1 | 2 => gpio.set_input(input.u8(), input.flag()),
+            0 | 1 => gpio.set_input(input.u8(), input.flag()),
             _ => input.access(&*gpio, SIZE),
         }
     }

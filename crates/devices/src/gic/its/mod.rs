@@ -220,10 +220,6 @@ impl MmioDevice for Frames {
         self.0.wake_all(&wakes);
         outcome.ok_or(AccessError::NoRegister)
     }
-
-    fn reset(&self) {
-        self.0.reset_its();
-    }
 }
 
 impl Gic {
@@ -248,12 +244,5 @@ impl Gic {
         }
         drop(its);
         self.wake_all(&wakes);
-    }
-
-    /// Puts the ITS in its power-on state.
-    pub(super) fn reset_its(&self) {
-        if let Some(translation) = &self.its {
-            *lock(&translation.its) = Its::default();
-        }
     }
 }

@@ -5,29 +5,6 @@ use crate::noise::Noise;
 
 const INTERESTING: [u64; 3] = [gits::VALID | RAM, RAM, gits::VALID | (RAM + 0x1_0000)];
 
-const REGISTERS: [SysReg; 20] = [
-    icc::PMR,
-    icc::IAR0,
-    icc::EOIR0,
-    icc::HPPIR0,
-    icc::BPR0,
-    icc::AP0R0,
-    icc::AP1R0,
-    icc::DIR,
-    icc::RPR,
-    icc::SGI1R,
-    icc::ASGI1R,
-    icc::SGI0R,
-    icc::IAR1,
-    icc::EOIR1,
-    icc::HPPIR1,
-    icc::BPR1,
-    icc::CTLR,
-    icc::SRE,
-    icc::IGRPEN0,
-    icc::IGRPEN1,
-];
-
 #[test]
 fn survives_noise() {
     const VCPUS: u32 = 3;
@@ -54,7 +31,7 @@ fn survives_noise() {
                 _ = board.memory.write(Gpa(RAM + noise.below(RAM_LEN / 32) * 32), &bytes);
             }
             _ => {
-                let register = REGISTERS[noise.below(20) as usize];
+                let register = icc::ALL[noise.below(icc::ALL.len() as u64) as usize];
                 if noise.below(2) == 0 {
                     _ = board.gic.icc_read(cpu, register);
                 } else {

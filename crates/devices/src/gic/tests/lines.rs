@@ -188,18 +188,3 @@ fn registers_without_function_read_as_zero() {
     assert_eq!(board.gicd.read(gicd::CTLR, &mut [0; 8]), Err(AccessError::Width));
     assert_eq!(board.gicd.read(0xe000, &mut [0; 4]), Err(AccessError::NoRegister));
 }
-
-#[test]
-fn a_reset_keeps_the_inputs_only() {
-    let board = Board::new(2);
-    board.enable_spi(33);
-    board.gic.set_level(33, true);
-    assert_eq!(board.get(0, icc::IAR1), 33);
-    board.gic.reset();
-    assert!(!board.gic.irq_pending(0));
-    assert_eq!(board.get(0, icc::RPR), 0xff);
-    assert_eq!(board.get(0, icc::PMR), 0);
-    assert_eq!(read(&*board.gicd, irq::ISENABLER + 4), 0);
-    assert_eq!(read(&*board.gicd, irq::ISPENDR + 4), 2);
-    assert_eq!(read(&*board.gicd, irq::ISACTIVER + 4), 0);
-}

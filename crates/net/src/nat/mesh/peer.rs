@@ -4,22 +4,18 @@
 //! number, the Ethernet address, the last byte of the IPv4 address, the name. All others are frames: the kind of a large
 //! frame, whether its checksum is left out, four words (headers, size, start, offset; big-endian), the bytes.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use mio::net::UnixStream;
 
 use super::{member::Identity, stranger};
-use crate::{Gso, GsoKind, MAX_FRAME, Offload, PartialChecksum, wire::be16};
+use crate::{Gso, GsoKind, MAX_FRAME, Offload, PartialChecksum, inbox::Inbox, wire::be16};
 
 const MAGIC: [u8; 8] = *b"tearnet1";
 /// The longest name; that of a DNS label.
 const NAME: usize = 63;
-/// The length before each message.
-const PREFIX: usize = 4;
 /// What comes before a frame's bytes.
 const HEADER: usize = 10;
-/// What is read at a time.
-const READ: usize = 256 << 10;
 /// What waits for a member at most; frames beyond that are lost to it.
 const WAITING: usize = 1 << 20;
 
@@ -33,9 +29,7 @@ pub(super) struct Peer {
     identity: Option<Identity>,
     readable: bool,
     writable: bool,
-    /// What came; `taken` bytes of it have been dealt with.
-    input: Vec<u8>,
-    taken: usize,
+    input: Inbox,
     /// What is to be sent; `sent` bytes of it are.
     output: Vec<u8>,
     sent: usize,
@@ -54,8 +48,7 @@ impl Peer {
             identity: None,
             readable: true,
             writable: true,
-            input: Vec::new(),
-            taken: 0,
+            input: Inbox::default(),
             output,
             sent: 0,
         }
@@ -115,52 +108,18 @@ impl Peer {
 
     /// The message that is next; it stays until it is consumed.
     pub(super) fn next(&mut self) -> io::Result<Option<Message>> {
-        loop {
-            let body = self.input.get(self.taken..).and_then(|rest| rest.split_first_chunk::<PREFIX>());
-            if let Some((prefix, after)) = body {
-                let len = u32::from_be_bytes(*prefix) as usize;
-                if len > HEADER + MAX_FRAME {
-                    return Err(stranger("it sent a message that is too long"));
-                }
-                if let Some(body) = after.get(..len) {
-                    let message = if self.identity.is_none() { hello(body) } else { frame(body) };
-                    return message
-                        .map(Some)
-                        .ok_or_else(|| stranger("it sent a message that makes no sense"));
-                }
-            }
-            if !self.readable {
-                return Ok(None);
-            }
-            self.read()?;
+        let most = HEADER + MAX_FRAME;
+        while self.readable && self.input.message(most)?.is_none() {
+            self.readable = self.input.fill(&mut self.stream)?;
         }
+        let Some(body) = self.input.message(most)? else { return Ok(None) };
+        let message = if self.identity.is_none() { hello(body) } else { frame(body) };
+        message.map(Some).ok_or_else(|| stranger("it sent a message that makes no sense"))
     }
 
     /// Goes on to the next message.
     pub(super) fn consume(&mut self) {
-        let body = self.input.get(self.taken..).and_then(|rest| rest.first_chunk::<PREFIX>());
-        if let Some(prefix) = body {
-            self.taken += PREFIX + u32::from_be_bytes(*prefix) as usize;
-        }
-    }
-
-    fn read(&mut self) -> io::Result<()> {
-        self.input.drain(..self.taken.min(self.input.len()));
-        self.taken = 0;
-        let have = self.input.len();
-        self.input.resize(have + READ, 0);
-        let result = self.stream.read(self.input.get_mut(have..).unwrap_or_default());
-        self.input.truncate(have + result.as_ref().copied().unwrap_or(0));
-        match result {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                self.readable = false;
-                Ok(())
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(e) => Err(e),
-        }
+        self.input.consume();
     }
 }
 
