@@ -3,7 +3,9 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use tearless_config::{Allow, ByteSize, CpuList, DisplayChoice, EngineChoice, MacAddr, NetMode, PortForward};
+use tearless_config::{
+    Allow, AppleChoice, ByteSize, CpuList, DisplayChoice, EngineChoice, MacAddr, NetMode, PortForward,
+};
 use tearless_image::Flavour;
 
 /// macOS and Linux virtual machines without tears.
@@ -118,7 +120,7 @@ pub struct RunArgs {
     pub hardware: HardwareArgs,
     /// A disk image; repeat it for more. It is raw unless its name ends in .qcow2 or .vmdk or its format is given. After
     /// the file, in any order: `:ro`, `:format=raw|qcow2|vmdk`, `:sync=full|fsync|none` (what a flush of the guest does),
-    /// `:cache=host|none` (whether the host caches). Instead of a file also what a server holds: `nbd://HOST:PORT/EXPORT`,
+    /// `:cache=host|none` (whether the host caches), `:bus=virtio|nvme|usb` (with engine vz). Instead of a file also what a server holds: `nbd://HOST:PORT/EXPORT`,
     /// `nbd+unix:///EXPORT?socket=PATH`.
     #[arg(long = "disk", value_name = "FILE[:ro][:KEY=VALUE]")]
     pub disks: Vec<OsString>,
@@ -180,6 +182,10 @@ pub struct HardwareArgs {
     pub network: NetworkArgs,
     #[command(flatten)]
     pub display: DisplayArgs,
+    /// What only Apple's framework has (engine vz): VMs in the guest (`nested`), programs for x86-64 in Linux guests (`rosetta`, where
+    /// its daemon waits with `=unix:PATH` or `=abstract:NAME`), sound, the clipboard, macOS' own networks. `=off` switches off. Repeat it for more.
+    #[arg(long = "apple", value_name = "nested|rosetta|sound=none|output|both|clipboard|vmnet=shared|host")]
+    pub apple: Vec<AppleChoice>,
 }
 
 #[derive(Args)]
@@ -187,7 +193,7 @@ pub struct DisplayArgs {
     /// Give the VM a screen, a keyboard and a pointer, and say how they are reached: for screenshots only, or by VNC at this
     /// host alone unless another address is given. Or the screen's size; at `@2x` guests draw everything twice as large. Repeat
     /// it for both.
-    #[arg(long = "display", value_name = "none|hidden|vnc[:[ADDR:]PORT]|WIDTHxHEIGHT[@2x]")]
+    #[arg(long = "display", value_name = "none|hidden|window|vnc[:[ADDR:]PORT]|WIDTHxHEIGHT[@2x]")]
     pub choices: Vec<DisplayChoice>,
     /// A file whose first line VNC viewers must know; VNC looks at 8 characters of it.
     #[arg(long, value_name = "FILE")]

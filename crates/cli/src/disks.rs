@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tearless_config::{CacheMode, DiskConfig, DiskFormat, SyncMode};
+use tearless_config::{CacheMode, DiskBus, DiskConfig, DiskFormat, SyncMode};
 use tearless_vm::{
     DiskSpec,
     storage::{self, Cache, Format, OpenOptions, Sync},
@@ -17,7 +17,7 @@ use tearless_vm::{
 type Setting = fn(&mut DiskConfig);
 
 /// What `--disk` may say after the file.
-const SUFFIXES: [(&str, Setting); 9] = [
+const SUFFIXES: [(&str, Setting); 12] = [
     (":ro", |d| d.read_only = true),
     (":format=raw", |d| d.format = Some(DiskFormat::Raw)),
     (":format=qcow2", |d| d.format = Some(DiskFormat::Qcow2)),
@@ -27,6 +27,9 @@ const SUFFIXES: [(&str, Setting); 9] = [
     (":sync=none", |d| d.sync = SyncMode::None),
     (":cache=host", |d| d.cache = CacheMode::Host),
     (":cache=none", |d| d.cache = CacheMode::None),
+    (":bus=virtio", |d| d.bus = DiskBus::Virtio),
+    (":bus=nvme", |d| d.bus = DiskBus::Nvme),
+    (":bus=usb", |d| d.bus = DiskBus::Usb),
 ];
 
 /// The disks of the command line; relative paths are made absolute, so that they do not turn into files of a bundle;
@@ -96,10 +99,10 @@ fn refuse_unknown(path: &Path) -> Result<()> {
     let text = path.to_string_lossy();
     let Some((_, setting)) = text.rsplit_once(':') else { return Ok(()) };
     let key = setting.split_once('=').map_or(setting, |(key, _)| key);
-    if matches!(key, "ro" | "rw" | "format" | "sync" | "cache") && !path.exists() {
+    if matches!(key, "ro" | "rw" | "format" | "sync" | "cache" | "bus") && !path.exists() {
         bail!(
             "cannot attach disk {text}\n  because: there is no setting `{setting}`\n  try: \
-             FILE[:ro][:format=raw|qcow2|vmdk][:sync=full|fsync|none][:cache=host|none]"
+             FILE[:ro][:format=raw|qcow2|vmdk][:sync=full|fsync|none][:cache=host|none][:bus=virtio|nvme|usb]"
         );
     }
     Ok(())
@@ -137,8 +140,8 @@ mod tests {
 
     #[test]
     fn disks_are_absolute_and_may_have_settings() {
-        let disks =
-            ["/a:b", "/c:ro", "d", "/e:x.img:cache=none:ro:format=qcow2:sync=none"].map(OsString::from);
+        let disks = ["/a:b", "/c:ro", "d", "/e:x.img:cache=none:ro:format=qcow2:sync=none:bus=usb"]
+            .map(OsString::from);
         let disks = parse(&disks).unwrap();
         assert_eq!((disks[0].path.to_str(), disks[0].read_only), (Some("/a:b"), false));
         assert_eq!((disks[1].path.to_str(), disks[1].read_only), (Some("/c"), true));
@@ -149,6 +152,7 @@ mod tests {
             read_only: true,
             sync: SyncMode::None,
             cache: CacheMode::None,
+            bus: DiskBus::Usb,
         };
         assert_eq!(disks[3], all);
         let served = parse(&["nbd://h:1/x:ro".into(), "nbd+unix:///?socket=/a:b:sync=none".into()]).unwrap();
@@ -156,7 +160,7 @@ mod tests {
         let remote = spec(&served[1], Some(Path::new("/b")));
         assert_eq!(remote.path.to_str(), Some("nbd+unix:///?socket=/a:b"));
         assert_eq!((remote.options.format, remote.options.sync), (None, Sync::None));
-        for wrong in ["", ":ro", "x:sync=maybe", "x:rw", "nbd://", "nbds://h/x"] {
+        for wrong in ["", ":ro", "x:sync=maybe", "x:rw", "x:bus=ide", "nbd://", "nbds://h/x"] {
             assert!(parse(&[wrong.into()]).is_err(), "{wrong}");
         }
     }

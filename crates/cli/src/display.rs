@@ -26,6 +26,11 @@ pub struct Viewing(Option<(TcpListener, vnc::Options)>);
 impl Viewing {
     /// Takes the port and reads the password.
     pub fn prepare(config: &DisplayConfig) -> Result<Self> {
+        if config.kind == DisplayKind::Window {
+            bail!(
+                "cannot show a window\n  because: the engine that runs this VM here has none\n  try: --display vnc and a viewer"
+            );
+        }
         if config.kind != DisplayKind::Vnc {
             return Ok(Self(None));
         }

@@ -10,11 +10,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tearless_boot::{Source, quick::Mode};
-use tearless_config::{BootConfig, ByteSize, ConsoleKind, DisplayConfig, EngineChoice, Qos, VmConfig};
+use tearless_config::{
+    BootConfig, ByteSize, ConsoleKind, DiskBus, DisplayConfig, EngineChoice, Qos, VmConfig,
+};
 use tearless_image::{Flavour, QuickOptions};
 use tearless_vm::{
     Display, Gauge, Hardware, Hub, Keyboard, LinuxPayload, Network, Payload, Plan, SavedState, SharedFolder,
-    debian, device_tree, efi::Identity, host, network, open_shares,
+    debian, device_tree, efi::Identity, engines, host, network, open_shares,
 };
 
 use crate::{
@@ -166,7 +168,7 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
     apply_run(&mut config, args)?;
     config.disks = disks::parse(&args.disks)?;
     config.shares = share::parse(&args.shares)?;
-    config.validate(&host::limits()?)?;
+    check(&config)?;
     let shares = open_shares(&config.shares)?;
 
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal() && io::stderr().is_terminal();
@@ -208,7 +210,7 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
     apply_run(&mut config, args)?;
     config.disks = disks::parse(&args.disks)?;
     config.shares = share::parse(&args.shares)?;
-    config.validate(&host::limits()?)?;
+    check(&config)?;
     let shares = open_shares(&config.shares)?;
     let payload = LinuxPayload {
         kernel: Source::kernel(&path)?,
@@ -228,7 +230,7 @@ fn prepare_efi(args: &RunArgs) -> Result<Prepared> {
     config.disks = disks::parse(&args.disks)?;
     config.disks.extend(args.iso.as_deref().map(disks::iso).transpose()?);
     config.shares = share::parse(&args.shares)?;
-    config.validate(&host::limits()?)?;
+    check(&config)?;
     let shares = open_shares(&config.shares)?;
     let payload = Payload::Efi { variables: Arc::default(), identity: Identity::default() };
     let events = Events::default();
@@ -243,7 +245,7 @@ fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
     config.disks.extend(disks::parse(&args.disks)?);
     config.disks.extend(args.iso.as_deref().map(disks::iso).transpose()?);
     config.shares.extend(share::parse(&args.shares)?);
-    config.validate(&host::limits()?)?;
+    check(&config)?;
     let shares = open_shares(&config.shares)?;
     let mut payload = bundle.payload()?;
     match (&mut payload, &args.cmdline) {
@@ -303,12 +305,31 @@ pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
     if screen.vnc_password.is_some() {
         config.display.password_file.clone_from(&screen.vnc_password);
     }
+    args.apple.iter().for_each(|choice| config.apple.apply(choice));
     let (network, args) = (&mut config.network, &args.network);
     network.mode = args.net.clone().unwrap_or_else(|| network.mode.clone());
     network.forwards.extend(&args.forwards);
     network.allow.extend(&args.allow);
     network.auto_forward = args.auto_forward.unwrap_or(network.auto_forward);
     network.mac = args.mac.or(network.mac);
+}
+
+/// Whether a VM of `config` can be run here.
+fn check(config: &VmConfig) -> Result<()> {
+    config.validate(&host::limits()?)?;
+    let engine = engines::choose(config.engine).map_err(anyhow::Error::msg)?;
+    if engine == EngineChoice::Vz || config.boot.is_mac() {
+        return Ok(());
+    }
+    let disk = config.disks.iter().map(|disk| disk.bus).find(|bus| *bus != DiskBus::Virtio);
+    let bus = disk.map(|bus| format!(":bus={} of a disk", bus.name()));
+    if let Some(what) = config.apple.first().map(|choice| format!("--apple {choice}")).or(bus) {
+        bail!(
+            "cannot give the VM {what}\n  because: engine {engine} has nothing of the kind; Apple's framework on a Mac has\n  \
+             try: --engine vz on a Mac, or run it without"
+        );
+    }
+    Ok(())
 }
 
 /// As [`apply`], for one run.

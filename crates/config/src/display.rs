@@ -66,6 +66,8 @@ pub enum DisplayKind {
     Hidden,
     /// Through VNC.
     Vnc,
+    /// In a window on the host's own screen.
+    Window,
 }
 
 /// A screen's size.
@@ -122,7 +124,7 @@ pub enum DisplayChoice {
 /// The text says nothing about a screen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "give none, hidden, vnc, vnc:PORT, vnc:ADDRESS, vnc:ADDRESS:PORT, or a size such as 1920x1200 or 2560x1600@2x"
+    "give none, hidden, window, vnc, vnc:PORT, vnc:ADDRESS, vnc:ADDRESS:PORT, or a size such as 1920x1200 or 2560x1600@2x"
 )]
 pub struct ParseDisplayError;
 
@@ -133,6 +135,7 @@ impl FromStr for DisplayChoice {
         match text {
             "none" => Ok(Self::Kind(DisplayKind::None, None)),
             "hidden" => Ok(Self::Kind(DisplayKind::Hidden, None)),
+            "window" => Ok(Self::Kind(DisplayKind::Window, None)),
             "vnc" => Ok(Self::Kind(DisplayKind::Vnc, None)),
             _ => match text.strip_prefix("vnc:") {
                 Some(place) => Ok(Self::Kind(DisplayKind::Vnc, Some(parse_place(place)?))),

@@ -4,6 +4,7 @@
 //! writes no files and asks no host: limits come in as [`HostLimits`], paths go out as they are.
 #![forbid(unsafe_code)]
 
+mod apple;
 mod display;
 mod net;
 mod qos;
@@ -11,13 +12,14 @@ mod size;
 mod validate;
 mod vm;
 
+pub use apple::{AppleChoice, AppleConfig, AppleSound, ParseAppleError, RosettaCache, Vmnet};
 pub use display::{DisplayChoice, DisplayConfig, DisplayKind, ParseDisplayError, ScreenMode};
 pub use net::{Allow, MacAddr, NamedNetwork, NetConfig, NetMode, ParseNetError, PortForward, PortProtocol};
 pub use qos::{CpuList, Qos};
 pub use size::{ByteSize, ParseSizeError};
 pub use validate::{HostLimits, MAX_SHARES, MAX_TAG, MIN_MEMORY};
 pub use vm::{
-    BootConfig, CacheMode, ConsoleKind, DiskConfig, DiskFormat, EngineChoice, ShareConfig, SyncMode,
+    BootConfig, CacheMode, ConsoleKind, DiskBus, DiskConfig, DiskFormat, EngineChoice, ShareConfig, SyncMode,
     UnknownEngine, VERSION, VmConfig,
 };
 

@@ -2,7 +2,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, ConfigError, DisplayConfig, NetConfig, Qos};
+use crate::{AppleConfig, ByteSize, ConfigError, DisplayConfig, NetConfig, Qos};
 
 /// The version of the format that this release writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
@@ -38,6 +38,9 @@ pub struct VmConfig {
     /// Its screen.
     #[serde(default, skip_serializing_if = "DisplayConfig::is_default")]
     pub display: DisplayConfig,
+    /// What only Apple's framework gives it.
+    #[serde(default, skip_serializing_if = "AppleConfig::is_default")]
+    pub apple: AppleConfig,
     /// How it starts.
     pub boot: BootConfig,
     /// Which device is the console.
@@ -130,6 +133,9 @@ pub struct DiskConfig {
     /// Whether the host's page cache stands between the guest and the medium.
     #[serde(default, skip_serializing_if = "CacheMode::is_default")]
     pub cache: CacheMode,
+    /// What it is attached to.
+    #[serde(default, skip_serializing_if = "DiskBus::is_default")]
+    pub bus: DiskBus,
 }
 
 impl DiskConfig {
@@ -141,6 +147,7 @@ impl DiskConfig {
             read_only: false,
             sync: SyncMode::default(),
             cache: CacheMode::default(),
+            bus: DiskBus::default(),
         }
     }
 }
@@ -155,6 +162,34 @@ pub enum DiskFormat {
     Qcow2,
     /// VMware's; read only.
     Vmdk,
+}
+
+/// What a disk is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskBus {
+    /// Virtio.
+    #[default]
+    Virtio,
+    /// An NVMe controller, for guests without a virtio driver.
+    Nvme,
+    /// USB, as installation media are.
+    Usb,
+}
+
+impl DiskBus {
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Virtio => "virtio",
+            Self::Nvme => "nvme",
+            Self::Usb => "usb",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Whether the host caches a disk.
@@ -295,6 +330,7 @@ impl VmConfig {
             shares: Vec::new(),
             network: NetConfig::default(),
             display: DisplayConfig::default(),
+            apple: AppleConfig::default(),
             boot,
             console: ConsoleKind::default(),
             machine_id: None,

@@ -1,22 +1,54 @@
 //! The devices.
 
-use tearless_config::{CacheMode, DiskConfig, DiskFormat, NetMode, ShareConfig, SyncMode, VmConfig};
+use tearless_config::{
+    BootConfig, CacheMode, DiskBus, DiskConfig, DiskFormat, NetMode, RosettaCache, ShareConfig, SyncMode,
+    VmConfig, Vmnet,
+};
 
-use crate::{Host, Machine, Object, Refusal, Value, plan::refuse};
+use crate::{Host, Machine, Object, Refusal, Stream, Value, plan::refuse};
 
 /// What macOS guests mount by themselves, at `/Volumes/My Shared Files`.
 const AUTOMOUNT: &str = "com.apple.virtio-fs.automount";
 
-/// What a display of a virtual Mac is like.
-const DISPLAY: [(&str, u64); 3] = [("widthInPixels", 1920), ("heightInPixels", 1200), ("pixelsPerInch", 80)];
+/// What Linux guests find Rosetta by.
+const ROSETTA: &str = "rosetta";
 
 pub(crate) fn disks(machine: &Machine<'_>, host: &Host) -> Result<Vec<Object>, Refusal> {
     machine.config.disks.iter().map(|disk| storage(disk, machine, host)).collect()
 }
 
 fn storage(disk: &DiskConfig, machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
-    let device =
-        |attachment: Object| Object::new("VZVirtioBlockDeviceConfiguration").with("attachment", attachment);
+    let class = device_class(disk, machine, host)?;
+    Ok(Object::new(class).with("attachment", attachment(disk, machine, host)?))
+}
+
+/// What the disk is attached to.
+fn device_class(disk: &DiskConfig, machine: &Machine<'_>, host: &Host) -> Result<&'static str, Refusal> {
+    let boot = &machine.config.boot;
+    let is_iso = disk.read_only && disk.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("iso"));
+    let bus = match disk.bus {
+        // There the framework's EFI looks for media to boot from.
+        DiskBus::Virtio if is_iso && matches!(boot, BootConfig::Efi { .. }) => DiskBus::Usb,
+        bus => bus,
+    };
+    let what = || format!("disk {} at {}", disk.path.display(), bus.name());
+    match bus {
+        DiskBus::Virtio => Ok("VZVirtioBlockDeviceConfiguration"),
+        DiskBus::Nvme if boot.is_mac() => {
+            refuse(what(), "the framework gives NVMe to Linux guests only", "leave :bus=nvme out")
+        }
+        DiskBus::Nvme if !host.has(14) => {
+            refuse(what(), "NVMe needs macOS 14", "update macOS, or leave :bus=nvme out")
+        }
+        DiskBus::Nvme => Ok("VZNVMExpressControllerDeviceConfiguration"),
+        DiskBus::Usb if !host.has(13) => {
+            refuse(what(), "USB storage needs macOS 13", "update macOS, or leave :bus=usb out")
+        }
+        DiskBus::Usb => Ok("VZUSBMassStorageDeviceConfiguration"),
+    }
+}
+
+fn attachment(disk: &DiskConfig, machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
     let name = disk.path.to_string_lossy();
     if name.starts_with("nbd://") || name.starts_with("nbd+unix://") {
         if !host.has(14) {
@@ -27,7 +59,10 @@ fn storage(disk: &DiskConfig, machine: &Machine<'_>, host: &Host) -> Result<Obje
             .with("timeout", 0_u64)
             .with("forcedReadOnly", disk.read_only)
             .with("synchronizationMode", Value::Constant(synchronization(disk.sync).0));
-        return Ok(device(attachment));
+        return Ok(attachment);
+    }
+    if disk.path.starts_with("/dev") {
+        return block_device(disk, host);
     }
     let by_name =
         [("qcow2", DiskFormat::Qcow2), ("vmdk", DiskFormat::Vmdk)].into_iter().find(|(extension, _)| {
@@ -43,12 +78,23 @@ fn storage(disk: &DiskConfig, machine: &Machine<'_>, host: &Host) -> Result<Obje
         (CacheMode::Host, false) => "VZDiskImageCachingModeCached",
         (CacheMode::Host, true) => "VZDiskImageCachingModeAutomatic",
     };
-    let attachment = Object::new("VZDiskImageStorageDeviceAttachment")
+    Ok(Object::new("VZDiskImageStorageDeviceAttachment")
         .with("URL", machine.folder.join(&disk.path).as_path())
         .with("readOnly", disk.read_only)
         .with("cachingMode", Value::Constant(caching))
-        .with("synchronizationMode", Value::Constant(synchronization(disk.sync).1));
-    Ok(device(attachment))
+        .with("synchronizationMode", Value::Constant(synchronization(disk.sync).1)))
+}
+
+/// A disk of the host, which is opened by who has the right to.
+fn block_device(disk: &DiskConfig, host: &Host) -> Result<Object, Refusal> {
+    if !host.has(14) {
+        let what = format!("disk {}", disk.path.display());
+        return refuse(what, "disks of the host need macOS 14", "update macOS, or a disk image");
+    }
+    Ok(Object::new("VZDiskBlockDeviceStorageDeviceAttachment")
+        .with("fileHandle", disk.path.as_path())
+        .with("readOnly", disk.read_only)
+        .with("synchronizationMode", Value::Constant(synchronization(disk.sync).0)))
 }
 
 /// The modes for a disk that a server holds, and for a file.
@@ -65,20 +111,19 @@ fn synchronization(mode: SyncMode) -> (&'static str, &'static str) {
 pub(crate) fn network(config: &VmConfig, host: &Host) -> Result<Vec<Object>, Refusal> {
     let network = &config.network;
     // Frames go to a network of our own where the framework has not what is asked for.
-    let ours = Object::new("VZFileHandleNetworkDeviceAttachment").with("maximumTransmissionUnit", 1500_u64);
+    let ours = Object::new("VZFileHandleNetworkDeviceAttachment")
+        .with("fileHandle", Stream::Network)
+        .with("maximumTransmissionUnit", 1500_u64);
     let attachment = match &network.mode {
         NetMode::None => return Ok(Vec::new()),
+        mode if config.apple.vmnet.is_some() => vmnet(config, mode, host)?,
         NetMode::Nat if network.forwards.is_empty() && network.allow.is_empty() => {
             Object::new("VZNATNetworkDeviceAttachment")
         }
         NetMode::Nat | NetMode::Isolated | NetMode::Named(_) | NetMode::Socket(_) => ours,
-        NetMode::Bridged(interface) if host.has(26) => {
-            // The older class needs an entitlement that Apple gives to few.
-            Object::new("VZVmnetNetworkDeviceAttachment").with("interface", &**interface)
-        }
         NetMode::Bridged(interface) => {
-            let why = "before macOS 26 that needs an entitlement that Apple gives to few";
-            let advice = "--net socket:PATH with vmnet-helper or socket_vmnet, or update macOS";
+            let why = "the framework's own bridge needs an entitlement that Apple gives to few";
+            let advice = "--net socket:PATH with vmnet-helper or socket_vmnet in bridged mode";
             return refuse(format!("network bridged:{interface}"), why, advice);
         }
         mode @ (NetMode::Tap(_) | NetMode::Fd(_)) => {
@@ -96,6 +141,58 @@ pub(crate) fn network(config: &VmConfig, host: &Host) -> Result<Vec<Object>, Ref
     Ok(vec![card])
 }
 
+/// A network that macOS has for this VM.
+fn vmnet(config: &VmConfig, mode: &NetMode, host: &Host) -> Result<Object, Refusal> {
+    let what = "a network of macOS' own";
+    if *mode != NetMode::Nat || !config.network.forwards.is_empty() || !config.network.allow.is_empty() {
+        let why = format!(
+            "it takes the place of --net nat, and neither forwards ports nor filters; this is {mode}"
+        );
+        return refuse(what, why, "--net nat without -p and --allow, or --apple vmnet=off");
+    }
+    if !host.has(26) {
+        return refuse(
+            what,
+            "before macOS 26 that needs an entitlement that Apple gives to few",
+            "update macOS, or --apple vmnet=off",
+        );
+    }
+    let mode = match config.apple.vmnet {
+        Some(Vmnet::Host) => "VMNET_HOST_MODE",
+        _ => "VMNET_SHARED_MODE",
+    };
+    Ok(Object::new("VZVmnetNetworkDeviceAttachment").with("network", Value::Constant(mode)))
+}
+
+/// The translator for x86-64, as a shared folder.
+fn rosetta(cache: &RosettaCache, config: &VmConfig, host: &Host) -> Result<Object, Refusal> {
+    let what = "rosetta";
+    if config.shares.iter().any(|share| share.tag == ROSETTA) {
+        return refuse(
+            what,
+            format!("a shared folder has the tag {ROSETTA:?}"),
+            "give that another: --share DIR:TAG",
+        );
+    }
+    if !host.has(13) {
+        return refuse(what, "Linux guests have it from macOS 13 on", "update macOS, or --apple rosetta=off");
+    }
+    let share = Object::new("VZLinuxRosettaDirectoryShare");
+    let options = match cache {
+        RosettaCache::None => return Ok(share),
+        _ if !host.has(14) => {
+            return refuse("a cache of rosetta", "it needs macOS 14", "update macOS, or --apple rosetta");
+        }
+        RosettaCache::Unix(path) => {
+            Object::new("VZLinuxRosettaUnixSocketCachingOptions").with("path", &**path)
+        }
+        RosettaCache::Abstract(name) => {
+            Object::new("VZLinuxRosettaAbstractSocketCachingOptions").with("name", &**name)
+        }
+    };
+    Ok(share.with("options", options))
+}
+
 pub(crate) fn shares(config: &VmConfig, host: &Host) -> Result<Vec<Object>, Refusal> {
     if let Some(share) = config.shares.iter().find(|share| share.owner != 0) {
         let why = "the framework shows all files as the guest's own user's";
@@ -109,7 +206,10 @@ pub(crate) fn shares(config: &VmConfig, host: &Host) -> Result<Vec<Object>, Refu
     };
     if !config.boot.is_mac() {
         let single = |share| Object::new("VZSingleDirectoryShare").with("directory", folder(share));
-        return Ok(config.shares.iter().map(|share| device(&share.tag, single(share))).collect());
+        let folders = config.shares.iter().map(|share| Ok(device(&share.tag, single(share))));
+        let rosetta =
+            config.apple.rosetta.iter().map(|cache| Ok(device(ROSETTA, rosetta(cache, config, host)?)));
+        return folders.chain(rosetta).collect();
     }
     if config.shares.is_empty() {
         return Ok(Vec::new());
@@ -121,23 +221,4 @@ pub(crate) fn shares(config: &VmConfig, host: &Host) -> Result<Vec<Object>, Refu
     let folders = config.shares.iter().map(|share| (share.tag.clone(), folder(share))).collect();
     let all = Object::new("VZMultipleDirectoryShare").with("directories", Value::Named(folders));
     Ok(vec![device(AUTOMOUNT, all)])
-}
-
-/// What every virtual Mac has: a display, keyboard, pointer, sound.
-pub(crate) fn add_mac_devices(plan: Object, host: &Host) -> Object {
-    let display = DISPLAY
-        .into_iter()
-        .fold(Object::new("VZMacGraphicsDisplayConfiguration"), |display, (name, n)| display.with(name, n));
-    let graphics = Object::new("VZMacGraphicsDeviceConfiguration").with_list("displays", vec![display]);
-    let keyboard = if host.has(14) { "VZMacKeyboardConfiguration" } else { "VZUSBKeyboardConfiguration" };
-    // A guest that does not know the trackpad takes the other one.
-    let trackpad = host.has(13).then(|| Object::new("VZMacTrackpadConfiguration"));
-    let pointers = [trackpad, Some(Object::new("VZUSBScreenCoordinatePointingDeviceConfiguration"))];
-    let sink = Object::new("VZHostAudioOutputStreamSink");
-    let output = Object::new("VZVirtioSoundDeviceOutputStreamConfiguration").with("sink", sink);
-    let sound = Object::new("VZVirtioSoundDeviceConfiguration").with_list("streams", vec![output]);
-    plan.with_list("graphicsDevices", vec![graphics])
-        .with_list("keyboards", vec![Object::new(keyboard)])
-        .with_list("pointingDevices", pointers.into_iter().flatten().collect())
-        .with_list("audioDevices", vec![sound])
 }

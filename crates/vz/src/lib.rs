@@ -6,10 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod devices;
+mod input;
 mod object;
 mod plan;
 
-pub use object::{Object, Value};
+pub use object::{Object, Stream, Value};
 pub use plan::{Host, Machine, Platform, Refusal, plan, start_options};
 
 #[cfg(test)]

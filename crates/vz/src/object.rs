@@ -24,12 +24,25 @@ pub enum Value {
     Constant(&'static str),
     /// `NSData`.
     Data(Vec<u8>),
+    /// A file that the process has open.
+    Stream(Stream),
     /// Another object.
     Object(Object),
     /// An array of objects.
     List(Vec<Object>),
     /// A dictionary of objects by name.
     Named(Vec<(String, Object)>),
+}
+
+/// What the host's end of a VM is open at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// What is typed into the console.
+    ConsoleInput,
+    /// What the console says.
+    ConsoleOutput,
+    /// A datagram socket whose other end is a network of ours.
+    Network,
 }
 
 impl Object {
@@ -71,6 +84,7 @@ impl Value {
             Self::Text(text) => writeln!(f, " {text:?}"),
             Self::Constant(name) => writeln!(f, " {name}"),
             Self::Data(bytes) => writeln!(f, " <{} bytes>", bytes.len()),
+            Self::Stream(stream) => writeln!(f, " {stream:?}"),
             Self::Object(object) => {
                 write!(f, " ")?;
                 object.write(f, depth)
@@ -121,6 +135,12 @@ impl From<&str> for Value {
 impl From<&Path> for Value {
     fn from(path: &Path) -> Self {
         Self::Text(path.display().to_string())
+    }
+}
+
+impl From<Stream> for Value {
+    fn from(stream: Stream) -> Self {
+        Self::Stream(stream)
     }
 }
 

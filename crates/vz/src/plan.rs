@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
-use tearless_config::{BootConfig, ConsoleKind, VmConfig};
+use tearless_config::{AppleConfig, BootConfig, ConsoleKind, VmConfig};
 
-use crate::{Object, Value, devices};
+use crate::{Object, Stream, Value, devices, input};
 
 /// The framework starts no VM with less (`minimumAllowedMemorySize` of an arm64 host).
 const MEMORY_UNIT: u64 = 1 << 20;
+
+/// What the file of EFI's variables ends in that the framework keeps beside ours.
+const EFI_STORE: &str = "vz";
 
 /// The host that the VM is to run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct Machine<'a> {
     pub folder: &'a Path,
     /// Which virtual Mac it is, of one that is.
     pub platform: Option<Platform<'a>>,
+    /// What tells another VM from others, as the framework wrote it; without it the VM is a new one each time.
+    pub identifier: Option<&'a [u8]>,
     /// The kernel command line as a whole.
     pub cmdline: &'a str,
 }
@@ -91,22 +96,27 @@ pub fn plan(machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
         .with("CPUCount", u64::from(config.cpus))
         .with("memorySize", config.memory.bytes())
         .with("platform", platform(machine, host)?)
-        .with("bootLoader", boot_loader(machine)?)
+        .with("bootLoader", boot_loader(machine, host)?)
         .with_list("storageDevices", devices::disks(machine, host)?)
         .with_list("networkDevices", devices::network(config, host)?)
         .with_list("directorySharingDevices", devices::shares(config, host)?)
+        .with_list("graphicsDevices", input::graphics(config, host)?)
+        .with_list("keyboards", input::keyboards(config, host))
+        .with_list("pointingDevices", input::pointers(config, host))
+        .with_list("audioDevices", input::sound(config))
         .with_list("entropyDevices", vec![Object::new("VZVirtioEntropyDeviceConfiguration")])
         .with_list(
             "memoryBalloonDevices",
             vec![Object::new("VZVirtioTraditionalMemoryBalloonDeviceConfiguration")],
         )
         .with_list("socketDevices", vec![Object::new("VZVirtioSocketDeviceConfiguration")]);
-    if config.boot.is_mac() {
-        plan = devices::add_mac_devices(plan, host);
-    } else {
-        let streams = Object::new("VZFileHandleSerialPortAttachment");
+    if !config.boot.is_mac() {
+        let streams = Object::new("VZFileHandleSerialPortAttachment")
+            .with("fileHandleForReading", Stream::ConsoleInput)
+            .with("fileHandleForWriting", Stream::ConsoleOutput);
         let console = Object::new("VZVirtioConsoleDeviceSerialPortConfiguration").with("attachment", streams);
         plan = plan.with_list("serialPorts", vec![console]);
+        plan = plan.with_list("consoleDevices", input::clipboard(config, host)?);
     }
     Ok(plan)
 }
@@ -135,13 +145,55 @@ fn check_size(config: &VmConfig, host: &Host) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn generic_platform(machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
+    let mut platform = Object::new("VZGenericPlatformConfiguration");
+    // Before macOS 13 a generic machine has no identifier.
+    if host.has(13) {
+        let identifier = Object::new("VZGenericMachineIdentifier");
+        platform = platform.with(
+            "machineIdentifier",
+            match machine.identifier {
+                Some(data) => identifier.with("dataRepresentation", Value::Data(data.into())),
+                None => identifier,
+            },
+        );
+    }
+    if !machine.config.apple.nested {
+        return Ok(platform);
+    }
+    if !host.has(15) {
+        let why = "VMs in a VM need macOS 15, and an M3 or newer";
+        return refuse("nested", why, "update macOS, or --apple nested=off");
+    }
+    Ok(platform.with("nestedVirtualizationEnabled", true))
+}
+
+/// What a virtual Mac cannot have.
+fn check_mac(apple: &AppleConfig) -> Result<(), Refusal> {
+    let linux_only = [
+        (apple.nested, "nested", "the framework lets Linux guests only run VMs"),
+        (
+            apple.rosetta.is_some(),
+            "rosetta",
+            "macOS guests have a Rosetta of their own: softwareupdate --install-rosetta",
+        ),
+        (
+            apple.clipboard,
+            "clipboard",
+            "macOS guests have no SPICE agent; macOS 15 shares the clipboard of hosts and guests by itself",
+        ),
+    ];
+    match linux_only.into_iter().find(|(on, ..)| *on) {
+        Some((_, what, why)) => refuse(what, why, format!("--apple {what}=off")),
+        None => Ok(()),
+    }
+}
+
 fn platform(machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
     let BootConfig::MacOs { auxiliary, .. } = &machine.config.boot else {
-        let platform = Object::new("VZGenericPlatformConfiguration");
-        // Before macOS 13 a generic machine has no identifier.
-        let identifier = host.has(13).then(|| Object::new("VZGenericMachineIdentifier"));
-        return Ok(identifier.into_iter().fold(platform, |p, id| p.with("machineIdentifier", id)));
+        return generic_platform(machine, host);
     };
+    check_mac(&machine.config.apple)?;
     let Some(Platform { model, identifier }) = machine.platform else {
         let advice = "restore the files HardwareModel and MachineIdentifier of the bundle";
         return refuse("no platform", "it is not said which virtual Mac it is", advice);
@@ -154,12 +206,19 @@ fn platform(machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
         .with("auxiliaryStorage", Object::new("VZMacAuxiliaryStorage").with("URL", path.as_path())))
 }
 
-fn boot_loader(machine: &Machine<'_>) -> Result<Object, Refusal> {
+fn boot_loader(machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
     let (kernel, initrd) = match &machine.config.boot {
         BootConfig::MacOs { .. } => return Ok(Object::new("VZMacOSBootLoader")),
-        BootConfig::Efi { .. } => {
-            let why = "its EFI variables are in Tearless' own format, which the framework does not read";
-            return refuse("EFI", why, "--engine soft");
+        BootConfig::Efi { .. } if !host.has(13) => {
+            return refuse("EFI", "the framework has it from macOS 13 on", "update macOS, or --engine soft");
+        }
+        BootConfig::Efi { variables } => {
+            // The framework's own EFI keeps its variables in a format of its own.
+            let path = variables.with_extension(EFI_STORE);
+            let store = Object::new("VZEFIVariableStore")
+                .with("URL", machine.folder.join(path).as_path())
+                .with("createsMissing", true);
+            return Ok(Object::new("VZEFIBootLoader").with("variableStore", store));
         }
         BootConfig::LinuxKernel { kernel, initrd, .. } => (kernel, initrd.as_ref()),
         BootConfig::LinuxDebian { kernel, initrd, .. } => (kernel, Some(initrd)),

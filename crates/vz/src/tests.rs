@@ -1,7 +1,8 @@
 use std::{env, fs, path::Path};
 
 use tearless_config::{
-    BootConfig, ByteSize, CacheMode, ConsoleKind, DiskConfig, DiskFormat, ShareConfig, SyncMode, VmConfig,
+    AppleConfig, BootConfig, ByteSize, CacheMode, ConsoleKind, DiskBus, DiskConfig, DiskFormat, ShareConfig,
+    SyncMode, VmConfig,
 };
 
 use super::*;
@@ -22,13 +23,28 @@ fn mac() -> VmConfig {
     VmConfig { cpus: 4, memory: ByteSize::gib(8), disks, ..VmConfig::new(boot) }
 }
 
+fn efi() -> VmConfig {
+    VmConfig::new(BootConfig::Efi { variables: "NVRAM".into() })
+}
+
+fn apple(mut config: VmConfig, choice: &str) -> VmConfig {
+    AppleConfig::apply(&mut config.apple, &choice.parse().unwrap());
+    config
+}
+
 fn share(path: &str, tag: &str, read_only: bool) -> ShareConfig {
     ShareConfig { path: path.into(), tag: tag.into(), read_only, owner: 0 }
 }
 
 fn planned(config: &VmConfig, host: &Host) -> Result<Object, Refusal> {
     let platform = Some(Platform { model: &[1; 132], identifier: &[2; 60] }).filter(|_| config.boot.is_mac());
-    let machine = Machine { config, folder: Path::new("/vms/a.vm"), platform, cmdline: "console=hvc0" };
+    let machine = Machine {
+        config,
+        folder: Path::new("/vms/a.vm"),
+        platform,
+        identifier: None,
+        cmdline: "console=hvc0",
+    };
     plan(&machine, host)
 }
 
@@ -53,9 +69,8 @@ fn golden() -> Vec<(&'static str, VmConfig, Host)> {
         ("linux-isolated", with(linux(), |c| c.network.mode = "isolated".parse().unwrap()), newest),
         ("linux-forwards", with(linux(), |c| c.network.forwards.push("8080:80".parse().unwrap())), newest),
         (
-            "linux-bridged",
-            with(linux(), |c| {
-                c.network.mode = "bridged:en0".parse().unwrap();
+            "linux-vmnet-host",
+            with(apple(linux(), "vmnet=host"), |c| {
                 c.network.mac = Some("52:54:00:12:34:56".parse().unwrap());
             }),
             newest,
@@ -74,6 +89,30 @@ fn golden() -> Vec<(&'static str, VmConfig, Host)> {
         (
             "linux-shares",
             with(linux(), |c| c.shares = vec![share("/a", "a", false), share("/b", "b", true)]),
+            newest,
+        ),
+        ("linux-rosetta", apple(linux(), "rosetta"), newest),
+        ("linux-rosetta-cache", apple(linux(), "rosetta=unix:/run/rosettad/rosetta.sock"), newest),
+        (
+            "linux-nested-clipboard-sound",
+            apple(apple(apple(linux(), "nested"), "clipboard"), "sound=both"),
+            newest,
+        ),
+        (
+            "efi-window",
+            with(efi(), |c| {
+                c.display.apply("window".parse().unwrap());
+                c.disks = vec![
+                    DiskConfig { bus: DiskBus::Nvme, ..DiskConfig::new("Disk.img") },
+                    DiskConfig { read_only: true, ..DiskConfig::new("/cd.iso") },
+                    DiskConfig::new("/dev/disk4"),
+                ];
+            }),
+            newest,
+        ),
+        (
+            "mac-hidpi-microphone",
+            with(apple(mac(), "sound=both"), |c| c.display.apply("2560x1600@2x".parse().unwrap())),
             newest,
         ),
         ("mac", mac(), newest),
@@ -104,13 +143,34 @@ fn plans_are_those_that_are_kept() {
 
 #[test]
 fn what_the_framework_refuses_is_explained() {
+    let on = |bus| vec![DiskConfig { bus, ..DiskConfig::new("d.img") }];
     let disk = |path: &str, format| vec![DiskConfig { format, ..DiskConfig::new(path) }];
     let refused = |config: &VmConfig, host: Host| planned(config, &host).unwrap_err().to_string();
     for (config, host, hint) in [
         (with(linux(), |c| c.cpus = 9), macos(15), "--cpus 8"),
         (linux(), macos(11), "macOS 12"),
         (with(linux(), |c| c.console = ConsoleKind::Uart), macos(15), "console=hvc0"),
-        (VmConfig::new(BootConfig::Efi { variables: "NVRAM".into() }), macos(15), "own format"),
+        (efi(), macos(12), "macOS 13 on"),
+        (apple(linux(), "nested"), macos(14), "M3"),
+        (apple(mac(), "nested"), macos(15), "Linux guests only"),
+        (apple(mac(), "rosetta"), macos(15), "softwareupdate"),
+        (apple(mac(), "clipboard"), macos(15), "clipboard=off"),
+        (apple(linux(), "clipboard"), macos(12), "macOS 13"),
+        (apple(linux(), "rosetta"), macos(12), "macOS 13"),
+        (apple(linux(), "rosetta=unix:/r"), macos(13), "macOS 14"),
+        (with(apple(linux(), "rosetta"), |c| c.shares.push(share("/a", "rosetta", true))), macos(15), "tag"),
+        (apple(linux(), "vmnet=host"), macos(15), "macOS 26"),
+        (
+            with(apple(linux(), "vmnet=host"), |c| c.network.mode = "isolated".parse().unwrap()),
+            macos(26),
+            "isolated",
+        ),
+        (with(linux(), |c| c.display.apply("vnc".parse().unwrap())), macos(15), "--display window"),
+        (with(linux(), |c| c.display.apply("window".parse().unwrap())), macos(12), "macOS 13"),
+        (with(linux(), |c| c.disks = on(DiskBus::Nvme)), macos(13), "macOS 14"),
+        (with(linux(), |c| c.disks = on(DiskBus::Usb)), macos(12), "macOS 13"),
+        (with(mac(), |c| c.disks = on(DiskBus::Nvme)), macos(15), "Linux guests only"),
+        (with(linux(), |c| c.disks = disk("/dev/disk4", None)), macos(13), "macOS 14"),
         (with(linux(), |c| c.disks = disk("a", Some(DiskFormat::Qcow2))), macos(15), "qemu-img convert"),
         (with(linux(), |c| c.disks = disk("/a.vmdk", None)), macos(15), "raw disks only"),
         (with(linux(), |c| c.disks = disk("nbd://s/e", None)), macos(13), "NBD needs macOS 14"),
@@ -129,7 +189,8 @@ fn what_the_framework_refuses_is_explained() {
     // An overlay of the bundle's own is told by its format, not by its name.
     assert!(planned(&with(linux(), |c| c.disks = disk("disks/a.img", None)), &macos(15)).is_ok());
     let config = mac();
-    let machine = Machine { config: &config, folder: Path::new("/"), platform: None, cmdline: "" };
+    let machine =
+        Machine { config: &config, folder: Path::new("/"), platform: None, identifier: None, cmdline: "" };
     assert!(plan(&machine, &Host::NEWEST).unwrap_err().to_string().contains("MachineIdentifier"));
 }
 

@@ -1,0 +1,94 @@
+//! What a person sees, types, points at and hears.
+
+use tearless_config::{AppleSound, DisplayConfig, DisplayKind, ScreenMode, VmConfig};
+
+use crate::{Host, Object, Refusal, Value, plan::refuse};
+
+/// What a virtual Mac shows unless it is told otherwise.
+const MAC_MODE: ScreenMode = ScreenMode { width: 1920, height: 1200, scale: 1 };
+/// How fine macOS takes a screen to be: an ordinary one, and one on which it draws everything twice as large.
+const PIXELS_PER_INCH: [u64; 2] = [80, 226];
+
+/// The screen.
+pub(crate) fn graphics(config: &VmConfig, host: &Host) -> Result<Vec<Object>, Refusal> {
+    let DisplayConfig { kind, mode, .. } = &config.display;
+    if *kind == DisplayKind::Vnc {
+        let why = "the framework shows a screen in a window only";
+        return refuse(
+            "a screen for VNC",
+            why,
+            "--display window, or screen sharing or a VNC server in the guest",
+        );
+    }
+    let is_mac = config.boot.is_mac();
+    if !config.display.is_on() && !is_mac {
+        return Ok(Vec::new());
+    }
+    if !is_mac && !host.has(13) {
+        let why = "Linux guests have one from macOS 13 on";
+        return refuse("a screen", why, "update macOS, or --display none");
+    }
+    // A virtual Mac without a screen does not start.
+    let mode = if *mode == ScreenMode::default() && is_mac { &MAC_MODE } else { mode };
+    let (class, screens) = match is_mac {
+        true => ("VZMacGraphicsDisplayConfiguration", ("VZMacGraphicsDeviceConfiguration", "displays")),
+        false => {
+            ("VZVirtioGraphicsScanoutConfiguration", ("VZVirtioGraphicsDeviceConfiguration", "scanouts"))
+        }
+    };
+    let mut screen = Object::new(class)
+        .with("widthInPixels", u64::from(mode.width))
+        .with("heightInPixels", u64::from(mode.height));
+    if is_mac {
+        let [coarse, fine] = PIXELS_PER_INCH;
+        screen = screen.with("pixelsPerInch", if mode.scale > 1 { fine } else { coarse });
+    }
+    Ok(vec![Object::new(screens.0).with_list(screens.1, vec![screen])])
+}
+
+pub(crate) fn keyboards(config: &VmConfig, host: &Host) -> Vec<Object> {
+    match (config.boot.is_mac(), config.display.is_on()) {
+        (true, _) if host.has(14) => vec![Object::new("VZMacKeyboardConfiguration")],
+        (false, false) => Vec::new(),
+        _ => vec![Object::new("VZUSBKeyboardConfiguration")],
+    }
+}
+
+pub(crate) fn pointers(config: &VmConfig, host: &Host) -> Vec<Object> {
+    if !config.boot.is_mac() && !config.display.is_on() {
+        return Vec::new();
+    }
+    // A guest that does not know the trackpad takes the other one.
+    let trackpad = (config.boot.is_mac() && host.has(13)).then(|| Object::new("VZMacTrackpadConfiguration"));
+    let pointer = Object::new("VZUSBScreenCoordinatePointingDeviceConfiguration");
+    trackpad.into_iter().chain([pointer]).collect()
+}
+
+pub(crate) fn sound(config: &VmConfig) -> Vec<Object> {
+    let default = if config.boot.is_mac() { AppleSound::Output } else { AppleSound::None };
+    let sound = config.apple.sound.unwrap_or(default);
+    if sound == AppleSound::None {
+        return Vec::new();
+    }
+    let sink = Object::new("VZHostAudioOutputStreamSink");
+    let output = Object::new("VZVirtioSoundDeviceOutputStreamConfiguration").with("sink", sink);
+    let source = || Object::new("VZHostAudioInputStreamSource");
+    let input = || Object::new("VZVirtioSoundDeviceInputStreamConfiguration").with("source", source());
+    let streams = [output].into_iter().chain((sound == AppleSound::Both).then(input)).collect();
+    vec![Object::new("VZVirtioSoundDeviceConfiguration").with_list("streams", streams)]
+}
+
+/// What a SPICE agent in a Linux guest shares the clipboard by.
+pub(crate) fn clipboard(config: &VmConfig, host: &Host) -> Result<Vec<Object>, Refusal> {
+    if !config.apple.clipboard {
+        return Ok(Vec::new());
+    }
+    if !host.has(13) {
+        return refuse("clipboard", "it needs macOS 13", "update macOS, or --apple clipboard=off");
+    }
+    let agent = Object::new("VZSpiceAgentPortAttachment").with("sharesClipboard", true);
+    let port = Object::new("VZVirtioConsolePortConfiguration")
+        .with("name", Value::Constant("VZSpiceAgentPortAttachment.spiceAgentPortName"))
+        .with("attachment", agent);
+    Ok(vec![Object::new("VZVirtioConsoleDeviceConfiguration").with_list("ports", vec![port])])
+}
