@@ -579,7 +579,7 @@ pub struct ExecArgs {
     #[command(flatten)]
     pub wait: WaitArgs,
     /// The program and its arguments; default: the user's shell.
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
@@ -635,7 +635,7 @@ pub struct SshArgs {
     #[command(flatten)]
     pub wait: WaitArgs,
     /// What ssh is told besides: a command to run in the guest.
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tearless_vm::{engines, host};
 
 use crate::args::ListArgs;
+use crate::out::say;
 
 /// The schema of `doctor --json`.
 #[derive(Serialize)]
@@ -53,7 +54,7 @@ pub fn doctor(args: &ListArgs) -> Result<ExitCode> {
             .collect(),
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print(&report);
     }
@@ -62,7 +63,7 @@ pub fn doctor(args: &ListArgs) -> Result<ExitCode> {
 
 fn print(report: &Doctor) {
     let Host { os, arch, cpus, memory_bytes, max_vcpus } = &report.host;
-    println!(
+    say!(
         "Host     {os} on {arch}, {cpus} CPUs (up to {max_vcpus} vCPUs in a VM), {} MiB of memory",
         memory_bytes >> 20
     );
@@ -73,6 +74,6 @@ fn print(report: &Doctor) {
             None => "works".to_owned(),
             Some(reason) => format!("no: {reason}"),
         };
-        println!("{:<8} {}\n         {state}", engine.name, engine.description);
+        say!("{:<8} {}\n         {state}", engine.name, engine.description);
     }
 }

@@ -23,6 +23,7 @@ use tearless_guest::{AGENT, AGENT_PORT, Agent};
 use crate::{
     args::{AgentArgs, IpArgs},
     life,
+    out::say,
 };
 
 pub use copy::copy;
@@ -94,7 +95,7 @@ pub fn ip(args: &IpArgs) -> Result<ExitCode> {
             .into_iter()
             .map(|a| Address { address: a.address.to_string(), prefix: a.prefix, interface: a.interface })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&addresses)?);
+        say!("{}", serde_json::to_string_pretty(&addresses)?);
         return Ok(ExitCode::SUCCESS);
     }
     if addresses.is_empty() {
@@ -104,7 +105,7 @@ pub fn ip(args: &IpArgs) -> Result<ExitCode> {
             args.name
         ));
     }
-    addresses.iter().for_each(|a| println!("{}", a.address));
+    addresses.iter().for_each(|a| say!("{}", a.address));
     Ok(ExitCode::SUCCESS)
 }
 

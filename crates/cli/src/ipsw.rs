@@ -14,6 +14,7 @@ use tearless_image::{
 use crate::{
     args::{IpswCommand, IpswSourceArgs, ListArgs},
     mac,
+    out::say,
     progress::Bars,
 };
 
@@ -61,17 +62,17 @@ fn list(args: &ListArgs) -> Result<()> {
         .collect();
     let known = Known { offered, cached };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&known)?);
+        say!("{}", serde_json::to_string_pretty(&known)?);
         return Ok(());
     }
     for Firmware { version, build, url, .. } in &known.offered {
-        println!("{version:<8} {build:<10} {url}");
+        say!("{version:<8} {build:<10} {url}");
     }
     for Cached { path, size } in &known.cached {
-        println!("in the cache, {} MiB: {path}", size >> 20);
+        say!("in the cache, {} MiB: {path}", size >> 20);
     }
     if known.cached.is_empty() {
-        println!("none is in the cache; `tearless ipsw fetch latest` fetches the newest");
+        say!("none is in the cache; `tearless ipsw fetch latest` fetches the newest");
     }
     Ok(())
 }
@@ -90,7 +91,7 @@ fn info(args: &IpswSourceArgs) -> Result<()> {
     let (source, _) = find(&args.source, &Cache::open()?, &Bars::new())?;
     let ipsw = ipsw::inspect(&source)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&ipsw)?);
+        say!("{}", serde_json::to_string_pretty(&ipsw)?);
     } else {
         print(&source, &ipsw);
     }
@@ -98,23 +99,18 @@ fn info(args: &IpswSourceArgs) -> Result<()> {
 }
 
 fn print(source: &str, ipsw: &Ipsw) {
-    println!(
-        "IPSW     {source}\nmacOS    {} ({})\nSize     {} MiB",
-        ipsw.version,
-        ipsw.build,
-        ipsw.size >> 20
-    );
+    say!("IPSW     {source}\nmacOS    {} ({})\nSize     {} MiB", ipsw.version, ipsw.build, ipsw.size >> 20);
     match &ipsw.virtual_mac {
         Some(needs) => {
             let host = needs.host.as_deref().map(|host| format!(", a host with macOS {host} or newer"));
-            println!(
+            say!(
                 "Guest    a virtual Mac with at least {} vCPUs and {} MiB{}",
                 needs.cpus,
                 needs.memory_mib,
                 host.unwrap_or_default()
             );
         }
-        None => println!("Guest    no: it is not for virtual Macs ({} only)", ipsw.products.join(", ")),
+        None => say!("Guest    no: it is not for virtual Macs ({} only)", ipsw.products.join(", ")),
     }
 }
 
@@ -130,7 +126,7 @@ fn fetch(args: &IpswSourceArgs) -> Result<()> {
     let (path, ipsw) = ipsw::fetch(&source, sha1.as_deref(), &cache, &bars)?;
     let path = path.display().to_string();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&ipsw)?);
+        say!("{}", serde_json::to_string_pretty(&ipsw)?);
     } else {
         print(&path, &ipsw);
     }

@@ -15,7 +15,9 @@ use tearless_control::{Client, Error, Reply, Request, StopOutcome};
 
 use crate::{
     args::{ConfinementArgs, NamesArgs, RestartArgs, StartArgs, StateArgs, StopArgs},
-    explain, guest, login, serve,
+    explain, guest, login,
+    out::say,
+    serve,
 };
 
 /// How long the process of a VM may take to go once its guest has ended.
@@ -107,7 +109,7 @@ pub fn report(results: impl IntoIterator<Item = Result<String>>) -> Result<ExitC
     let mut failed = Vec::new();
     for result in results {
         match result {
-            Ok(text) => println!("{text}"),
+            Ok(text) => say!("{text}"),
             Err(error) => failed.push(error),
         }
     }

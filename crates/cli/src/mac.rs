@@ -13,6 +13,7 @@ use tearless_vm::engines;
 
 use crate::{
     args::{Ecid, Identity, ImportArgs},
+    out::say,
     run,
 };
 
@@ -56,11 +57,11 @@ impl PlatformInfo {
 
     pub fn print(&self) {
         match self {
-            Self::Known { ecid, provisioning_uuid, platform_version, minimum_host, .. } => println!(
+            Self::Known { ecid, provisioning_uuid, platform_version, minimum_host, .. } => say!(
                 "ECID     {ecid}\nUDID     {provisioning_uuid}\nModel    VirtualMac{platform_version},1 (hosts with macOS \
                  {minimum_host} or newer)"
             ),
-            Self::Damaged { error } => println!("Model    {error}"),
+            Self::Damaged { error } => say!("Model    {error}"),
         }
     }
 }
@@ -77,9 +78,9 @@ pub fn set_ecid(bundle: &Bundle, config: &VmConfig, ecid: Ecid) -> Result<()> {
         Ecid::Number(number) => MachineIdentifier::from_ecid(number),
     };
     bundle.set_identifier(&identifier)?;
-    println!("{name} is the virtual Mac {} now", identifier.udid());
+    say!("{name} is the virtual Mac {} now", identifier.udid());
     if ecid != Ecid::Recover && bundle.recover_identifier().is_ok_and(|old| old.ecid() != identifier.ecid()) {
-        println!(
+        say!(
             "its macOS was installed on another and does not start; go back with: tearless set {name} --ecid recover"
         );
     }
@@ -100,11 +101,11 @@ pub fn show_licence(store: &Store) -> Result<()> {
 /// Says what the identity of a cloned virtual Mac means.
 pub fn explain_clone(identity: Identity, original: &str, clone: &str) {
     match identity {
-        Identity::Keep => println!(
+        Identity::Keep => say!(
             "{clone} is the same virtual Mac as {original} (serial number, UUIDs, iCloud): its macOS starts, and only one of \
              the two can run at a time"
         ),
-        Identity::New => println!(
+        Identity::New => say!(
             "{clone} is a virtual Mac of its own. Its macOS was installed on {original} and does not start on it: install \
              macOS anew, or go back with: tearless set {clone} --ecid recover"
         ),
@@ -122,17 +123,10 @@ pub fn import(args: &ImportArgs) -> Result<ExitCode> {
         }
     };
     let bundle = foreign.adopt(&store, &name, |config| run::apply(config, &args.hardware))?;
-    foreign.notes.iter().for_each(|note| println!("note: {note}"));
-    println!(
-        "imported {} from {}; see it with: tearless info {}",
-        bundle.name(),
-        foreign.program,
-        bundle.name()
-    );
+    foreign.notes.iter().for_each(|note| say!("note: {note}"));
+    say!("imported {} from {}; see it with: tearless info {}", bundle.name(), foreign.program, bundle.name());
     if engines::macos_missing().is_some() {
-        println!(
-            "it is a virtual Mac, and can be kept and cloned here, but run on an Apple silicon Mac only"
-        );
+        say!("it is a virtual Mac, and can be kept and cloned here, but run on an Apple silicon Mac only");
     }
     Ok(ExitCode::SUCCESS)
 }

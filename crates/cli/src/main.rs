@@ -2,6 +2,9 @@
 //!
 //! `args` is what was typed; a module per command turns it into what it means and calls the library below.
 
+// Their own macro, see `out`.
+#![deny(clippy::print_stdout)]
+
 mod args;
 mod console;
 mod disks;
@@ -12,6 +15,7 @@ mod ipsw;
 mod life;
 mod login;
 mod mac;
+mod out;
 mod progress;
 mod qos;
 mod run;

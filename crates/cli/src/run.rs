@@ -44,7 +44,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         (None, None) => prepare_quick(&args)?,
     };
     if args.print_plan {
-        print!("{}", prepared.plan()?);
+        crate::out::print(format_args!("{}", prepared.plan()?));
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(path) = &args.dump_dtb {

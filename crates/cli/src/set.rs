@@ -8,7 +8,7 @@ use tearless_config::VmConfig;
 use tearless_control::Request;
 use tearless_vm::{host, open_shares};
 
-use crate::{args::SetArgs, disks, life, mac, run, share, states};
+use crate::{args::SetArgs, disks, life, mac, out::say, run, share, states};
 
 pub fn set(args: &SetArgs) -> Result<ExitCode> {
     let bundle = Store::open()?.find(&args.name)?;
@@ -63,14 +63,14 @@ pub fn set(args: &SetArgs) -> Result<ExitCode> {
     }
     if config == before {
         if args.disk_size.is_none() && args.ecid.is_none() {
-            println!("{} is so already", bundle.name());
+            say!("{} is so already", bundle.name());
         }
         return Ok(ExitCode::SUCCESS);
     }
     bundle.save_config(&config)?;
     // What takes effect at once, or has none on the machine.
     let now = VmConfig { description: before.description.clone(), balloon: before.balloon, ..config };
-    println!(
+    say!(
         "changed {}{}",
         bundle.name(),
         if running && now != before { "; it runs as it was until it is started again" } else { "" }

@@ -11,17 +11,18 @@ use tearless_control::Request;
 use crate::{
     args::{CloneArgs, Identity, RenameArgs, SnapshotArgs, SnapshotCommand},
     life, login, mac,
+    out::say,
 };
 
 pub fn snapshot(command: &SnapshotCommand) -> Result<ExitCode> {
     match command {
         SnapshotCommand::Take(args) => {
             change(args, "take a snapshot of", |snapshots, name| snapshots.take(name))?;
-            println!("took snapshot {} of {}", args.snapshot, args.name);
+            say!("took snapshot {} of {}", args.snapshot, args.name);
         }
         SnapshotCommand::Restore(args) => {
             change(args, "put back", |snapshots, name| snapshots.restore(name))?;
-            println!("put {} back to snapshot {}", args.name, args.snapshot);
+            say!("put {} back to snapshot {}", args.name, args.snapshot);
         }
         SnapshotCommand::Delete(args) => {
             change(args, "delete a snapshot of", |snapshots, name| snapshots.delete(name))?
@@ -68,11 +69,11 @@ fn list(vm: &str, json: bool) -> Result<()> {
                 current: current.as_ref() == Some(name),
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&entries)?);
+        say!("{}", serde_json::to_string_pretty(&entries)?);
     } else if snapshots.is_empty() {
-        println!("{vm} has no snapshots; `tearless snapshot take {vm} NAME` takes one");
+        say!("{vm} has no snapshots; `tearless snapshot take {vm} NAME` takes one");
     } else {
-        print!("{}", tree(&snapshots, current.as_deref()));
+        crate::out::print(format_args!("{}", tree(&snapshots, current.as_deref())));
     }
     Ok(())
 }
@@ -129,7 +130,7 @@ pub fn clone(args: &CloneArgs) -> Result<ExitCode> {
     if is_mac {
         mac::explain_clone(identity, bundle.name(), clone.name());
     }
-    println!("cloned {} to {}; start it with: tearless run {}", bundle.name(), clone.name(), clone.name());
+    say!("cloned {} to {}; start it with: tearless run {}", bundle.name(), clone.name(), clone.name());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -155,7 +156,7 @@ pub fn rename(args: &RenameArgs) -> Result<ExitCode> {
         login::disable(&bundle)?;
         login::enable(&renamed)?;
     }
-    println!("renamed {} to {}", args.name, renamed.name());
+    say!("renamed {} to {}", args.name, renamed.name());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -173,7 +174,7 @@ pub fn grow(bundle: &Bundle, number: usize, size: ByteSize) -> Result<()> {
     } else {
         bundle.grow_disk(index, size.bytes())?;
     }
-    println!("disk {number} of {} has {size} now", bundle.name());
+    say!("disk {number} of {} has {size} now", bundle.name());
     Ok(())
 }
 

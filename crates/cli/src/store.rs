@@ -30,6 +30,7 @@ use tearless_vm::{
 use crate::{
     args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
     disks, life, login, mac,
+    out::say,
     progress::Bars,
     run, share,
 };
@@ -167,7 +168,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         (None, None) => prepare_efi(new.path(), &args)?,
     }
     let bundle = new.finish(&config)?;
-    println!(
+    say!(
         "created {0}; start it here with: tearless run {0}; or in the background: tearless start {0}",
         bundle.name()
     );
@@ -355,17 +356,25 @@ pub fn list(args: &ListArgs) -> Result<ExitCode> {
     })
     .map_err(|_| anyhow!("listing a VM failed by a bug in Tearless"))?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&entries)?);
+        say!("{}", serde_json::to_string_pretty(&entries)?);
         return Ok(ExitCode::SUCCESS);
     }
     if entries.is_empty() {
-        println!("no VMs yet; `tearless create NAME --linux debian` makes one");
+        say!("no VMs yet; `tearless create NAME --linux debian` makes one");
         return Ok(ExitCode::SUCCESS);
     }
     let width = entries.iter().map(|e| e.name.len()).max().unwrap_or(0).max(4);
-    println!(
+    say!(
         "{:<width$}  {:<9} {:>8} {:>7} {:>5} {:>8} {:>8} {:>9}  {:<15}  SYSTEM",
-        "NAME", "STATE", "UPTIME", "PID", "VCPUS", "MEMORY", "RESIDENT", "ON DISK", "ADDRESS"
+        "NAME",
+        "STATE",
+        "UPTIME",
+        "PID",
+        "VCPUS",
+        "MEMORY",
+        "RESIDENT",
+        "ON DISK",
+        "ADDRESS"
     );
     for entry in entries {
         let (cpus, memory, system) = match (&entry.config, &entry.error) {
@@ -378,7 +387,7 @@ pub fn list(args: &ListArgs) -> Result<ExitCode> {
         let address =
             live.and_then(|live| live.addresses.first()).map_or_else(|| "-".into(), IpAddr::to_string);
         let pid = entry.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
-        println!(
+        say!(
             "{:<width$}  {:<9} {:>8} {pid:>7} {cpus:>5} {memory:>8} {resident:>8} {used:>9}  {address:<15}  {system}",
             entry.name,
             entry.state,
@@ -406,10 +415,10 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
     let bundle = Store::open()?.find(&args.name)?;
     let entry = Entry::of(&bundle, bundle.config(), bundle.running());
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&entry)?);
+        say!("{}", serde_json::to_string_pretty(&entry)?);
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
+    say!(
         "Name     {}\nFolder   {}\nState    {}\nOn disk  {} MiB",
         entry.name,
         entry.path,
@@ -420,13 +429,13 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
         entry.used_bytes >> 20
     );
     if let Some(live) = &entry.live {
-        println!("Up       {}\nSandbox  {}", entry.uptime(), live.sandbox);
+        say!("Up       {}\nSandbox  {}", entry.uptime(), live.sandbox);
     }
     if entry.at_login {
-        println!("Starts   when you log in");
+        say!("Starts   when you log in");
     }
     let Some(config) = &entry.config else { bail!(entry.error.unwrap_or_default()) };
-    println!(
+    say!(
         "System   {}\nEngine   {}\nvCPUs    {}\nMemory   {}",
         system(config),
         config.engine,
@@ -444,35 +453,35 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
             let size = size.map_or_else(|e| e.to_string(), |m| format!("{}", ByteSize::new(m.len())));
             (path, size)
         };
-        println!("Disk     {} ({size}{})", path.display(), if disk.read_only { ", read-only" } else { "" });
+        say!("Disk     {} ({size}{})", path.display(), if disk.read_only { ", read-only" } else { "" });
     }
     for share in &config.shares {
         let read_only = if share.read_only { ", read-only" } else { "" };
-        println!("Share    {} (tag {}{read_only})", share.path.display(), share.tag);
+        say!("Share    {} (tag {}{read_only})", share.path.display(), share.tag);
     }
     if let Some(live) = entry.live.as_ref().filter(|live| !live.addresses.is_empty()) {
         let addresses: Vec<_> = live.addresses.iter().map(ToString::to_string).collect();
-        println!("Address  {}", addresses.join(", "));
+        say!("Address  {}", addresses.join(", "));
     }
     let mac = config.network.mac.map(|mac| format!(" ({mac})")).unwrap_or_default();
-    println!("Network  {}{mac}", config.network.mode);
-    config.network.forwards.iter().for_each(|forward| println!("Port     {forward}"));
+    say!("Network  {}{mac}", config.network.mode);
+    config.network.forwards.iter().for_each(|forward| say!("Port     {forward}"));
     for forward in entry.live.iter().flat_map(|live| &live.forwards) {
-        println!("Listens  {} leads to port {}", forward.host, forward.guest);
+        say!("Listens  {} leads to port {}", forward.host, forward.guest);
     }
-    config.network.allow.iter().for_each(|allow| println!("Allow    {allow}"));
+    config.network.allow.iter().for_each(|allow| say!("Allow    {allow}"));
     if config.display.is_on() {
         let at = entry.live.as_ref().and_then(|live| live.display.as_ref());
-        println!("Screen   {}{}", config.display.mode, at.map(|at| format!(", {at}")).unwrap_or_default());
+        say!("Screen   {}{}", config.display.mode, at.map(|at| format!(", {at}")).unwrap_or_default());
     }
     if !config.description.is_empty() {
-        println!("Note     {}", config.description);
+        say!("Note     {}", config.description);
     }
     if let Some(cmdline) = config.boot.cmdline().filter(|cmdline| !cmdline.is_empty()) {
-        println!("Cmdline  {cmdline}");
+        say!("Cmdline  {cmdline}");
     }
     if let Err(ConfigError::Invalid { what, why, advice }) = config.validate(&host::limits()?) {
-        println!("Note     it cannot run as it is: {what}: {why}; {advice}");
+        say!("Note     it cannot run as it is: {what}: {why}; {advice}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -481,16 +490,16 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
 fn print_memory(entry: &Entry) {
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
     if let Some(bytes) = entry.resident_bytes {
-        println!("Resident {} of this host", mib(bytes));
+        say!("Resident {} of this host", mib(bytes));
     }
     let Some(balloon) = entry.live.as_ref().and_then(|live| live.balloon) else { return };
     if let Some(guest) = balloon.guest {
         // It counts what the balloon holds as its own, for it can have that back.
         let used = guest.total.saturating_sub(guest.available).saturating_sub(balloon.actual);
-        println!("In guest {} of {} used, {} free", mib(used), mib(guest.total), mib(guest.free));
+        say!("In guest {} of {} used, {} free", mib(used), mib(guest.total), mib(guest.free));
     }
     if balloon.target != 0 || balloon.actual != 0 {
-        println!("Balloon  {} of {}", mib(balloon.actual), mib(balloon.target));
+        say!("Balloon  {} of {}", mib(balloon.actual), mib(balloon.target));
     }
 }
 

@@ -18,6 +18,7 @@ use tearless_guest::{Ended, Event, Exec, Remote, WindowSize};
 use super::agent_of;
 use crate::{
     args::ExecArgs,
+    out::say,
     terminal::{self, EscapeFilter, RawMode},
 };
 
@@ -34,7 +35,7 @@ pub fn exec(args: &ExecArgs) -> Result<ExitCode> {
     let agent = agent_of(&args.name, args.wait.time)?;
     let mut session = agent.exec(request(args, terminal)?)?;
     if args.detach {
-        println!("{}", session.pid());
+        say!("{}", session.pid());
         return Ok(ExitCode::SUCCESS);
     }
     let _raw =

@@ -16,6 +16,7 @@ use tearless_vm::forward::{Forward, Forwarder};
 
 use super::agent_of;
 use crate::args::ForwardArgs;
+use crate::out::say;
 
 /// How often the guest is asked which ports it listens at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -61,7 +62,7 @@ pub fn forward(args: &ForwardArgs) -> Result<ExitCode> {
     let mut open = Vec::new();
     for rule in &rules {
         open.push(listen(&forwarder, *rule)?);
-        println!("{} -> {}:{}", rule.host, args.name, rule.guest);
+        say!("{} -> {}:{}", rule.host, args.name, rule.guest);
     }
     if args.all {
         return follow(&args.name, &agent, &forwarder, &rules);
@@ -83,7 +84,7 @@ fn follow(name: &str, agent: &Agent, forwarder: &Forwarder, rules: &[Rule]) -> R
         open.retain(|port, _| {
             let keep = ports.contains(port);
             if !keep {
-                println!("127.0.0.1:{port} closed");
+                say!("127.0.0.1:{port} closed");
             }
             keep
         });
@@ -94,7 +95,7 @@ fn follow(name: &str, agent: &Agent, forwarder: &Forwarder, rules: &[Rule]) -> R
             let rule = Rule { host: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), guest: port };
             let forward = listen(forwarder, rule);
             match &forward {
-                Ok(_) => println!("{} -> {name}:{port}", rule.host),
+                Ok(_) => say!("{} -> {name}:{port}", rule.host),
                 // Said once per port: it stays in the table.
                 Err(error) => eprintln!("tearless: {error:#}"),
             }

@@ -1,5 +1,7 @@
 //! What users get wrong, and what they are told.
 
+use std::process::Stdio;
+
 use crate::tool::Tool;
 
 /// Asserts that the command fails with an error that contains each of `hints`, and with no panic.
@@ -62,6 +64,21 @@ fn vms_that_do_not_exist_or_are_damaged() {
     let list = tool.run(&["list"]);
     assert_eq!(list.status, Some(0));
     assert!(list.stdout.contains("hurt"), "{}", list.stdout);
+}
+
+#[test]
+fn output_that_cannot_be_written() {
+    let tool = Tool::new();
+    // Nobody reads: as quiet as any other program.
+    let mut list = tool.command(["list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(list.stdout.take());
+    let outcome = list.wait_with_output().unwrap();
+    assert_eq!((outcome.status.code(), outcome.stderr.as_slice()), (Some(141), &b""[..]));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let outcome = tool.command(["list", "--json"]).stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&outcome.stderr);
+    assert_eq!(outcome.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write to standard output"), "{said}");
 }
 
 #[test]
