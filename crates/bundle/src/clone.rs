@@ -121,13 +121,19 @@ impl Bundle {
 
 /// What the VM boots, or what makes it the machine that it is, as far as it lies in the bundle. None of it changes.
 fn boot_files(config: &VmConfig) -> impl Iterator<Item = &Path> {
-    let files = match &config.boot {
-        BootConfig::LinuxKernel { kernel, initrd, .. } => [Some(kernel.as_path()), initrd.as_deref()],
-        BootConfig::LinuxDebian { kernel, initrd, .. } => [Some(kernel.as_path()), Some(initrd)],
-        BootConfig::MacOs { .. } => [mac::MODEL_FILE, mac::IDENTIFIER_FILE].map(|file| Some(Path::new(file))),
-        BootConfig::Efi { variables } => [Some(variables.as_path()), None],
+    let files: Vec<&Path> = match &config.boot {
+        BootConfig::LinuxKernel { kernel, initrd, .. } => {
+            [Some(kernel), initrd.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect()
+        }
+        BootConfig::LinuxDebian { kernel, initrd, .. } => vec![kernel, initrd],
+        BootConfig::MacOs { .. } => [mac::MODEL_FILE, mac::IDENTIFIER_FILE].map(Path::new).into(),
+        BootConfig::Efi { variables, installer } => {
+            let unattended = installer.iter().filter_map(|installer| installer.unattended.as_ref());
+            let own = unattended.flat_map(|u| [&u.kernel, &u.initrd]);
+            std::iter::once(variables).chain(own).map(PathBuf::as_path).collect()
+        }
     };
-    files.into_iter().flatten().filter(|path| path.is_relative())
+    files.into_iter().filter(|path| path.is_relative())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -28,7 +28,7 @@ pub enum Command {
     /// Boot a VM: a fresh Debian to try things in, a kernel of your own, or a VM made with `create`.
     Run(RunArgs),
     /// Make a VM that stays.
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// Start VMs in the background. Each is a process of its own.
     Start(StartArgs),
     /// Stop VMs: ask their guests to shut down, and end them when they have not in time.
@@ -107,8 +107,8 @@ pub struct RunArgs {
     /// The RAM disk for --kernel.
     #[arg(long, value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,
-    /// Boot what EFI finds on the disks.
-    #[arg(long, conflicts_with_all = ["kernel", "command", "name"])]
+    /// Boot what EFI finds on the disks; or --kernel as an EFI program.
+    #[arg(long, conflicts_with_all = ["command", "name"])]
     pub efi: bool,
     /// An installation medium, attached read-only as the last disk. Without a VM it is booted.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "command"])]
@@ -328,9 +328,9 @@ pub struct ShareArgs {
 
 #[derive(Args)]
 pub struct DebianArgs {
-    /// The Debian release.
-    #[arg(long, value_name = "NAME", default_value = "trixie")]
-    pub suite: String,
+    /// The Debian release; default: trixie, or with --iso the medium's.
+    #[arg(long, value_name = "NAME")]
+    pub suite: Option<String>,
     /// Which of Debian's kernels: the small one for virtual machines (the default without --display, for it knows no screens), the
     /// standard one, or that with 16 KiB pages.
     #[arg(long, value_name = "cloud|generic|16k", value_parser = parse_flavour)]
@@ -344,6 +344,7 @@ pub struct DebianArgs {
 }
 
 #[derive(Args)]
+#[group(id = "installs", args = ["linux", "unattended"], multiple = true)]
 pub struct CreateArgs {
     /// The VM's name.
     pub name: String,
@@ -369,15 +370,17 @@ pub struct CreateArgs {
     /// The RAM disk for --kernel; copied too.
     #[arg(long, value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,
-    /// The kernel command line for --kernel, or additions to Debian's.
+    /// The kernel command line for --kernel, or additions to Debian's, or to that of an installer without questions.
     #[arg(long, value_name = "TEXT")]
     pub cmdline: Option<String>,
-    /// Debian packages to install beside the base system; repeat it, or separate names by commas.
-    #[arg(long = "package", value_name = "NAME", value_delimiter = ',', requires = "linux")]
+    /// Packages to install beside the base system; repeat it, or separate names by commas.
+    #[arg(long = "package", value_name = "NAME", value_delimiter = ',', requires = "installs")]
     pub packages: Vec<String>,
-    /// A file with public SSH keys that may log in as root.
-    #[arg(long, value_name = "FILE", requires = "linux")]
+    /// A file with public SSH keys that may log in as root, or as the user of an installation without questions.
+    #[arg(long, value_name = "FILE", requires = "installs")]
     pub ssh_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub unattended: UnattendedArgs,
     /// Size of the VM's disk, for example 64G; it takes room only as it fills.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub disk: Option<ByteSize>,
@@ -387,6 +390,40 @@ pub struct CreateArgs {
     pub hardware: HardwareArgs,
     #[command(flatten)]
     pub debian: DebianArgs,
+}
+
+impl DebianArgs {
+    /// The Debian release to boot or install without a medium.
+    pub fn suite(&self) -> &str {
+        self.suite.as_deref().unwrap_or("trixie")
+    }
+}
+
+/// The answers to an installer's questions.
+#[derive(Args)]
+pub struct UnattendedArgs {
+    /// Install from the medium without questions, onto all of the VM's disk, when the VM first runs. Debian's and Ubuntu's
+    /// installers can do that.
+    #[arg(long, requires = "iso")]
+    pub unattended: bool,
+    /// The user's name; default: yours.
+    #[arg(long, value_name = "NAME", requires = "unattended")]
+    pub user: Option<String>,
+    /// A file with the user's password in its first line; without one, the user logs in by --ssh-key.
+    #[arg(long, value_name = "FILE", requires = "unattended")]
+    pub password_file: Option<PathBuf>,
+    /// The host name; default: the VM's name.
+    #[arg(long, value_name = "NAME", requires = "unattended")]
+    pub hostname: Option<String>,
+    /// The locale; default: this host's.
+    #[arg(long, value_name = "LOCALE", requires = "unattended")]
+    pub locale: Option<String>,
+    /// The keyboard's layout; default: this host's.
+    #[arg(long, value_name = "LAYOUT", requires = "unattended")]
+    pub keyboard: Option<String>,
+    /// The time zone; default: this host's.
+    #[arg(long, value_name = "ZONE", requires = "unattended")]
+    pub timezone: Option<String>,
 }
 
 #[derive(Args)]

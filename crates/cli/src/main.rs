@@ -11,6 +11,7 @@ mod disks;
 mod display;
 mod doctor;
 mod guest;
+mod install;
 mod ipsw;
 mod life;
 mod login;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(args) => run::run(args),
-        Command::Create(args) => store::create(args),
+        Command::Create(args) => store::create(*args),
         Command::Start(args) => life::start(&args, cli.verbose),
         Command::Stop(args) => life::stop(&args),
         Command::Restart(args) => life::restart(args, cli.verbose),

@@ -3,7 +3,7 @@
 use std::{
     io::{self, IsTerminal},
     os::unix::ffi::OsStrExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -39,8 +39,8 @@ const SCREEN_MODULES: [&str; 2] = ["virtio_gpu", "evdev"];
 pub fn run(args: RunArgs) -> Result<ExitCode> {
     let mut prepared = match (&args.name, &args.kernel) {
         (Some(name), _) => prepare_bundle(name, &args)?,
+        (None, _) if args.efi || args.iso.is_some() => prepare_efi(&args)?,
         (None, Some(path)) => prepare_kernel(path.clone(), &args)?,
-        (None, None) if args.efi || args.iso.is_some() => prepare_efi(&args)?,
         (None, None) => prepare_quick(&args)?,
     };
     if args.print_plan {
@@ -212,19 +212,24 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
     config.shares = share::parse(&args.shares)?;
     check(&config)?;
     let shares = open_shares(&config.shares)?;
-    let payload = LinuxPayload {
-        kernel: Source::kernel(&path)?,
-        initrd: args.initrd.as_deref().map_or_else(|| Ok(Source::nothing()), Source::initrd)?,
-        cmdline,
-    };
+    let payload = linux_payload(&path, args)?;
     let events = Events::default();
     let session = interactive(config.console, &events, &Keyboard::default());
     Ok(Prepared::unnamed(config, payload.into(), shares, session, events))
 }
 
-/// What EFI finds on the disks and the installation medium. Its variables are gone afterwards.
+/// The user's own kernel with what belongs to it.
+fn linux_payload(kernel: &Path, args: &RunArgs) -> Result<LinuxPayload> {
+    Ok(LinuxPayload {
+        kernel: Source::kernel(kernel)?,
+        initrd: args.initrd.as_deref().map_or_else(|| Ok(Source::nothing()), Source::initrd)?,
+        cmdline: args.cmdline.clone().unwrap_or_default(),
+    })
+}
+
+/// A kernel as an EFI program, or what EFI finds on the disks and the installation medium. Its variables are gone afterwards.
 fn prepare_efi(args: &RunArgs) -> Result<Prepared> {
-    let mut config = VmConfig::new(BootConfig::Efi { variables: PathBuf::new() });
+    let mut config = VmConfig::new(BootConfig::efi(PathBuf::new()));
     config.console = ConsoleKind::Uart;
     apply_run(&mut config, args)?;
     config.disks = disks::parse(&args.disks)?;
@@ -232,7 +237,8 @@ fn prepare_efi(args: &RunArgs) -> Result<Prepared> {
     config.shares = share::parse(&args.shares)?;
     check(&config)?;
     let shares = open_shares(&config.shares)?;
-    let payload = Payload::Efi { variables: Arc::default(), identity: Identity::default() };
+    let kernel = args.kernel.as_deref().map(|kernel| linux_payload(kernel, args)).transpose()?;
+    let payload = Payload::Efi { variables: Arc::default(), identity: Identity::default(), kernel };
     let events = Events::default();
     let session = interactive(config.console, &events, &Keyboard::default());
     Ok(Prepared::unnamed(config, payload, shares, session, events))
@@ -359,7 +365,7 @@ fn apply_run(config: &mut VmConfig, args: &RunArgs) -> Result<()> {
 /// Where Debian comes from. The small kernel knows no screens.
 pub fn quick_options(args: &DebianArgs, screen: bool) -> QuickOptions {
     QuickOptions {
-        suite: args.suite.clone(),
+        suite: args.suite().to_owned(),
         flavour: args.flavour.unwrap_or(if screen { Flavour::Generic } else { Flavour::Cloud }),
         extra_modules: if screen { SCREEN_MODULES.map(str::to_owned).into() } else { Vec::new() },
         mirror: args.mirror.clone(),
@@ -371,7 +377,7 @@ fn hardware(
     config: &VmConfig,
     payload: Payload,
     shares: Vec<SharedFolder>,
-    bundle: Option<&std::path::Path>,
+    bundle: Option<&Path>,
 ) -> Hardware {
     Hardware {
         engine: config.engine,
@@ -390,7 +396,7 @@ fn hardware(
 }
 
 /// The network of `config`, with what a VM has that the configuration says nothing of.
-fn network_of(config: &VmConfig, bundle: Option<&std::path::Path>) -> network::Wanted {
+fn network_of(config: &VmConfig, bundle: Option<&Path>) -> network::Wanted {
     let mac =
         bundle.map_or_else(network::random_mac, |path| network::derived_mac(path.as_os_str().as_bytes()));
     let name = bundle.and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().into_owned());

@@ -6,7 +6,6 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     thread::{self, ScopedJoinHandle},
 };
 
@@ -14,7 +13,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use tearless_boot::Source;
 use tearless_bundle::{Bundle, Lock, Store, mac::Claim};
-use tearless_config::{BootConfig, ByteSize, ConfigError, ConsoleKind, DiskConfig, VmConfig};
+use tearless_config::{
+    BootConfig, ByteSize, ConfigError, ConsoleKind, DiskConfig, InstallerConfig, VmConfig,
+};
 use tearless_control::State;
 use tearless_image::{
     Progress,
@@ -29,7 +30,9 @@ use tearless_vm::{
 
 use crate::{
     args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
-    disks, life, login, mac,
+    disks,
+    install::{self, Unattended},
+    life, login, mac,
     out::say,
     progress::Bars,
     run, share,
@@ -71,7 +74,7 @@ impl Opened {
     /// What the VM boots.
     pub fn payload(&self) -> Result<Payload> {
         let (kernel, initrd, cmdline) = match &self.config.boot {
-            BootConfig::Efi { variables } => return self.efi(variables),
+            BootConfig::Efi { variables, installer } => return self.efi(variables, installer.as_ref()),
             BootConfig::MacOs { .. } => bail!(mac::refusal(&format!("run {}", self.bundle.name()))),
             BootConfig::LinuxKernel { kernel, initrd, cmdline } => (kernel, initrd.as_ref(), cmdline.clone()),
             BootConfig::LinuxDebian { kernel, initrd, cmdline, .. } => {
@@ -92,19 +95,21 @@ impl Opened {
         Ok(payload.into())
     }
 
-    fn efi(&self, variables: &Path) -> Result<Payload> {
-        let path = self.path().join(variables);
-        let variables = Variables::open(&path).with_context(|| {
-            format!(
-                "cannot use EFI's variables in {}\n  try: remove it, and boot entries are made anew",
-                path.display()
-            )
-        })?;
+    fn efi(&self, variables: &Path, installer: Option<&InstallerConfig>) -> Result<Payload> {
+        let variables = install::variables(self.path(), variables)?;
         let uuid = match &self.config.machine_id {
             Some(id) => u128::from_str_radix(id, 16).unwrap_or_default().to_be_bytes(),
             None => network::derived_uuid(self.path().as_os_str().as_encoded_bytes()),
         };
-        Ok(Payload::Efi { variables: Arc::new(variables), identity: Identity { uuid, strings: Vec::new() } })
+        let own = installer.and_then(|installer| installer.unattended.as_ref()).map(|own| {
+            Ok::<_, anyhow::Error>(LinuxPayload {
+                kernel: Source::kernel(&self.path().join(&own.kernel))?,
+                initrd: Source::initrd(&self.path().join(&own.initrd))?,
+                cmdline: own.cmdline.clone(),
+            })
+        });
+        let identity = Identity { uuid, strings: Vec::new() };
+        Ok(Payload::Efi { variables, identity, kernel: own.transpose()? })
     }
 }
 
@@ -113,7 +118,11 @@ pub fn open_for_run(name: &str) -> Result<Opened> {
     let store = Store::open()?;
     let bundle = store.find(name)?;
     let lock = bundle.lock()?;
-    let config = bundle.config()?;
+    let mut config = bundle.config()?;
+    if let BootConfig::Efi { variables, installer: Some(_) } = &config.boot {
+        let variables = install::variables(bundle.path(), variables)?;
+        install::settle(&bundle, &mut config, &variables)?;
+    }
     let claim = match config.boot.is_mac() {
         true => Some(store.claim_mac(bundle.name(), bundle.platform()?.identifier.ecid())?),
         false => None,
@@ -127,7 +136,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
     }
     let boot = match (&args.linux, &args.kernel) {
         (Some(distribution), _) if distribution == "debian" => BootConfig::LinuxDebian {
-            suite: args.debian.suite.clone(),
+            suite: args.debian.suite().to_owned(),
             kernel: KERNEL.into(),
             initrd: INITRD.into(),
             cmdline: args.cmdline.clone().unwrap_or_default(),
@@ -136,7 +145,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
             "cannot install {other}\n  because: Tearless knows how to install debian only\n  try: \
              --kernel and --initrd, for the kernel and RAM disk of another Linux"
         ),
-        (None, None) => BootConfig::Efi { variables: NVRAM.into() },
+        (None, None) => BootConfig::efi(NVRAM),
         (None, Some(_)) => BootConfig::LinuxKernel {
             kernel: KERNEL.into(),
             initrd: args.initrd.is_some().then(|| INITRD.into()),
@@ -155,7 +164,10 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
     config.network.mac.get_or_insert_with(network::random_mac);
     let disk_size = args.disk.or(args.kernel.is_none().then_some(DEFAULT_DISK));
     config.disks.extend(disk_size.map(|_| DiskConfig::new(DISK)));
-    config.disks.extend(args.iso.as_deref().map(disks::iso).transpose()?);
+    let unattended = Unattended::read(&args)?;
+    if let Some(iso) = &args.iso {
+        install::note(&mut config, disks::iso(iso)?, unattended.as_ref());
+    }
     config.shares = share::parse(&args.shares)?;
     config.validate(&host::limits()?)?;
     // Better now than at the first run.
@@ -166,6 +178,9 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         (Some(path), _) => copy_kernel(new.path(), path, args.initrd.as_deref(), disk_size)?,
         (None, Some(_)) => install_debian(new.path(), &args, disk_size.unwrap_or(DEFAULT_DISK))?,
         (None, None) => prepare_efi(new.path(), &args)?,
+    }
+    if let Some(unattended) = unattended {
+        unattended.write(new.path())?;
     }
     let bundle = new.finish(&config)?;
     say!(
@@ -221,18 +236,7 @@ const SCREEN_PACKAGE: &str = "udev";
 fn install_debian(folder: &Path, args: &CreateArgs, size: ByteSize) -> Result<()> {
     let screen = !args.hardware.display.choices.is_empty();
     let quick = run::quick_options(&args.debian, screen);
-    let ssh_keys = match &args.ssh_key {
-        None => Vec::new(),
-        Some(path) => {
-            let text = fs::read_to_string(path)
-                .with_context(|| format!("cannot read SSH keys {}", path.display()))?;
-            text.lines()
-                .map(str::trim)
-                .filter(|line| !line.is_empty() && !line.starts_with('#'))
-                .map(str::to_owned)
-                .collect()
-        }
-    };
+    let ssh_keys = args.ssh_key.as_deref().map(ssh_keys).transpose()?.unwrap_or_default();
     let options = DebianOptions {
         packages: args.packages.iter().cloned().chain(screen.then(|| SCREEN_PACKAGE.to_owned())).collect(),
         access: Access { ssh_keys, ..Access::default() },
@@ -255,13 +259,21 @@ fn install_debian(folder: &Path, args: &CreateArgs, size: ByteSize) -> Result<()
     Ok(())
 }
 
+/// The keys in the file at `path`.
+pub fn ssh_keys(path: &Path) -> Result<Vec<String>> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read SSH keys {}", path.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
+}
+
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     Ok(())
 }
 
 /// The VM's name as far as it can be a host name (RFC 1123).
-fn hostname(name: &str) -> String {
+pub fn hostname(name: &str) -> String {
     let mapped: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     let trimmed: String = mapped.trim_matches('-').chars().take(63).collect();
@@ -401,6 +413,7 @@ fn system(config: &VmConfig) -> String {
     match &config.boot {
         BootConfig::LinuxKernel { .. } => "a kernel of your own".into(),
         BootConfig::LinuxDebian { suite, .. } => format!("Debian {suite}"),
+        BootConfig::Efi { installer: Some(_), .. } => "EFI, installing".into(),
         BootConfig::Efi { .. } => "EFI".into(),
         BootConfig::MacOs { version, build, .. } => {
             let build = build.as_ref().map(|build| format!(" ({build})"));

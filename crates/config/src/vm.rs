@@ -274,6 +274,9 @@ pub enum BootConfig {
     Efi {
         /// The file that keeps EFI's variables. A relative path starts at the bundle's folder.
         variables: PathBuf,
+        /// The installation that is not complete yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        installer: Option<InstallerConfig>,
     },
     /// A macOS in a virtual Mac. Which Mac it is stands in the bundle's files `HardwareModel` and `MachineIdentifier`.
     #[serde(rename = "macos")]
@@ -290,7 +293,39 @@ pub enum BootConfig {
     },
 }
 
+/// An installation that is not complete yet. Once it is, what belongs to it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstallerConfig {
+    /// The medium, which is one of the disks.
+    pub medium: PathBuf,
+    /// What is done without questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unattended: Option<UnattendedConfig>,
+}
+
+/// An installer's kernel, which EFI starts before it looks at the disks, until it says that it is done. Relative paths start at
+/// the bundle's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnattendedConfig {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// Its RAM disk.
+    pub initrd: PathBuf,
+    /// Its command line.
+    pub cmdline: String,
+    /// The disk with the answers, if the installer takes them from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<PathBuf>,
+}
+
 impl BootConfig {
+    /// EFI that finds what is on the disks.
+    pub fn efi(variables: impl Into<PathBuf>) -> Self {
+        Self::Efi { variables: variables.into(), installer: None }
+    }
+
     /// The kernel command line, or the user's part of it; none where a boot loader has its own.
     pub fn cmdline(&self) -> Option<&str> {
         match self {

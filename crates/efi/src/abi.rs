@@ -82,6 +82,13 @@ pub(crate) mod guid {
     pub const RNG: Guid = guid(0x3152_bca5, 0xeade, 0x433d, 0x862e_c01c_dc29_1f44);
     pub const RNG_RAW: Guid = guid(0xe43176d7, 0xb6e8, 0x4827, 0xb784_7ffd_c4b6_8561);
     pub const DEVICE_TREE: Guid = guid(0xb1b6_21d5, 0xf19c, 0x41a5, 0x830b_d915_2c69_aae0);
+    pub const LOAD_FILE2: Guid = guid(0x4006_c0c1, 0xfcb3, 0x403e, 0x996d_4a6c_8724_e06d);
+    /// Where Linux looks for its RAM disk (`LINUX_EFI_INITRD_MEDIA_GUID`).
+    pub const LINUX_INITRD: Guid = guid(0x5568_e427, 0x68fc, 0x4f3d, 0xac74_ca55_5231_cc68);
+    /// Ours: where the host's kernel comes from.
+    pub const HOST_KERNEL: Guid = guid(0x3e41_6a9a, 0x1d2c, 0x4f0b, 0x9d25_6b1f_52c0_77e4);
+    /// Ours: of variables.
+    pub const TEARLESS: Guid = guid(0x8c2d_51f3, 0x7b36, 0x4e0e, 0xa1c9_0d5e_3f84_b2a6);
     pub const SMBIOS3: Guid = guid(0xf2fd_1544, 0x9794, 0x4a2c, 0x992e_e5bb_cf20_e394);
     pub const RT_PROPERTIES: Guid = guid(0xeb66_918a, 0x7eef, 0x402a, 0x842e_931d_21c3_8ae9);
     pub const EVENT_EXIT_BOOT_SERVICES: Guid = guid(0x27ab_f055, 0xb1b8, 0x4c26, 0x8048_748f_37ba_a2df);

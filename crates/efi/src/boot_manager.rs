@@ -1,6 +1,7 @@
 //! The boot manager (UEFI 3): what to boot, in which order.
 //!
-//! 1. `BootNext`, once; 2. the entries of `BootOrder`; 3. `\EFI\BOOT\BOOTAA64.EFI` on any file system.
+//! 1. The host's own kernel, if it gives one; 2. `BootNext`, once; 3. the entries of `BootOrder`;
+//! 4. `\EFI\BOOT\BOOTAA64.EFI` on any file system.
 
 use std::collections::VecDeque;
 
@@ -9,7 +10,7 @@ use crate::{
     call::{Args, Flow, Then},
     device_path::{self, HARD_DRIVE},
     efi::Efi,
-    guest::string,
+    guest::{string, utf16},
     variables::{BOOT, Name, RUNTIME},
 };
 
@@ -24,15 +25,33 @@ struct Candidate {
     /// For people.
     label: String,
     number: Option<u16>,
-    /// The file system and the file on it.
-    handle: u64,
-    file: String,
+    origin: Origin,
     options: Vec<u8>,
+}
+
+/// Where a program comes from.
+enum Origin {
+    /// A file system and the file on it.
+    File { handle: u64, file: String },
+    /// The host.
+    Host(Vec<u8>),
+}
+
+impl Candidate {
+    /// For people.
+    fn name(&self) -> String {
+        match &self.origin {
+            Origin::File { file, .. } => format!("{file} on {}", self.label),
+            Origin::Host(_) => self.label.clone(),
+        }
+    }
 }
 
 /// What is left to try.
 #[derive(Default)]
 pub(crate) struct Queue {
+    /// The host's, until the first call.
+    own: Option<Candidate>,
     candidates: VecDeque<Candidate>,
     /// The call that all this happens in: the first of all.
     frame: u64,
@@ -42,8 +61,10 @@ pub(crate) struct Queue {
 
 /// The first call, which never returns.
 pub(crate) fn start(efi: &mut Efi, args: &Args) -> Result<Flow, Status> {
+    let own = efi.queue.own.take();
     efi.queue = Queue { frame: args.frame, ..Queue::default() };
     efi.queue.candidates = efi.candidates();
+    own.into_iter().for_each(|own| efi.queue.candidates.push_front(own));
     efi.boot_next(None)
 }
 
@@ -68,9 +89,17 @@ impl Efi {
         for handle in self.handles.with(Some(guid::SIMPLE_FILE_SYSTEM)) {
             let label = self.path_of(handle);
             let file = REMOVABLE.to_owned();
-            candidates.push_back(Candidate { label, number: None, handle, file, options: Vec::new() });
+            let origin = Origin::File { handle, file };
+            candidates.push_back(Candidate { label, number: None, origin, options: Vec::new() });
         }
         candidates
+    }
+
+    /// Has the host's own kernel tried first. It finds its RAM disk by itself.
+    pub fn boot_first(&mut self, kernel: Vec<u8>, options: &str) {
+        let label = "the host's kernel".to_owned();
+        let own = Candidate { label, number: None, origin: Origin::Host(kernel), options: utf16(options) };
+        self.queue.own = Some(own);
     }
 
     fn path_of(&self, handle: u64) -> String {
@@ -96,7 +125,8 @@ impl Efi {
         let (label, rest) = (string(units.get(..end)?), rest.get(2 * end + 2..)?);
         let (path, options) = rest.split_at_checked(usize::from(u16::from_le_bytes(*path_len)))?;
         let (handle, file) = self.resolve(path)?;
-        Some(Candidate { label, number: Some(number), handle, file, options: options.to_vec() })
+        let origin = Origin::File { handle, file };
+        Some(Candidate { label, number: Some(number), origin, options: options.to_vec() })
     }
 
     /// The file system and the file that a boot entry's path leads to. It may start with the partition (3.1.2).
@@ -129,14 +159,15 @@ impl Efi {
             self.console.show(&text);
         }
         while let Some(candidate) = self.queue.candidates.pop_front() {
-            let content = match self.read_file(candidate.handle, &candidate.file) {
+            let read = match &candidate.origin {
+                Origin::File { handle, file } => self.read_file(*handle, file),
+                Origin::Host(kernel) => Ok(kernel.clone()),
+            };
+            let content = match read {
                 Ok(content) => content,
                 Err(crate::abi::NOT_FOUND) => continue,
                 Err(status) => {
-                    self.console.show(&format!(
-                        "cannot read {} on {}: {status:?}\r\n",
-                        candidate.file, candidate.label
-                    ));
+                    self.console.show(&format!("cannot read {}: {status:?}\r\n", candidate.name()));
                     continue;
                 }
             };
@@ -144,10 +175,7 @@ impl Efi {
             match self.boot(&candidate, &content) {
                 Ok(flow) => return Ok(flow),
                 Err(status) => {
-                    self.console.show(&format!(
-                        "cannot load {} on {}: {status:?}\r\n",
-                        candidate.file, candidate.label
-                    ));
+                    self.console.show(&format!("cannot load {}: {status:?}\r\n", candidate.name()));
                 }
             }
         }
@@ -163,10 +191,18 @@ impl Efi {
     }
 
     fn boot(&mut self, candidate: &Candidate, content: &[u8]) -> Result<Flow, Status> {
-        let device = self.path_bytes(candidate.handle);
-        let device = device_path::without_end(&device);
-        let path = [device, &device_path::file(&candidate.file), &device_path::END_NODE].concat();
-        let image = self.load(content, &path, candidate.handle)?;
+        let (path, parent) = match &candidate.origin {
+            Origin::File { handle, file } => {
+                let device = self.path_bytes(*handle);
+                let device = device_path::without_end(&device);
+                ([device, &device_path::file(file), &device_path::END_NODE].concat(), *handle)
+            }
+            Origin::Host(_) => {
+                let kernel = device_path::media(guid::HOST_KERNEL);
+                ([&kernel[..], &device_path::END_NODE].concat(), 0)
+            }
+        };
+        let image = self.load(content, &path, parent)?;
         if !candidate.options.is_empty() {
             self.set_options(image, &candidate.options)?;
         }
@@ -174,8 +210,8 @@ impl Efi {
             self.variables.set(&global("BootCurrent"), BOOT | RUNTIME, &number.to_le_bytes(), false)?;
         }
         self.events.signal_group(guid::EVENT_READY_TO_BOOT);
-        tracing::info!(file = candidate.file, on = candidate.label, "EFI boots");
-        self.queue.running = format!("{} on {}", candidate.file, candidate.label);
+        self.queue.running = candidate.name();
+        tracing::info!(what = self.queue.running, "EFI boots");
         let frame = self.queue.frame;
         self.start(image, frame, Then::Booted(image))
     }

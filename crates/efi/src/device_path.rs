@@ -39,6 +39,11 @@ pub(crate) fn vendor(guid: Guid) -> Vec<u8> {
     node(HARDWARE, 4, &guid.0)
 }
 
+/// A medium that only we know, by name.
+pub(crate) fn media(guid: Guid) -> Vec<u8> {
+    node(MEDIA, 3, &guid.0)
+}
+
 /// A partition of a disk.
 pub(crate) fn partition(p: &Partition) -> Vec<u8> {
     let (start, len) = ((p.start / 512).to_le_bytes(), (p.len / 512).to_le_bytes());

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Instant};
 use tearless_memory::Gpa;
 
 use crate::{
-    Error, Setup,
+    Error, Kernel, Setup,
     abi::{Guid, OUT_OF_RESOURCES, Status, guid, memory_type as kind},
     boot::{LoadedImage, Pools},
     boot_manager::Queue,
@@ -92,7 +92,7 @@ pub(crate) struct Efi {
 
 /// The first instruction's address is in `Ok`.
 pub(crate) fn build(setup: Setup) -> Result<(Efi, Gpa), Error> {
-    let Setup { memory, ram, doorbell, serial, device_tree, disks, variables, identity } = setup;
+    let Setup { memory, ram, doorbell, serial, device_tree, disks, variables, identity, kernel } = setup;
     let mut pages = PageMap::new(ram.start.0..ram.end.0, doorbell.start.0..doorbell.end.0);
     let no_room = |_| Error::NoRoom;
     // Whole pages of 64 KiB: an OS with such pages maps it with one protection.
@@ -131,6 +131,12 @@ pub(crate) fn build(setup: Setup) -> Result<(Efi, Gpa), Error> {
     efi.add_path_to_text().map_err(no_room)?;
     for (disk, slot) in disks {
         efi.add_disk(disk, slot).map_err(no_room)?;
+    }
+    if let Some(Kernel { program, initrd, cmdline }) = kernel {
+        if !initrd.is_empty() {
+            efi.add_initrd(initrd).map_err(no_room)?;
+        }
+        efi.boot_first(program, &cmdline);
     }
     efi.write_tables().map_err(no_room)?;
     Ok((efi, Gpa(base)))

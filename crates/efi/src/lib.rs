@@ -46,7 +46,7 @@ use efi::{Efi, Phase};
 use stub::doorbell;
 
 pub use smbios::Identity;
-pub use variables::Variables;
+pub use variables::{INSTALLED, Variables};
 
 /// Why EFI cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +76,18 @@ pub struct Setup {
     pub variables: Arc<Variables>,
     /// Who the machine is.
     pub identity: Identity,
+    /// A kernel that is booted before anything on the disks is looked at.
+    pub kernel: Option<Kernel>,
+}
+
+/// A kernel with an EFI stub that the host gives, not a disk.
+pub struct Kernel {
+    /// The EFI program.
+    pub program: Vec<u8>,
+    /// Its RAM disk; empty for none. Linux takes it from 5.8 on.
+    pub initrd: Vec<u8>,
+    /// Its command line.
+    pub cmdline: String,
 }
 
 /// EFI of a machine: the device at its doorbell.

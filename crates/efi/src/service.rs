@@ -21,9 +21,10 @@ pub(crate) enum Group {
     File,
     Rng,
     PathToText,
+    LoadFile,
 }
 
-const GROUPS: [(&str, &[Service]); 12] = [
+const GROUPS: [(&str, &[Service]); 13] = [
     ("start", &[boot_manager::start]),
     ("boot", &boot::SERVICES),
     ("runtime", &[]),
@@ -36,6 +37,7 @@ const GROUPS: [(&str, &[Service]); 12] = [
     ("file", &protocol::file::METHODS),
     ("random numbers", &protocol::rng::METHODS),
     ("path to text", &protocol::path_to_text::METHODS),
+    ("load file", &protocol::load_file::METHODS),
 ];
 
 /// One above the highest number.

@@ -18,6 +18,7 @@ use std::{
 
 use crate::abi::{
     DEVICE_ERROR, Guid, INVALID_PARAMETER, NOT_FOUND, OUT_OF_RESOURCES, Status, UNSUPPORTED, WRITE_PROTECTED,
+    guid,
 };
 
 pub(crate) const NON_VOLATILE: u32 = 1;
@@ -36,6 +37,9 @@ pub(crate) const MAX_STORE: usize = SLOT as usize - HEADER;
 pub(crate) const MAX_DATA: usize = 96 << 10;
 /// Characters of the longest name.
 pub(crate) const MAX_NAME: usize = 512;
+
+/// The variable by which an installation without questions says that it is complete, as Linux names the variable's file.
+pub const INSTALLED: &str = "TearlessInstalled-8c2d51f3-7b36-4e0e-a1c9-0d5e3f84b2a6";
 
 /// GUID and name of a variable.
 pub(crate) type Name = (Guid, Vec<u16>);
@@ -76,6 +80,18 @@ impl Variables {
         }
         let (generation, entries) = newest.unwrap_or_default();
         Ok(Self(Mutex::new(State { entries, file: Some(file), generation })))
+    }
+
+    /// Whether an installer has said, by the variable [`INSTALLED`], that the system on the disk is complete.
+    pub fn is_installed(&self) -> bool {
+        let name = INSTALLED.split_once('-').map_or(INSTALLED, |(name, _)| name).encode_utf16().collect();
+        self.get(&(guid::TEARLESS, name), false).is_some()
+    }
+
+    /// Whether a system has left a boot entry of its own.
+    pub fn has_boot_order(&self) -> bool {
+        let name = "BootOrder".encode_utf16().collect();
+        self.get(&(guid::GLOBAL_VARIABLE, name), false).is_some_and(|(_, order)| order.len() >= 2)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -13,6 +13,8 @@ pub mod digest;
 pub mod error;
 pub mod ext4;
 pub mod fetch;
+pub mod gpt;
+pub mod installer;
 pub mod ipsw;
 pub mod mirror;
 pub mod modules;

@@ -14,7 +14,7 @@ use tearless_devices::{
     pl031::Pl031,
     pl061::{POWER_PIN, Pl061},
 };
-use tearless_efi::{Firmware, Identity, Setup, Variables};
+use tearless_efi::{self as efi, Firmware, Identity, Setup, Variables};
 use tearless_engine::{Region, Vm};
 use tearless_memory::GuestMemory;
 use tearless_pci::{PciHost, PciHostConfig};
@@ -53,6 +53,8 @@ pub enum Boot {
         variables: Arc<Variables>,
         /// Who the machine is.
         identity: Identity,
+        /// A kernel that it boots instead.
+        kernel: Option<efi::Kernel>,
     },
 }
 
@@ -294,9 +296,9 @@ impl<V: Vm> Machine<V> {
                 let boot = load(&plan, &board.memory, &kernel, (&initrd, &cmdline))?;
                 (Power::new(plan.vcpus, boot), None)
             }
-            (None, Boot::Efi { variables, identity }) => {
-                let boot =
-                    board.add_efi(&plan, Arc::clone(&uart) as _, &spec.disks, (variables, identity))?;
+            (None, Boot::Efi { variables, identity, kernel }) => {
+                let own = (variables, identity, kernel);
+                let boot = board.add_efi(&plan, Arc::clone(&uart) as _, &spec.disks, own)?;
                 (Power::new(plan.vcpus, boot), None)
             }
         };
@@ -431,7 +433,7 @@ impl Board {
         plan: &Plan,
         serial: Arc<dyn MmioDevice>,
         disks: &[Arc<dyn Disk>],
-        (variables, identity): (Arc<Variables>, Identity),
+        (variables, identity, kernel): (Arc<Variables>, Identity, Option<efi::Kernel>),
     ) -> Result<Entry, Error> {
         let slots = plan.slots.iter().filter_map(|slot| match slot.kind {
             SlotKind::Block(index) => Some((Arc::clone(disks.get(index)?), slot.number)),
@@ -446,6 +448,7 @@ impl Board {
             disks: slots.collect(),
             variables,
             identity,
+            kernel,
         };
         let (firmware, entry) = Firmware::new(setup)?;
         self.insert("EFI", board::EFI_DOORBELL, firmware)?;

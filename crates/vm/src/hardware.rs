@@ -4,7 +4,7 @@ use tearless_boot::{Source, quick};
 use tearless_config::EngineChoice;
 use tearless_machine::{
     Boot, Shape, Spec,
-    efi::{Identity, Variables},
+    efi::{self, Identity, Variables},
 };
 use tearless_sandbox::Rules;
 use tearless_state::Folder;
@@ -89,6 +89,8 @@ pub enum Payload {
         variables: Arc<Variables>,
         /// Who the machine is.
         identity: Identity,
+        /// What it boots instead, until an installation without questions is complete.
+        kernel: Option<LinuxPayload>,
     },
 }
 
@@ -110,6 +112,15 @@ pub struct LinuxPayload {
 }
 
 impl LinuxPayload {
+    /// It as an EFI program.
+    fn read(&self) -> Result<efi::Kernel, Error> {
+        Ok(efi::Kernel {
+            program: self.kernel.read()?,
+            initrd: self.initrd.read()?,
+            cmdline: self.cmdline.clone(),
+        })
+    }
+
     /// Has a guest of ours mount `shares`.
     ///
     /// # Errors
@@ -211,8 +222,13 @@ impl Hardware {
                     initrd: initrd.read()?,
                     cmdline: cmdline.clone(),
                 },
-                Payload::Efi { variables, identity } => {
-                    Boot::Efi { variables: Arc::clone(variables), identity: identity.clone() }
+                Payload::Efi { variables, identity, kernel } => {
+                    let kernel = kernel.as_ref().filter(|_| !variables.is_installed());
+                    Boot::Efi {
+                        variables: Arc::clone(variables),
+                        identity: identity.clone(),
+                        kernel: kernel.map(LinuxPayload::read).transpose()?,
+                    }
                 }
             },
             disks: disks.to_vec(),

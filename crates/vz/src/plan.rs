@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tearless_config::{AppleConfig, BootConfig, ConsoleKind, VmConfig};
+use tearless_config::{AppleConfig, BootConfig, ConsoleKind, InstallerConfig, VmConfig};
 
 use crate::{Object, Stream, Value, devices, input};
 
@@ -212,7 +212,11 @@ fn boot_loader(machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
         BootConfig::Efi { .. } if !host.has(13) => {
             return refuse("EFI", "the framework has it from macOS 13 on", "update macOS, or --engine soft");
         }
-        BootConfig::Efi { variables } => {
+        BootConfig::Efi { installer: Some(InstallerConfig { unattended: Some(_), .. }), .. } => {
+            let why = "the framework's EFI takes no kernel of the host's";
+            return refuse("an installation without questions", why, "--engine soft until it is installed");
+        }
+        BootConfig::Efi { variables, .. } => {
             // The framework's own EFI keeps its variables in a format of its own.
             let path = variables.with_extension(EFI_STORE);
             let store = Object::new("VZEFIVariableStore")

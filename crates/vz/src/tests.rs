@@ -24,7 +24,7 @@ fn mac() -> VmConfig {
 }
 
 fn efi() -> VmConfig {
-    VmConfig::new(BootConfig::Efi { variables: "NVRAM".into() })
+    VmConfig::new(BootConfig::efi("NVRAM"))
 }
 
 fn apple(mut config: VmConfig, choice: &str) -> VmConfig {

@@ -502,6 +502,37 @@ pub fn efi_programs() -> Vec<Vec<u8>> {
     vec![patched(0x400, &patches)]
 }
 
+/// A CD with a folder, by its Rock Ridge name, and a file in that.
+pub fn media() -> Vec<Vec<u8>> {
+    const DIRECTORY: usize = 18 * 2048;
+    let record = |name: &[u8], block: u8, len: [u8; 2], flags: u8, system: &[u8]| {
+        let mut record = vec![0; 33];
+        record[2] = block;
+        record[10..12].copy_from_slice(&len);
+        record[25] = flags;
+        record[32] = name.len() as u8;
+        record.extend(name);
+        record.resize(record.len().next_multiple_of(2), 0);
+        record.extend(system);
+        record[0] = record.len() as u8;
+        record
+    };
+    let folder = record(b"A", 19, [0, 8], 2, b"NM\x10\x01\0install.a64");
+    let file = record(b"VMLINUZ.;1", 20, [6, 0], 0, &[]);
+    let image = patched(
+        21 * 2048,
+        &[
+            (16 * 2048, b"\x01CD001\x01"),
+            (16 * 2048 + 156, &record(&[0], 18, [0, 8], 2, &[])),
+            (17 * 2048, b"\xffCD001\x01"),
+            (DIRECTORY, &folder),
+            (19 * 2048, &file),
+            (20 * 2048, b"kernel"),
+        ],
+    );
+    vec![image]
+}
+
 /// FAT12 alone and behind an MBR, and the records of a bootable CD.
 pub fn efi_disks() -> Vec<Vec<u8>> {
     let boot: [(usize, &[u8]); 4] = [

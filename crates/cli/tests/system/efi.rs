@@ -4,37 +4,129 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::Stdio,
-    sync::Arc,
 };
 
+use tearless_boot::initramfs::{Initramfs, NodeKind};
 use tearless_efi::media::{Volume, fat::Fat};
 use tearless_image::{QuickOptions, Silent, quick_boot};
+use tearless_media::{self as media, IsoBuilder, Loader, System};
 use tearless_vm::storage::{OpenOptions, open};
 
 use crate::tool::Tool;
 
+const SUITE: &str = "trixie";
 const NOW: (u16, u16) = (0x5a21, 0);
+/// What the guest of [`system`] says when it is up.
+const UP: &str = "the system is up";
 
-/// An empty FAT16 file system of 64 MiB, with clusters of 2 KiB.
-fn format(path: &Path) {
-    const SECTORS: u32 = 64 << 11;
-    let mut disk = vec![0; SECTORS as usize * 512];
-    let mut put = |at: usize, bytes: &[u8]| disk[at..at + bytes.len()].copy_from_slice(bytes);
-    put(11, &[0, 2, 4, 1, 0, 2, 0, 2]);
-    put(22, &128u16.to_le_bytes());
-    put(32, &SECTORS.to_le_bytes());
-    put(510, &[0x55, 0xaa]);
-    std::fs::write(path, disk).unwrap();
+/// An empty FAT16 file system of 64 MiB.
+fn format(path: &Path) -> Fat {
+    std::fs::File::create(path).unwrap().set_len(64 << 20).unwrap();
+    Fat::format(Volume::whole(open(path, OpenOptions::default()).unwrap()), "ESP").unwrap()
 }
 
-/// Puts a file onto the file system at `path`, in the folder where EFI looks.
-fn install(path: &Path, name: &str, content: &[u8]) {
-    let disk = open(path, OpenOptions::default()).unwrap();
-    let mut fat = Fat::open(Volume::whole(Arc::clone(&disk))).unwrap();
-    let efi = fat.create(&fat.root(), "EFI", true, NOW).unwrap();
-    let boot = fat.create(&efi, "BOOT", true, NOW).unwrap();
-    let mut file = fat.create(&boot, name, false, NOW).unwrap();
-    fat.write(&mut file, 0, content).unwrap();
+/// Debian's kernel, and a RAM disk that does `what` in busybox's shell.
+fn system(what: &str, modules: &[&str]) -> System {
+    let extra_modules = modules.iter().map(|name| (*name).to_owned()).collect();
+    let quick = quick_boot(&QuickOptions { extra_modules, ..QuickOptions::default() }, &Silent).unwrap();
+    let mut disk = Initramfs::new();
+    let script = format!(
+        "#!/bin/busybox sh\nexec >/dev/console 2>&1\nmount -t proc proc /proc\nmount -t sysfs sysfs /sys\n{what}\n"
+    );
+    disk.dir("proc", 0o755).unwrap().dir("sys", 0o755).unwrap().dir("dev", 0o755).unwrap();
+    disk.node("dev/console", 0o600, NodeKind::Char, (5, 1)).unwrap();
+    disk.file("bin/busybox", 0o755, quick.busybox).unwrap().file("init", 0o755, script).unwrap();
+    for applet in ["mount", "insmod", "sed", "sh", "poweroff", "reboot", "cat"] {
+        disk.symlink(&format!("bin/{applet}"), "busybox").unwrap();
+    }
+    for module in quick.kernel.modules.iter().filter(|module| modules.contains(&&*module.name)) {
+        disk.file(&format!("{}.ko", module.name), 0o644, &module.bytes[..]).unwrap();
+    }
+    System {
+        kernel: std::fs::read(quick.kernel.image).unwrap(),
+        initrd: disk.finish(),
+        cmdline: "console=ttyAMA0 quiet loader=yes".into(),
+    }
+}
+
+/// The guest says that it is up, and what its kernel was told, and powers off.
+fn boots(tool: &Tool, args: &[&str]) {
+    let outcome = tool.run(&[&["run", "--cpus", "1", "--memory", "512M", "--net", "none"], args].concat());
+    assert_eq!(outcome.status, Some(0), "{}{}", outcome.stdout, outcome.stderr);
+    let said = outcome.stdout.replace('\r', "");
+    assert!(said.contains(&format!("{UP}: loader=yes")), "{said}");
+}
+
+/// Says what was on the command line, without what boot loaders add to it.
+fn ordinary() -> System {
+    system(
+        &format!("for w in $(cat /proc/cmdline); do [ $w = loader=yes ] && echo {UP}: $w; done; poweroff -f"),
+        &[],
+    )
+}
+
+#[test]
+fn shim_and_grub_boot_from_a_disk() {
+    let tool = Tool::new();
+    let disk = tool.file("disk.img", &media::disk(SUITE, Loader::Grub, &ordinary(), &Silent).unwrap());
+    boots(&tool, &["--efi", "--disk", disk.to_str().unwrap()]);
+}
+
+#[test]
+fn systemd_boot_boots_from_a_disk() {
+    let tool = Tool::new();
+    let disk = tool.file("disk.img", &media::disk(SUITE, Loader::SystemdBoot, &ordinary(), &Silent).unwrap());
+    boots(&tool, &["--efi", "--disk", disk.to_str().unwrap()]);
+}
+
+#[test]
+fn shim_and_grub_boot_from_a_cd() {
+    let tool = Tool::new();
+    let iso = tool.file("cd.iso", &media::cd(SUITE, &ordinary(), &Silent).unwrap());
+    boots(&tool, &["--iso", iso.to_str().unwrap()]);
+}
+
+/// The host gives kernel and RAM disk: the stub fetches that by `LoadFile2`.
+#[test]
+fn a_kernel_of_the_hosts_boots_through_efi() {
+    let (tool, system) = (Tool::new(), ordinary());
+    let kernel = tool.file("vmlinuz", &system.kernel);
+    let initrd = tool.file("initrd", &system.initrd);
+    let files = ["--efi", "--kernel", kernel.to_str().unwrap(), "--initrd", initrd.to_str().unwrap()];
+    boots(&tool, &[&files[..], &["--cmdline", &system.cmdline]].concat());
+}
+
+/// Something that finds its answers where Debian's installer does, and does the last of them, stands for that: it says that it is
+/// done, and resets. From then on the VM has neither the medium nor the answers, and boots its disk.
+#[test]
+fn an_installation_without_questions_ends_by_itself() {
+    let tool = Tool::new();
+    let steps = "insmod /efivarfs.ko; sed -n 's|^d-i preseed/late_command string ||p' /preseed.cfg > /late; sh /late\n\
+                 sed -n 's|^d-i netcfg/get_hostname string |installed host |p' /preseed.cfg; reboot -f";
+    let installer = system(steps, &["efivarfs"]);
+    let iso = IsoBuilder::default()
+        .file("install.a64/vmlinuz", installer.kernel)
+        .file("install.a64/initrd.gz", installer.initrd);
+    let iso = tool.file("cd.iso", &iso.finish());
+    let password = tool.file("password", b"secret\n");
+    let args = ["create", "i", "--disk", "64M", "--memory", "512M", "--net", "none", "--unattended"];
+    let iso = iso.to_str().unwrap();
+    let nobody = tool.run(&[&args[..], &["--iso", iso]].concat());
+    assert!(nobody.status == Some(1) && nobody.stderr.contains("nobody could log in"), "{}", nobody.stderr);
+    let answers = ["--iso", iso, "--password-file", password.to_str().unwrap(), "--hostname", "h5"];
+    let made = tool.run(&[&args[..], &answers].concat());
+    assert_eq!(made.status, Some(0), "{}", made.stderr);
+    let own = tool.home().join("i.vm/InstallerInitrd");
+    assert!(own.exists());
+
+    let outcome = tool.run(&["run", "i"]);
+    assert!(outcome.stdout.contains("installed host h5"), "{}{}", outcome.stdout, outcome.stderr);
+    assert!(outcome.stdout.contains("no disk has an EFI boot loader"), "{}", outcome.stdout);
+    let outcome = tool.run(&["run", "i"]);
+    assert!(outcome.stderr.contains("i is installed; took out") && !own.exists(), "{}", outcome.stderr);
+    assert!(!outcome.stdout.contains("installed host"), "{}", outcome.stdout);
+    let config = std::fs::read_to_string(tool.home().join("i.vm/config.json")).unwrap();
+    assert!(!config.contains("installer") && !config.contains("cd.iso"), "{config}");
 }
 
 /// Debian's kernel is an EFI program itself: it finds memory, device tree and random numbers through boot services, takes
@@ -44,8 +136,7 @@ fn a_kernel_boots_as_an_efi_program() {
     let tool = Tool::new();
     let kernel = quick_boot(&QuickOptions::default(), &Silent).unwrap().kernel.image;
     let disk = tool.home().join("esp.img");
-    format(&disk);
-    install(&disk, "BOOTAA64.EFI", &std::fs::read(kernel).unwrap());
+    format(&disk).put("EFI/BOOT/BOOTAA64.EFI", &std::fs::read(kernel).unwrap(), NOW).unwrap();
     let args = ["run", "--efi", "--cpus", "1", "--memory", "512M", "--disk", disk.to_str().unwrap()];
     let mut guest = tool.command(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let mut wanted =
@@ -69,8 +160,7 @@ fn a_kernel_boots_as_an_efi_program() {
 fn a_disk_without_a_boot_loader_says_so_and_ends() {
     let tool = Tool::new();
     let disk = tool.home().join("esp.img");
-    format(&disk);
-    install(&disk, "BOOTX64.EFI", b"MZ");
+    format(&disk).put("EFI/BOOT/BOOTX64.EFI", b"MZ", NOW).unwrap();
     let outcome =
         tool.run(&["run", "--efi", "--cpus", "1", "--memory", "128M", "--disk", disk.to_str().unwrap()]);
     assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);

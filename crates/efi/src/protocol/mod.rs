@@ -2,6 +2,7 @@
 
 pub(crate) mod block_io;
 pub(crate) mod file;
+pub(crate) mod load_file;
 pub(crate) mod path_to_text;
 pub(crate) mod rng;
 pub(crate) mod text_input;
@@ -22,4 +23,6 @@ pub(crate) struct Objects {
     pub files: BTreeMap<u64, file::OpenFile>,
     /// Structures of files that were closed, for those that will be opened.
     pub spare: Vec<u64>,
+    /// The RAM disk of the host's kernel.
+    pub initrd: Vec<u8>,
 }

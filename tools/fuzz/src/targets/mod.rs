@@ -8,6 +8,7 @@ mod gic;
 mod guest;
 mod ipsw;
 mod kernel_image;
+mod medium;
 mod member;
 mod modules;
 mod nbd;
@@ -33,6 +34,7 @@ pub use gic::gic;
 pub use guest::{guest_frames, guest_tree};
 pub use ipsw::{ipsw, virtual_mac};
 pub use kernel_image::kernel_image;
+pub use medium::medium;
 pub use member::member;
 pub use modules::modules;
 pub use nbd::nbd;
@@ -188,6 +190,13 @@ pub const TARGETS: &[Target] = &[
         run: efi_disk,
         seeds: seeds::efi_disks,
         memory_mib: 64,
+    },
+    Target {
+        name: "medium",
+        about: "installation CDs: ISO 9660 with Rock Ridge names",
+        run: medium,
+        seeds: seeds::media,
+        memory_mib: LITTLE,
     },
     Target {
         name: "unpack",

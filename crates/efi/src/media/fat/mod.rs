@@ -5,6 +5,7 @@
 //! straight to the disk, in an order that at worst leaves clusters that nobody owns.
 
 mod directory;
+mod format;
 mod table;
 
 use std::io;

@@ -122,3 +122,32 @@ fn loops_end() {
     assert!(fat.read(&file, 0xf000_0000, &mut data).is_err(), "more than the volume has");
     let _ = fat.remove(&file);
 }
+
+#[test]
+fn a_new_file_system_holds_files_in_folders() {
+    for size in [3 << 20, 64 << 20, 513 << 20] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(size).unwrap();
+        let volume = Volume::whole(Arc::new(RawDisk::open(file.path(), OpenOptions::default()).unwrap()));
+        let mut fat = Fat::format(volume.clone(), "CIDATA").unwrap();
+        fat.put("EFI/BOOT/a long name.efi", &[7; 5000], NOW).unwrap();
+        fat.put("EFI/BOOT/b", b"b", NOW).unwrap();
+        let mut fat = Fat::open(volume).unwrap();
+        assert_eq!(fat.label(), "CIDATA");
+        let efi = fat.find(&fat.root(), "efi").unwrap();
+        let boot = fat.find(&efi, "boot").unwrap();
+        let node = fat.find(&boot, "A long name.EFI").unwrap();
+        let mut content = [0; 5001];
+        assert_eq!((fat.read(&node, 0, &mut content).unwrap(), content[4999]), (5000, 7));
+    }
+}
+
+#[test]
+fn what_cannot_be_formatted_is_refused() {
+    for (size, label) in [(1 << 20, "A"), (5 << 30, "A"), (3 << 20, "lower"), (3 << 20, "TWELVE CHARS")] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(size).unwrap();
+        let volume = Volume::whole(Arc::new(RawDisk::open(file.path(), OpenOptions::default()).unwrap()));
+        assert!(Fat::format(volume, label).is_err(), "{size} {label}");
+    }
+}

@@ -1,0 +1,214 @@
+//! `create --iso --unattended`: installation without questions, and what goes when an installation is complete.
+
+use std::{env, fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use tearless_boot::initramfs::Initramfs;
+use tearless_bundle::Bundle;
+use tearless_config::{BootConfig, DiskConfig, DiskFormat, InstallerConfig, UnattendedConfig, VmConfig};
+use tearless_image::{
+    installer::{Answers, CIDATA, Family, META_DATA, Medium, hash_password},
+    mirror::Mirror,
+};
+use tearless_vm::{
+    efi::{
+        INSTALLED, Variables,
+        media::{Volume, fat::Fat},
+    },
+    storage::{self, OpenOptions},
+};
+
+use crate::{args::CreateArgs, store};
+
+/// The names of the bundle's files that are there until the installation is complete.
+const KERNEL: &str = "InstallerKernel";
+const INITRD: &str = "InstallerInitrd";
+const ANSWERS: &str = "Answers.img";
+
+/// What Debian's installer finds its answers as.
+const PRESEED: &str = "preseed.cfg";
+/// No question is so important that it would be asked, and progress is shown in lines, which a log can keep.
+const DEBIAN_CMDLINE: &str = "auto=true priority=critical DEBIAN_FRONTEND=text";
+const UBUNTU_CMDLINE: &str = "autoinstall";
+/// Bytes of the volume for answers, which have some kilobytes.
+const ANSWERS_SIZE: u64 = 4 << 20;
+/// The first day that FAT has.
+const LONG_AGO: (u16, u16) = (0x21, 0);
+
+/// An installation without questions, before the VM is made.
+pub struct Unattended {
+    medium: Medium,
+    answers: Answers,
+    cmdline: String,
+}
+
+impl Unattended {
+    /// What `args` want, if they want that.
+    pub fn read(args: &CreateArgs) -> Result<Option<Self>> {
+        let (true, Some(iso)) = (args.unattended.unattended, &args.iso) else { return Ok(None) };
+        let answers = answers(args)?;
+        let medium = Medium::read(iso)?;
+        let own = match medium.family {
+            Family::Debian => DEBIAN_CMDLINE,
+            Family::Ubuntu => UBUNTU_CMDLINE,
+        };
+        let cmdline = args.cmdline.iter().fold(own.to_owned(), |all, extra| format!("{all} {extra}"));
+        Ok(Some(Self { medium, answers, cmdline }))
+    }
+
+    /// The disk that the installer takes its answers from, if it does.
+    fn disk(&self) -> Option<DiskConfig> {
+        let own = DiskConfig { read_only: true, format: Some(DiskFormat::Raw), ..DiskConfig::new(ANSWERS) };
+        (self.medium.family == Family::Ubuntu).then_some(own)
+    }
+
+    /// Puts its files into the VM's folder.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let put = |name: &str, content: &[u8]| {
+            let path = folder.join(name);
+            // A password's hash is nobody else's business.
+            let mut options = fs::OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(0o600).open(&path);
+            file.and_then(|mut file| file.write_all(content))
+                .with_context(|| format!("cannot write {}", path.display()))
+        };
+        put(KERNEL, &self.medium.kernel)?;
+        let mut initrd = self.medium.initrd.clone();
+        match self.medium.family {
+            Family::Debian => {
+                let mut archive = Initramfs::new();
+                archive.file(PRESEED, 0o600, self.answers.preseed())?;
+                initrd.resize(initrd.len().next_multiple_of(4), 0);
+                initrd.extend(archive.finish());
+            }
+            Family::Ubuntu => {
+                put(ANSWERS, &vec![0; ANSWERS_SIZE as usize])?;
+                let path = folder.join(ANSWERS);
+                fill_answers(&path, &self.answers)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
+        }
+        put(INITRD, &initrd)
+    }
+}
+
+fn fill_answers(path: &Path, answers: &Answers) -> Result<()> {
+    let mut fat = Fat::format(Volume::whole(storage::open(path, OpenOptions::default())?), CIDATA)?;
+    fat.put("user-data", answers.autoinstall().as_bytes(), LONG_AGO)?;
+    fat.put("meta-data", META_DATA.as_bytes(), LONG_AGO)?;
+    fat.flush()?;
+    Ok(())
+}
+
+/// Notes an installation from `medium` in the configuration.
+pub fn note(config: &mut VmConfig, medium: DiskConfig, unattended: Option<&Unattended>) {
+    let BootConfig::Efi { installer, .. } = &mut config.boot else { return };
+    let unattended_config = unattended.map(|unattended| UnattendedConfig {
+        kernel: KERNEL.into(),
+        initrd: INITRD.into(),
+        cmdline: unattended.cmdline.clone(),
+        answers: unattended.disk().map(|disk| disk.path),
+    });
+    *installer = Some(InstallerConfig { medium: medium.path.clone(), unattended: unattended_config });
+    config.disks.push(medium);
+    config.disks.extend(unattended.and_then(Unattended::disk));
+}
+
+/// Takes the installation medium out of a VM on which a system is installed, and removes what was for the installation only.
+/// Whether one is, its variables say.
+pub fn settle(bundle: &Bundle, config: &mut VmConfig, variables: &Variables) -> Result<()> {
+    let BootConfig::Efi { installer, .. } = &mut config.boot else { return Ok(()) };
+    let complete = match installer {
+        None => false,
+        Some(InstallerConfig { unattended: Some(_), .. }) => variables.is_installed(),
+        Some(InstallerConfig { unattended: None, .. }) => variables.has_boot_order(),
+    };
+    let Some(done) = installer.take_if(|_| complete) else { return Ok(()) };
+    let answers = done.unattended.as_ref().and_then(|unattended| unattended.answers.as_ref());
+    config.disks.retain(|disk| disk.path != done.medium && Some(&disk.path) != answers);
+    bundle.save_config(config)?;
+    eprintln!("tearless: {} is installed; took out {}", bundle.name(), done.medium.display());
+    for file in done.unattended.iter().flat_map(|u| [Some(&u.kernel), Some(&u.initrd), u.answers.as_ref()]) {
+        // The bundle's own only. One that is gone already needs no removing.
+        if let Some(file) = file.filter(|file| [KERNEL, INITRD, ANSWERS].iter().any(|own| **file == **own))
+            && let Err(error) = fs::remove_file(bundle.path().join(file))
+        {
+            tracing::debug!(%error, file = %file.display(), "cannot remove what is not needed any more");
+        }
+    }
+    Ok(())
+}
+
+/// The variables of the VM in `folder`.
+pub fn variables(folder: &Path, file: &Path) -> Result<Arc<Variables>> {
+    let path = folder.join(file);
+    let variables = Variables::open(&path).with_context(|| {
+        format!(
+            "cannot use EFI's variables in {}\n  try: remove it, and boot entries are made anew",
+            path.display()
+        )
+    })?;
+    Ok(Arc::new(variables))
+}
+
+fn answers(args: &CreateArgs) -> Result<Answers> {
+    let own = &args.unattended;
+    let password_hash = match &own.password_file {
+        None => None,
+        Some(path) => {
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("cannot read the password in {}", path.display()))?;
+            Some(hash_password(text.lines().next().unwrap_or_default())?)
+        }
+    };
+    let ssh_keys = args.ssh_key.as_deref().map(store::ssh_keys).transpose()?.unwrap_or_default();
+    if password_hash.is_none() && ssh_keys.is_empty() {
+        bail!(
+            "cannot install a system without questions\n  because: nobody could log into it\n  try: --password-file with \
+             the password in the first line of a file, or --ssh-key FILE"
+        );
+    }
+    let answers = Answers {
+        hostname: own.hostname.clone().unwrap_or_else(|| store::hostname(&args.name)),
+        user: own.user.clone().unwrap_or_else(host_user),
+        password_hash,
+        ssh_keys,
+        locale: own.locale.clone().unwrap_or_else(host_locale),
+        keyboard: own.keyboard.clone().unwrap_or_else(host_keyboard),
+        timezone: own.timezone.clone().unwrap_or_else(host_timezone),
+        suite: args.debian.suite.clone(),
+        mirror: Mirror::choose(args.debian.mirror.as_deref())?,
+        packages: args.packages.clone(),
+        done: INSTALLED.to_owned(),
+    };
+    answers.check()?;
+    Ok(answers)
+}
+
+fn host_user() -> String {
+    let fits = |name: &String| {
+        name != "root"
+            && !name.is_empty()
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    env::var("USER").ok().filter(fits).unwrap_or_else(|| "user".to_owned())
+}
+
+fn host_locale() -> String {
+    let set = ["LC_ALL", "LANG"].into_iter().find_map(|name| env::var(name).ok().filter(|v| !v.is_empty()));
+    // A locale of the C library only, or none, says nothing about the user.
+    set.filter(|locale| locale.contains('_')).unwrap_or_else(|| "en_US.UTF-8".to_owned())
+}
+
+fn host_keyboard() -> String {
+    let text = fs::read_to_string("/etc/default/keyboard").unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix("XKBLAYOUT="));
+    let first = value.map(|value| value.trim_matches('"').split(',').next().unwrap_or_default());
+    first.filter(|layout| !layout.is_empty()).unwrap_or("us").to_owned()
+}
+
+fn host_timezone() -> String {
+    let link = fs::read_link("/etc/localtime").unwrap_or_default();
+    let name = link.to_str().and_then(|path| path.split_once("zoneinfo/")).map(|(_, name)| name.to_owned());
+    name.unwrap_or_else(|| "Etc/UTC".to_owned())
+}

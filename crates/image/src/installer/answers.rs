@@ -1,0 +1,258 @@
+//! What a user would answer, in the words of each installer.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+use sha_crypt::{PasswordHasher, ShaCrypt};
+
+use crate::{
+    error::{Error, Kind, Result},
+    mirror::Mirror,
+};
+
+/// The label of the volume on which cloud-init looks for answers (its data source NoCloud).
+pub const CIDATA: &str = "CIDATA";
+/// The file beside the answers there, which cloud-init wants to exist.
+pub const META_DATA: &str = "instance-id: tearless\n";
+
+/// What a user would answer.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// The host's name.
+    pub hostname: String,
+    /// The user, who may become root.
+    pub user: String,
+    /// A password of crypt(3); none for a user who logs in by key only, and becomes root without a password.
+    pub password_hash: Option<String>,
+    /// Public keys: lines of `authorized_keys`.
+    pub ssh_keys: Vec<String>,
+    /// `en_US.UTF-8`.
+    pub locale: String,
+    /// The keyboard's layout, `us`.
+    pub keyboard: String,
+    /// `Europe/Berlin`.
+    pub timezone: String,
+    /// Debian's release; the medium's if not said.
+    pub suite: Option<String>,
+    /// Where Debian's packages come from.
+    pub mirror: Mirror,
+    /// Packages beside the base system.
+    pub packages: Vec<String>,
+    /// The variable of EFI that says that all is done, as Linux names its file.
+    pub done: String,
+}
+
+/// The disk of a VM that is installed.
+const DISK: &str = "/dev/vda";
+
+impl Answers {
+    /// Checks what would be more than a value where it is written to.
+    ///
+    /// # Errors
+    /// [`Kind::Request`], which says what is wrong.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |what: &str, value: &str, help: &str| {
+            Err(Error::new(
+                Kind::Request,
+                format!("cannot install with {what} {value:?}"),
+                "that is not one that the installer takes",
+                help,
+            ))
+        };
+        let word = |text: &str, extra: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+        };
+        let user_first = self.user.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+        if !user_first || self.user == "root" || self.user.len() > 32 || !word(&self.user, "_-") {
+            return refuse("the user", &self.user, "--user with small letters, digits, - and _; not root");
+        }
+        if self.user.chars().any(|c| c.is_ascii_uppercase()) {
+            return refuse("the user", &self.user, "--user with small letters");
+        }
+        let hostname = &self.hostname;
+        if !word(hostname, "-") || hostname.len() > 63 || hostname.starts_with('-') || hostname.ends_with('-')
+        {
+            return refuse("the host name", hostname, "--hostname with letters, digits and -");
+        }
+        let others = [
+            ("the locale", &self.locale, "_.@-", "--locale en_US.UTF-8"),
+            ("the keyboard", &self.keyboard, "_-", "--keyboard us"),
+            ("the time zone", &self.timezone, "_/+-", "--timezone Europe/Berlin"),
+        ];
+        for (what, value, extra, help) in others {
+            if !word(value, extra) {
+                return refuse(what, value, help);
+            }
+        }
+        if let Some(suite) = self.suite.as_deref().filter(|suite| !word(suite, "-")) {
+            return refuse("the release", suite, "--suite trixie");
+        }
+        if let Some(name) = self.packages.iter().find(|name| !word(name, "+-.:~")) {
+            return refuse("the package", name, "--package with the name of one");
+        }
+        match self.ssh_keys.iter().find(|key| key.chars().any(char::is_control)) {
+            Some(key) => refuse("the SSH key", key, "--ssh-key with a file of public keys"),
+            None => Ok(()),
+        }
+    }
+
+    /// For Debian's installer: what it finds as `preseed.cfg` in its RAM disk (its manual, appendix B).
+    pub fn preseed(&self) -> String {
+        let mut text = String::new();
+        let mut say = |what: &str| {
+            // A String takes anything.
+            let _ = writeln!(text, "d-i {what}");
+        };
+        say(&format!("debian-installer/locale string {}", self.locale));
+        say(&format!("keyboard-configuration/xkb-keymap select {}", self.keyboard));
+        say("netcfg/choose_interface select auto");
+        say(&format!("netcfg/get_hostname string {}", self.hostname));
+        say(&format!("netcfg/hostname string {}", self.hostname));
+        say("netcfg/get_domain string");
+        self.preseed_mirror(&mut say);
+        say("passwd/root-login boolean false");
+        say(&format!("passwd/user-fullname string {}", self.user));
+        say(&format!("passwd/username string {}", self.user));
+        say(&format!(
+            "passwd/user-password-crypted password {}",
+            self.password_hash.as_deref().unwrap_or("!")
+        ));
+        say("clock-setup/utc boolean true");
+        // The VM's clock is the host's.
+        say("clock-setup/ntp boolean false");
+        say(&format!("time/zone string {}", self.timezone));
+        for line in PARTITIONS {
+            say(line);
+        }
+        say(&format!("partman-auto/disk string {DISK}"));
+        say("pkgsel/run_tasksel boolean false");
+        say(&format!("pkgsel/include string {}", self.all_packages().join(" ")));
+        for line in END {
+            say(line);
+        }
+        say(&format!("grub-installer/bootdev string {DISK}"));
+        say(&format!("preseed/late_command string {}", self.late_command("/target", "in-target")));
+        text.push_str("popularity-contest popularity-contest/participate boolean false\n");
+        text
+    }
+
+    fn preseed_mirror(&self, say: &mut impl FnMut(&str)) {
+        let base = self.mirror.base();
+        let (scheme, rest) = base.split_once("://").unwrap_or(("http", base));
+        let (host, folder) = rest.split_once('/').unwrap_or((rest, ""));
+        // Its questions have the scheme in their names.
+        say("mirror/country string manual");
+        say(&format!("mirror/protocol string {scheme}"));
+        say(&format!("mirror/{scheme}/hostname string {host}"));
+        say(&format!("mirror/{scheme}/directory string /{folder}"));
+        say(&format!("mirror/{scheme}/proxy string"));
+        if let Some(suite) = &self.suite {
+            say(&format!("mirror/suite string {suite}"));
+        }
+        if self.mirror.security_sibling().is_some() {
+            say(&format!("apt-setup/security_host string {host}"));
+        }
+    }
+
+    fn all_packages(&self) -> Vec<&str> {
+        let own = self.packages.iter().map(String::as_str);
+        own.chain(["openssh-server"]).collect()
+    }
+
+    /// What is left to do when all is installed into the folder `target`; `inside` is what runs a command in there.
+    fn late_command(&self, target: &str, inside: &str) -> String {
+        let user = &self.user;
+        let mut steps = Vec::new();
+        if !self.ssh_keys.is_empty() {
+            let ssh = format!("{target}/home/{user}/.ssh");
+            steps.push(format!("mkdir -p {ssh}"));
+            for key in &self.ssh_keys {
+                steps.push(format!("echo {} >> {ssh}/authorized_keys", quoted(key)));
+            }
+            steps.push(format!("chmod 700 {ssh}; chmod 600 {ssh}/authorized_keys"));
+            steps.push(format!("{inside} chown -R {user}:{user} /home/{user}/.ssh"));
+        }
+        if self.password_hash.is_none() {
+            let rule = format!("{user} ALL=(ALL:ALL) NOPASSWD: ALL");
+            let file = format!("{target}/etc/sudoers.d/{user}");
+            steps.push(format!("echo {} > {file}; chmod 440 {file}", quoted(&rule)));
+        }
+        // Attributes: kept, for boot and run time. Then the value.
+        let variables = "/sys/firmware/efi/efivars";
+        steps.push(format!("mount -t efivarfs efivarfs {variables} || true"));
+        steps.push(format!(r"printf '\007\000\000\000\001' > {variables}/{}", self.done));
+        steps.join("; ")
+    }
+
+    /// For Ubuntu's installer: `user-data` of cloud-init, on a volume [`CIDATA`]. JSON is YAML.
+    pub fn autoinstall(&self) -> String {
+        let late = self.late_command("/target", "curtin in-target --");
+        let answers = json!({ "autoinstall": {
+            "version": 1,
+            "locale": self.locale,
+            "keyboard": { "layout": self.keyboard },
+            "timezone": self.timezone,
+            "identity": {
+                "hostname": self.hostname,
+                "realname": self.user,
+                "username": self.user,
+                "password": self.password_hash.as_deref().unwrap_or("!"),
+            },
+            "ssh": { "install-server": true, "allow-pw": self.password_hash.is_some(), "authorized-keys": self.ssh_keys },
+            "packages": self.packages,
+            "storage": { "layout": { "name": "direct", "match": { "path": DISK } } },
+            "late-commands": [late],
+            "shutdown": "reboot",
+        }});
+        format!("#cloud-config\n{answers:#}\n")
+    }
+}
+
+/// All of the disk, one file system; EFI's partition and swap beside it.
+const PARTITIONS: [&str; 8] = [
+    "partman-auto/method string regular",
+    "partman-auto/choose_recipe select atomic",
+    "partman-efi/non_efi_system boolean true",
+    "partman-partitioning/confirm_write_new_label boolean true",
+    "partman/choose_partition select finish",
+    "partman/confirm boolean true",
+    "partman/confirm_nooverwrite boolean true",
+    "hw-detect/firmware-lookup string never",
+];
+
+/// Besides the boot entry, GRUB is put where EFI looks without one: a VM whose variables are gone still boots.
+const END: [&str; 9] = [
+    "apt-setup/cdrom/set-first boolean false",
+    "apt-setup/disable-cdrom-entries boolean true",
+    "apt-setup/enable-source-repositories boolean false",
+    "apt-setup/non-free-firmware boolean false",
+    "grub-installer/only_debian boolean true",
+    "grub-installer/with_other_os boolean true",
+    "grub-installer/force-efi-extra-removable boolean true",
+    "cdrom-detect/eject boolean false",
+    "finish-install/reboot_in_progress note",
+];
+
+/// A word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// What crypt(3) makes of a password, by SHA-512.
+///
+/// # Errors
+/// [`Kind::Request`] for a password that cannot be typed; [`Kind::Local`] when the host has no random numbers.
+pub fn hash_password(password: &str) -> Result<String> {
+    if password.is_empty() || password.chars().any(char::is_control) {
+        return Err(Error::new(
+            Kind::Request,
+            "cannot install with that password",
+            "it is empty, or has characters that nobody can type",
+            "write it into the first line of the file",
+        ));
+    }
+    let hash = ShaCrypt::SHA512
+        .hash_password(password.as_bytes())
+        .map_err(|why| Error::new(Kind::Local, "cannot hash the password", why, "try again"))?;
+    Ok(hash.to_string())
+}

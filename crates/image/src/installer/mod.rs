@@ -1,0 +1,91 @@
+//! Installation media: what is on them, and the answers with which they install a system without asking.
+//!
+//! A medium is known by its kernel and RAM disk ([`Medium::read`]). They are started directly, by EFI in the VMM, for only then is
+//! the command line ours; the medium itself stays as it is. Debian's installer finds its answers in a file that is added to the
+//! RAM disk ([`Answers::preseed`]), Ubuntu's on a volume that is labelled for them ([`Answers::autoinstall`]).
+
+mod answers;
+mod iso;
+
+use std::{fs::File, io::Read, path::Path};
+
+use flate2::read::GzDecoder;
+
+pub use answers::{Answers, CIDATA, META_DATA, hash_password};
+pub use iso::Iso;
+
+use crate::error::{Error, Kind, Result};
+
+/// Kernels are below 100 MiB, RAM disks below 300.
+const MAX_FILE: u64 = 512 << 20;
+
+/// Whose installer it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Debian's.
+    Debian,
+    /// Ubuntu's, the server's and the desktop's.
+    Ubuntu,
+}
+
+/// Where installers have kernel and RAM disk.
+const PLACES: [(Family, &str, &str); 4] = [
+    (Family::Debian, "install.a64/vmlinuz", "install.a64/initrd.gz"),
+    // Of a `mini.iso`.
+    (Family::Debian, "linux", "initrd.gz"),
+    (Family::Ubuntu, "casper/vmlinuz", "casper/initrd"),
+    (Family::Ubuntu, "casper/hwe-vmlinuz", "casper/hwe-initrd"),
+];
+
+/// What an installation medium starts.
+pub struct Medium {
+    /// Whose it is.
+    pub family: Family,
+    /// Its kernel, as EFI takes it.
+    pub kernel: Vec<u8>,
+    /// Its RAM disk.
+    pub initrd: Vec<u8>,
+}
+
+impl Medium {
+    /// Looks for an installer on the image at `path`.
+    ///
+    /// # Errors
+    /// [`Kind::Local`] when it cannot be read; [`Kind::Format`] when it is damaged, or none that can do without questions.
+    pub fn read(path: &Path) -> Result<Self> {
+        let refuse = |why: &str| {
+            Error::new(
+                Kind::Format,
+                format!("cannot install from {} without questions", path.display()),
+                why,
+                "without --unattended, and answer its installer's questions",
+            )
+        };
+        let file = File::open(path).map_err(|e| Error::local("read", path, &e))?;
+        let mut iso = Iso::open(file).map_err(|e| refuse(&e.to_string()))?;
+        for (family, kernel, initrd) in PLACES {
+            let found = iso.find(kernel).map_err(|e| refuse(&e.to_string()))?;
+            let Some(kernel) = found else { continue };
+            let initrd = iso.find(initrd).map_err(|e| refuse(&e.to_string()))?;
+            let Some(initrd) = initrd else { continue };
+            let kernel = iso.read(kernel, MAX_FILE).map_err(|e| refuse(&e.to_string()))?;
+            let initrd = iso.read(initrd, MAX_FILE).map_err(|e| refuse(&e.to_string()))?;
+            let kernel = unpacked(kernel).map_err(|e| refuse(&format!("its kernel is damaged: {e}")))?;
+            return Ok(Self { family, kernel, initrd });
+        }
+        Err(refuse("it has neither Debian's installer for ARM64 nor Ubuntu's"))
+    }
+}
+
+/// EFI takes no kernel that is merely packed; Ubuntu's boot loader unpacks it.
+fn unpacked(kernel: Vec<u8>) -> std::io::Result<Vec<u8>> {
+    if !kernel.starts_with(&[0x1f, 0x8b]) {
+        return Ok(kernel);
+    }
+    let mut unpacked = Vec::new();
+    GzDecoder::new(&kernel[..]).take(MAX_FILE).read_to_end(&mut unpacked)?;
+    Ok(unpacked)
+}
+
+#[cfg(test)]
+mod tests;
