@@ -2,6 +2,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use tearless_config::VmConfig;
@@ -10,13 +11,18 @@ use crate::{
     Bundle, Error, Lock, Result, Store,
     bundle::write_config,
     files::{failed, sync_folder},
-    lock::StoreLock,
+    lock::{LOCK_FILE, StoreLock},
 };
 
 const NEW: &str = ".new-";
 const DELETED: &str = ".deleted-";
+/// The beginning of the folders of what takes long and goes on where it was interrupted.
+const KEPT: &str = ".pull-";
+/// Nobody goes on with what was left for so long.
+const FORGOTTEN: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// A VM in the making: a hidden folder that becomes the VM in one step. Dropped before that, it is removed.
+/// A VM in the making: a hidden folder that becomes the VM in one step. Dropped before that, it is removed, unless it is one
+/// to go on with.
 #[derive(Debug)]
 pub struct NewBundle {
     store: Store,
@@ -24,7 +30,8 @@ pub struct NewBundle {
     folder: PathBuf,
     /// Tells others that somebody still works on the folder.
     _lock: Lock,
-    finished: bool,
+    /// Whether the folder is to be there when this value has gone.
+    stays: bool,
 }
 
 impl NewBundle {
@@ -43,7 +50,27 @@ impl NewBundle {
             // What matters is the first error; the next creation clears up.
             let _ = fs::remove_dir_all(&folder);
         })?;
-        Ok(Self { store: store.clone(), name: name.into(), folder, _lock: lock, finished: false })
+        Ok(Self { store: store.clone(), name: name.into(), folder, _lock: lock, stays: false })
+    }
+
+    pub(crate) fn resume(store: &Store, name: &str, key: &str) -> Result<Self> {
+        let root = store.path();
+        fs::create_dir_all(root).map_err(failed("create", root))?;
+        let _names = StoreLock::take(root)?;
+        clear_leftovers(root);
+        refuse_existing(store, name)?;
+        let folder = root.join(format!("{KEPT}{key}"));
+        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        let lock = Lock::take(&folder, name).map_err(|error| match error {
+            Error::Running { pid, .. } => Error::InTheMaking { name: name.into(), pid },
+            other => other,
+        })?;
+        Ok(Self { store: store.clone(), name: name.into(), folder, _lock: lock, stays: true })
+    }
+
+    /// Forgets what was to be gone on with: it is of no use.
+    pub fn discard(mut self) {
+        self.stays = false;
     }
 
     /// The VM's name.
@@ -74,7 +101,7 @@ impl NewBundle {
             let _names = StoreLock::take(self.store.path())?;
             refuse_existing(&self.store, &self.name)?;
             fs::rename(&self.folder, &path).map_err(failed("create", &path))?;
-            self.finished = true;
+            self.stays = true;
             sync_folder(self.store.path())?;
         }
         Bundle::at(path)
@@ -83,7 +110,7 @@ impl NewBundle {
 
 impl Drop for NewBundle {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.stays {
             // Nobody is there to tell; the next creation clears up what is left.
             let _ = fs::remove_dir_all(&self.folder);
         }
@@ -103,7 +130,13 @@ fn clear_leftovers(root: &Path) {
     let Ok(entries) = fs::read_dir(root) else { return };
     for folder in entries.flatten().map(|e| e.path()) {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        if !name.starts_with(NEW) && !name.starts_with(DELETED) {
+        let is_forgotten = || {
+            let touched = fs::metadata(folder.join(LOCK_FILE)).and_then(|data| data.modified());
+            touched.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > FORGOTTEN))
+        };
+        let is_leftover = [NEW, DELETED].iter().any(|kind| name.starts_with(kind));
+        let is_old = name.starts_with(KEPT) && is_forgotten();
+        if !(is_leftover || is_old) {
             continue;
         }
         // Creations and deletions hold the lock in their folder from before anybody else can look.

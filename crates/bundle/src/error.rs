@@ -36,6 +36,17 @@ pub enum Error {
         /// The process that runs it, if it has said so already.
         pid: Option<u32>,
     },
+    /// Another process makes the same.
+    #[error(
+        "cannot make VM {name}\n  because: another process{} makes a VM of the same\n  try: wait for it, then clone that VM",
+        pid.map(|p| format!(" (pid {p})")).unwrap_or_default()
+    )]
+    InTheMaking {
+        /// The name.
+        name: String,
+        /// The process, if it has said so already.
+        pid: Option<u32>,
+    },
     /// Its state is that of the machine that it was.
     #[error(
         "cannot {doing} VM {name}\n  because: it is suspended, and goes on only as the machine that it was\n  try: let it go on and stop it: tearless resume {name}; or throw its state away: tearless start --discard-state {name}"
@@ -163,8 +174,7 @@ pub enum Error {
     },
     /// What is to be imported cannot be.
     #[error(
-        "cannot import {}\n  because: {why}\n  try: a folder with the files Disk.img, AuxiliaryStorage, HardwareModel and \
-         MachineIdentifier",
+        "cannot import {}\n  because: {why}\n  try: the folder of a stopped VM of one of the programs in docs/import.md",
         path.display()
     )]
     Foreigner {

@@ -5,6 +5,7 @@
 //!   .lock                    held for a moment while names come, go or change
 //!   .new-deb-4711/           a VM in the making; becomes NAME.vm in one step
 //!   .deleted-deb-4711/       a VM on its way out
+//!   .pull-5f1c9ab2/          what an interrupted pull goes on with
 //!   .macos/                  who runs macOS guests, which may be two at a time
 //!   deb.vm/
 //!     config.json            the VM, written atomically
@@ -35,7 +36,7 @@ mod store;
 pub use bundle::Bundle;
 pub use create::NewBundle;
 pub use error::{Error, Result};
-pub use import::Foreign;
+pub use import::{APPLE_VARIABLES_FILE, Foreign, ForeignDisk, Guest, tart};
 pub use lock::Lock;
 pub use name::check_name;
 pub use snapshot::{Snapshot, Snapshots};

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Name of the lock file in a bundle.
-const LOCK_FILE: &str = "lock";
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// Somebody who only looks whether the VM runs holds the lock for microseconds; a VM that starts then tries again.
 const TRIES: u32 = 5;

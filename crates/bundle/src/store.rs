@@ -129,6 +129,16 @@ impl Store {
         NewBundle::begin(self, name)
     }
 
+    /// As [`Self::create`], for what takes long: the folder stays when this is interrupted, and whoever comes with the same
+    /// `key`, which is a part of a file's name, goes on with what is in it.
+    ///
+    /// # Errors
+    /// As [`Self::create`]; [`Error::InTheMaking`] when another process is at it.
+    pub fn resume(&self, name: &str, key: &str) -> Result<NewBundle> {
+        check_name(name)?;
+        NewBundle::resume(self, name, key)
+    }
+
     /// Where the VM `name` lies or would lie.
     pub(crate) fn folder_of(&self, name: &str) -> PathBuf {
         self.root.join(format!("{name}{SUFFIX}"))

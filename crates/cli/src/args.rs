@@ -77,6 +77,15 @@ pub enum Command {
     Clone(CloneArgs),
     /// Make a VM of one of another program. Its files are copied at once, and it stays the machine that it is.
     Import(ImportArgs),
+    /// Store a VM in an OCI registry, as an image that Tart takes too.
+    ///
+    /// Its disks, its settings and its identity are stored; not the folders that it shares, nor what of this host it may
+    /// reach, nor its snapshots. What the registry has already is not sent again.
+    Push(PushArgs),
+    /// Make a VM of an image in an OCI registry, of `push` or of Tart.
+    ///
+    /// What was interrupted goes on when it is run again.
+    Pull(PullArgs),
     /// Look at what macOS is installed from.
     #[command(subcommand)]
     Ipsw(IpswCommand),
@@ -308,6 +317,40 @@ pub struct ImportArgs {
     pub name: Option<String>,
     #[command(flatten)]
     pub hardware: HardwareArgs,
+}
+
+#[derive(Args)]
+pub struct PushArgs {
+    /// The VM; it must not run.
+    pub name: String,
+    /// The image: REGISTRY/REPOSITORY:TAG.
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+}
+
+#[derive(Args)]
+pub struct PullArgs {
+    /// The image: REGISTRY/REPOSITORY:TAG, or REGISTRY/REPOSITORY@sha256:DIGEST.
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// The new VM's name; default: the last part of the repository's.
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+}
+
+/// How images move. Passwords come from Docker's `config.json` and its credential helpers.
+#[derive(Args)]
+pub struct TransferArgs {
+    /// Speak http to the registry, so that others may listen and change what comes. Registries of this host are spoken to
+    /// like that in any case.
+    #[arg(long)]
+    pub insecure: bool,
+    /// How many pieces of a disk are on their way at once.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: u8,
 }
 
 #[derive(Args)]

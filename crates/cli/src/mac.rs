@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tearless_bundle::{
-    Bundle, Foreign, Store,
+    Bundle, Foreign, Guest, Store,
     mac::{MachineIdentifier, Platform},
 };
 use tearless_config::VmConfig;
@@ -125,7 +125,7 @@ pub fn import(args: &ImportArgs) -> Result<ExitCode> {
     let bundle = foreign.adopt(&store, &name, |config| run::apply(config, &args.hardware))?;
     foreign.notes.iter().for_each(|note| say!("note: {note}"));
     say!("imported {} from {}; see it with: tearless info {}", bundle.name(), foreign.program, bundle.name());
-    if engines::macos_missing().is_some() {
+    if matches!(foreign.guest, Guest::Mac { .. }) && engines::macos_missing().is_some() {
         say!("it is a virtual Mac, and can be kept and cloned here, but run on an Apple silicon Mac only");
     }
     Ok(ExitCode::SUCCESS)

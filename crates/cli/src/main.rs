@@ -19,6 +19,7 @@ mod mac;
 mod out;
 mod progress;
 mod qos;
+mod registry;
 mod run;
 mod serve;
 mod session;
@@ -78,6 +79,8 @@ fn main() -> ExitCode {
         Command::Clone(args) => states::clone(&args),
         Command::Ipsw(command) => ipsw::ipsw(&command),
         Command::Import(args) => mac::import(&args),
+        Command::Push(args) => registry::push(&args),
+        Command::Pull(args) => registry::pull(&args),
         Command::Rename(args) => states::rename(&args),
         Command::Delete(args) => store::delete(args),
         Command::Doctor(args) => doctor::doctor(&args),

@@ -32,6 +32,11 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The digest of what was put into `hasher`.
+    pub(crate) fn finish(hasher: Sha256) -> Self {
+        Self(hasher.finalize().into())
+    }
+
     /// The digest of a whole file.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub mod installer;
 pub mod ipsw;
 pub mod mirror;
 pub mod modules;
+pub mod oci;
 pub mod packages;
 pub mod progress;
 pub mod quick;

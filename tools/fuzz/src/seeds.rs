@@ -599,6 +599,39 @@ pub fn virtual_macs() -> Vec<Vec<u8>> {
     [identifiers.to_vec(), vec![model.to_vec(), auxiliary.to_vec()]].concat()
 }
 
+/// A packed piece of a disk with all kinds of blocks, and a manifest.
+pub fn images() -> Vec<Vec<u8>> {
+    // Stored text, then a block that is five letters and a reference to what was before them.
+    let piece = b"bv4-\x06\0\0\0tearsbv41\x0a\0\0\0\x05\0\0\0\x20ab\x06\0bv4$";
+    let digest = "0".repeat(64);
+    let layer = |kind: &str| {
+        format!(
+            r#"{{"mediaType":"application/vnd.{kind}","size":9,"digest":"sha256:{digest}","annotations":{{
+            "org.cirruslabs.tart.uncompressed-size":"4096","org.cirruslabs.tart.uncompressed-content-digest":"sha256:{digest}",
+            "org.opencontainers.image.title":"Disk-2.img"}}}}"#
+        )
+    };
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[{},{}]}}"#,
+        layer("x"),
+        layer("cirruslabs.tart.disk.v2"),
+        layer("tearless.disk.v1")
+    );
+    vec![
+        piece.to_vec(),
+        manifest.into(),
+        b"ghcr.io/me/vm:1".to_vec(),
+        format!("[::1]:5000/a@sha256:{digest}").into(),
+    ]
+}
+
+/// Descriptions of VMs of other programs.
+pub fn foreigners() -> Vec<Vec<u8>> {
+    let tart = r#"{"version":1,"os":"linux","arch":"arm64","cpuCountMin":1,"cpuCount":2,"memorySizeMin":1,
+        "memorySize":4294967296,"macAddress":"52:54:00:12:34:56","display":{"width":1024,"height":768},"diskFormat":"raw"}"#;
+    vec![tart.into()]
+}
+
 #[cfg(test)]
 mod tests {
     use tearless_boot::kernel::{self, Shape};

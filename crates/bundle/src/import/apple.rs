@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Foreign, identifier, refused};
+use super::{Foreign, ForeignDisk, Guest, identifier, refused};
 use crate::{
     Result,
     files::failed,
@@ -31,14 +31,8 @@ pub(super) fn read(folder: &Path) -> Result<Foreign> {
     if buddy {
         notes.push("VirtualBuddy's own settings (vCPUs, memory, displays) were not taken over".into());
     }
-    Ok(Foreign {
-        program: if buddy { "VirtualBuddy" } else { "Viable, or Apple's sample" },
-        cpus: None,
-        memory: None,
-        mac: None,
-        disk: folder.join(DISK),
-        platform: Platform { identifier, model: read_model(folder)? },
-        auxiliary,
-        notes,
-    })
+    let program = if buddy { "VirtualBuddy" } else { "Viable, or Apple's sample" };
+    let platform = Platform { identifier, model: read_model(folder)? };
+    let guest = Guest::Mac { platform, auxiliary };
+    Ok(Foreign { disks: vec![ForeignDisk::raw(folder.join(DISK))], notes, ..Foreign::new(program, guest) })
 }

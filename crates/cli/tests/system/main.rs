@@ -10,6 +10,7 @@ mod guest;
 mod life;
 mod mac;
 mod mistakes;
+mod registry;
 mod share;
 mod states;
 mod suspend;

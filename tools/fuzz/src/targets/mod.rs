@@ -13,6 +13,7 @@ mod member;
 mod modules;
 mod nbd;
 mod network;
+mod oci;
 mod packages;
 mod pci;
 mod platform;
@@ -39,6 +40,7 @@ pub use member::member;
 pub use modules::modules;
 pub use nbd::nbd;
 pub use network::network;
+pub use oci::{foreign, oci};
 pub use packages::packages;
 pub use pci::pci;
 pub use platform::{pl011, pl031, pl061};
@@ -253,6 +255,20 @@ pub const TARGETS: &[Target] = &[
         run: ipsw,
         seeds: seeds::archives,
         memory_mib: DECOMPRESSOR,
+    },
+    Target {
+        name: "oci",
+        about: "images of VMs: pieces of disks, manifests, names",
+        run: oci,
+        seeds: seeds::images,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "foreign",
+        about: "descriptions of VMs of other programs",
+        run: foreign,
+        seeds: seeds::foreigners,
+        memory_mib: LITTLE,
     },
     Target {
         name: "virtual_mac",
