@@ -18,6 +18,8 @@ pub(crate) const SUFFIX: &str = ".vm";
 pub(crate) const CONFIG_FILE: &str = "config.json";
 /// The first disk, as it is made.
 pub(crate) const DISK_FILE: &str = "Disk.img";
+/// EFI's variables, as they are made.
+pub(crate) const VARIABLES_FILE: &str = "NVRAM";
 /// A configuration is a few hundred bytes; this is room for any number of disks.
 const MAX_CONFIG: u64 = 1 << 20;
 
@@ -100,9 +102,42 @@ impl Bundle {
         self.state().join("suspended")
     }
 
+    /// Where the memory of a snapshot is while it is written.
+    pub fn taking(&self) -> PathBuf {
+        self.state().join("taking")
+    }
+
+    /// Where the memory of a snapshot is until the snapshot has its name.
+    pub fn taken(&self) -> PathBuf {
+        self.state().join("taken")
+    }
+
     /// The state that the VM goes on from, if it is suspended.
     pub fn suspended(&self) -> Option<Folder> {
-        Folder::find(&self.saved())
+        let resumed = self.config().ok().and_then(|config| config.resume);
+        let place = resumed.map_or_else(|| self.saved(), |name| self.snapshot_state(&name));
+        Folder::find(&place)
+    }
+
+    /// Ends what was begun and interrupted: puts the state in its place that a snapshot was to bring back, and removes what
+    /// nobody came back for. `lock` is this bundle's. To be called by whoever runs or changes the VM.
+    ///
+    /// # Errors
+    /// What the host says; then it is as before.
+    pub fn settle(&self, _lock: &Lock) -> Result<()> {
+        for left in [self.taking(), self.taken()] {
+            match fs::remove_dir_all(&left) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed("remove", &left)(e)),
+                _ => {}
+            }
+        }
+        let Ok(mut config) = self.config() else { return Ok(()) };
+        let Some(name) = config.resume.take() else { return Ok(()) };
+        if let Some(state) = Folder::find(&self.snapshot_state(&name)) {
+            fs::create_dir_all(self.state()).map_err(failed("create", &self.state()))?;
+            state.link_to(&self.saved())?;
+        }
+        self.save_config(&config)
     }
 
     /// Refuses if the VM is suspended, where `doing` would make another machine of it.

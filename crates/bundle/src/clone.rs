@@ -33,7 +33,8 @@ impl Bundle {
         identifier: Option<&MachineIdentifier>,
         adapt: impl FnOnce(&mut VmConfig),
     ) -> Result<Self> {
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
+        self.settle(&lock)?;
         self.refuse_suspended("clone")?;
         let config = self.config()?;
         let new = store.create(name)?;
@@ -41,7 +42,7 @@ impl Bundle {
             copy(&self.path().join(path), &new.path().join(path))?;
         }
         let mut lent = BTreeSet::new();
-        if let Some(file) = layers::auxiliary(&config) {
+        if let Some(file) = layers::firmware(&config) {
             link(&self.path().join(file), &new.path().join(file))?;
             lent.insert(file.to_owned());
         }
@@ -77,7 +78,8 @@ impl Bundle {
     /// # Errors
     /// [`Error::Running`], [`Error::Shrink`], [`Error::NoDisk`], or what the disk's file says.
     pub fn grow_disk(&self, index: usize, size: u64) -> Result<()> {
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
+        self.settle(&lock)?;
         self.refuse_suspended("enlarge a disk of")?;
         let (path, format) = self.own_disk(index)?;
         let options = tearless_storage::OpenOptions {
@@ -111,7 +113,8 @@ impl Bundle {
         use std::os::unix::fs::MetadataExt as _;
         let folders = crate::snapshot::folders(self.path());
         let saved = self.saved();
-        let folders = [folders.as_slice(), &[saved]].concat();
+        let memories = crate::snapshot::memories(self.path());
+        let folders = [folders.as_slice(), &[saved], &memories].concat();
         let files =
             folders.iter().map(|f| f.as_path()).chain([self.path()]).filter_map(|f| fs::read_dir(f).ok());
         let sizes = files.flatten().flatten().filter_map(|file| file.metadata().ok());
@@ -119,7 +122,7 @@ impl Bundle {
     }
 }
 
-/// What the VM boots, or what makes it the machine that it is, as far as it lies in the bundle. None of it changes.
+/// What the VM boots, or what makes it the machine that it is, as far as it lies in the bundle and does not change.
 fn boot_files(config: &VmConfig) -> impl Iterator<Item = &Path> {
     let files: Vec<&Path> = match &config.boot {
         BootConfig::LinuxKernel { kernel, initrd, .. } => {
@@ -127,10 +130,10 @@ fn boot_files(config: &VmConfig) -> impl Iterator<Item = &Path> {
         }
         BootConfig::LinuxDebian { kernel, initrd, .. } => vec![kernel, initrd],
         BootConfig::MacOs { .. } => [mac::MODEL_FILE, mac::IDENTIFIER_FILE].map(Path::new).into(),
-        BootConfig::Efi { variables, installer } => {
+        BootConfig::Efi { installer, .. } => {
             let unattended = installer.iter().filter_map(|installer| installer.unattended.as_ref());
             let own = unattended.flat_map(|u| [&u.kernel, &u.initrd]);
-            std::iter::once(variables).chain(own).map(PathBuf::as_path).collect()
+            own.map(PathBuf::as_path).collect()
         }
     };
     files.into_iter().filter(|path| path.is_relative())

@@ -5,11 +5,12 @@
 //!   disks/ID.qcow2             builds on ../Disk.img, or on another file of disks/
 //!   disks/ID.img               a copy that shares its blocks, where the file system can
 //!   disks/ID.aux               a copy of a virtual Mac's auxiliary storage
+//!   disks/ID.nvram             a copy of EFI's variables
 //! ```
 //! A layer that something builds on is never written again; its permissions say so. The files that nothing needs any more
 //! are found by following what the configuration and the snapshots name.
 //!
-//! A virtual Mac's disks are always copies: Apple's framework reads no overlays. Its auxiliary storage goes with them.
+//! A virtual Mac's disks are always copies: Apple's framework reads no overlays. What firmware keeps goes with the disks.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +24,7 @@ use tearless_storage::{Format, base_of, derive, is_remote};
 
 use crate::{
     Error, Result,
-    bundle::DISK_FILE,
+    bundle::{DISK_FILE, VARIABLES_FILE},
     files::{failed, sync_folder},
     mac::AUXILIARY_FILE,
 };
@@ -78,23 +79,32 @@ pub(crate) fn derive_all(bundle: &Path, config: &VmConfig) -> Result<VmConfig> {
             Format::Vmdk => Some(DiskFormat::Vmdk),
         };
     }
-    if let BootConfig::MacOs { auxiliary, .. } = &mut new.boot {
-        if reference(auxiliary).is_none() {
-            return Err(Error::Foreign { path: auxiliary.clone() });
-        }
-        let copy = folder.join(new_id()?).with_extension("aux");
-        tearless_storage::copy(&bundle.join(&auxiliary), &copy)?;
-        *auxiliary = Path::new(FOLDER).join(copy.file_name().unwrap_or_default());
-    }
+    copy_firmware(bundle, &mut new)?;
     sync_folder(&folder)?;
     sync_folder(bundle)?;
     Ok(new)
 }
 
+/// Copies what firmware keeps into the folder of the layers, for `config` to name it.
+pub(crate) fn copy_firmware(bundle: &Path, config: &mut VmConfig) -> Result<()> {
+    let (file, extension) = match &mut config.boot {
+        BootConfig::MacOs { auxiliary, .. } => (auxiliary, "aux"),
+        BootConfig::Efi { variables, .. } => (variables, "nvram"),
+        BootConfig::LinuxKernel { .. } | BootConfig::LinuxDebian { .. } => return Ok(()),
+    };
+    if reference(file).is_none() {
+        return Err(Error::Foreign { path: file.clone() });
+    }
+    let copy = Path::new(FOLDER).join(new_id()?).with_extension(extension);
+    tearless_storage::copy(&bundle.join(&file), &bundle.join(&copy))?;
+    *file = copy;
+    Ok(())
+}
+
 /// Makes the disks of `config` read-only files: something builds on them.
 pub(crate) fn freeze(bundle: &Path, config: &VmConfig) -> Result<()> {
     let disks = config.disks.iter().filter(|disk| is_own(disk)).map(|disk| disk.path.as_path());
-    for file in disks.chain(auxiliary(config)) {
+    for file in disks.chain(firmware(config)) {
         let path = bundle.join(file);
         let mut permissions = fs::metadata(&path).map_err(failed("read", &path))?.permissions();
         permissions.set_readonly(true);
@@ -103,16 +113,18 @@ pub(crate) fn freeze(bundle: &Path, config: &VmConfig) -> Result<()> {
     Ok(())
 }
 
-/// The auxiliary storage of a virtual Mac, which belongs to its disks.
-pub(crate) fn auxiliary(config: &VmConfig) -> Option<&Path> {
+/// What firmware keeps, which belongs to the disks: the auxiliary storage of a virtual Mac, EFI's variables.
+pub(crate) fn firmware(config: &VmConfig) -> Option<&Path> {
     match &config.boot {
-        BootConfig::MacOs { auxiliary, .. } => Some(auxiliary.as_path()).filter(|path| path.is_relative()),
-        _ => None,
+        BootConfig::MacOs { auxiliary: file, .. } | BootConfig::Efi { variables: file, .. } => {
+            Some(file.as_path()).filter(|path| path.is_relative())
+        }
+        BootConfig::LinuxKernel { .. } | BootConfig::LinuxDebian { .. } => None,
     }
 }
 
 /// What the bundle's file `path` is called in a layer above it.
-fn reference(path: &Path) -> Option<PathBuf> {
+pub(crate) fn reference(path: &Path) -> Option<PathBuf> {
     let mut parts = path.components();
     match (parts.next(), parts.next(), parts.next()) {
         (Some(Component::Normal(file)), None, None) => Some(Path::new("..").join(file)),
@@ -161,7 +173,7 @@ pub(crate) fn reachable<'a>(
         for disk in config.disks.iter().filter(|disk| is_inside(disk)) {
             files.extend(chain(bundle, &disk.path, format_of(disk))?);
         }
-        files.extend(auxiliary(config).map(Path::to_owned));
+        files.extend(firmware(config).map(Path::to_owned));
     }
     Ok(files)
 }
@@ -176,7 +188,7 @@ pub(crate) fn sweep(bundle: &Path, needed: &BTreeSet<PathBuf>) -> Result<()> {
             remove(entry.path())?;
         }
     }
-    for name in [DISK_FILE, AUXILIARY_FILE] {
+    for name in [DISK_FILE, AUXILIARY_FILE, VARIABLES_FILE] {
         let first = bundle.join(name);
         // Only one that became a layer: whatever else lies there is the user's.
         let frozen = fs::metadata(&first).is_ok_and(|m| m.permissions().readonly());
@@ -187,7 +199,7 @@ pub(crate) fn sweep(bundle: &Path, needed: &BTreeSet<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn new_id() -> Result<String> {
+pub(crate) fn new_id() -> Result<String> {
     let number = getrandom::u64().map_err(|e| Error::Io {
         doing: "draw a random number from",
         path: "the host".into(),

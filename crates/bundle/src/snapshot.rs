@@ -1,6 +1,7 @@
 //! Snapshots: a named tree of states that a VM can go back to.
 //!
-//! A snapshot is one file, `snapshots/NAME.json`: the configuration as it was, naming disks that nobody writes any more.
+//! A snapshot is one file, `snapshots/NAME.json`: the configuration as it was, naming disks that nobody writes any more. One
+//! with the memory of a VM has it in `snapshots/NAME.state`, which is there before the file is and goes after it.
 //! Whatever is interrupted leaves files that nobody names; the next change sweeps them. See docs/decisions/012.
 
 use std::{
@@ -11,17 +12,22 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tearless_config::VmConfig;
+use tearless_state::Folder;
 
 use crate::{
     Bundle, Error, Lock, Result, check_name,
     files::{failed, sync_folder, write_atomically},
     layers,
+    lock::StoreLock,
 };
 
-const FOLDER: &str = "snapshots";
+pub(crate) const FOLDER: &str = "snapshots";
 const EXTENSION: &str = "json";
-/// The version of the file's format.
+/// What the folder with the memory is called after the snapshot's name.
+const STATE: &str = "state";
+/// The versions of the file's format: without memory, and with. Releases that know no memory refuse the second.
 const VERSION: u32 = 1;
+const VERSION_MEMORY: u32 = 2;
 
 /// A state that the VM can go back to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +40,9 @@ pub struct Snapshot {
     /// The snapshot that the VM had started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// Whether the VM goes on where it was, with its memory, when it is put back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory: bool,
     /// The VM as it was.
     pub config: VmConfig,
 }
@@ -41,7 +50,7 @@ pub struct Snapshot {
 /// The snapshots of a VM that does not run, for one who holds its lock.
 pub struct Snapshots<'a> {
     bundle: &'a Bundle,
-    _lock: &'a Lock,
+    lock: &'a Lock,
 }
 
 impl Bundle {
@@ -83,61 +92,96 @@ impl Bundle {
             version: u32,
         }
         let Versioned { version } = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-        if version != VERSION {
+        if !(VERSION..=VERSION_MEMORY).contains(&version) {
             return Err(wrong(format!(
-                "it has version {version} of the format; this Tearless knows {VERSION}"
+                "it has version {version} of the format; this Tearless knows {VERSION} to {VERSION_MEMORY}"
             )));
         }
         serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))
+    }
+
+    /// Whether a snapshot may be called `name`.
+    pub(crate) fn check_new(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        match self.snapshot_file(name).symlink_metadata() {
+            Ok(_) => Err(Error::SnapshotExists { name: name.into() }),
+            Err(_) => Ok(()),
+        }
     }
 
     fn snapshot_file(&self, name: &str) -> PathBuf {
         self.path().join(FOLDER).join(format!("{name}.{EXTENSION}"))
     }
 
+    /// Where the memory of the snapshot `name` is.
+    pub(crate) fn snapshot_state(&self, name: &str) -> PathBuf {
+        self.path().join(FOLDER).join(format!("{name}.{STATE}"))
+    }
+
     /// What changes the snapshots. `lock` is this bundle's.
     pub fn snapshots<'a>(&'a self, lock: &'a Lock) -> Snapshots<'a> {
-        Snapshots { bundle: self, _lock: lock }
+        Snapshots { bundle: self, lock }
     }
 }
 
 impl Snapshots<'_> {
-    /// Keeps the VM's state as `name`.
+    /// Keeps the VM's state as `name`; with its memory, if it is suspended and `memory` says so.
     ///
     /// # Errors
     /// [`Error::SnapshotExists`], [`Error::Foreign`] for a writable disk outside of the bundle, or what the host says; then
     /// all is as before.
-    pub fn take(&self, name: &str) -> Result<()> {
-        check_name(name)?;
-        let file = self.bundle.snapshot_file(name);
-        if file.symlink_metadata().is_ok() {
-            return Err(Error::SnapshotExists { name: name.into() });
-        }
-        self.sweep()?;
-        let config = self.bundle.config()?;
-        let mut new = layers::derive_all(self.bundle.path(), &config)?;
+    pub fn take(&self, name: &str, memory: bool) -> Result<()> {
+        let bundle = self.bundle;
+        let changing = Changing::begin(bundle)?;
+        bundle.settle(self.lock)?;
+        bundle.check_new(name)?;
+        sweep(bundle, None)?;
+        let config = bundle.config()?;
+        let state = bundle.suspended().filter(|_| memory);
+        let mut new = layers::derive_all(bundle.path(), &config)?;
         new.snapshot = Some(name.into());
         // From here on the VM writes to the new layers, and the old ones are what they were. A crash now leaves layers
         // that hold nothing, and no snapshot.
-        self.bundle.save_config(&new)?;
-        layers::freeze(self.bundle.path(), &config)?;
-        let parent = config.snapshot.clone().filter(|parent| self.bundle.snapshot_file(parent).exists());
-        let taken = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        self.write(name, &Snapshot { version: VERSION, taken, parent, config })
+        bundle.save_config(&new)?;
+        layers::freeze(bundle.path(), &config)?;
+        if let Some(state) = &state {
+            state.link_to(&bundle.snapshot_state(name))?;
+        }
+        changing.write_new(name, config, state.is_some())
     }
 
-    /// Puts the VM back into the state `name`. What it was since is lost unless a snapshot has it.
+    /// Puts the VM back into the state `name`; with memory it is suspended then. What it was since is lost unless a snapshot
+    /// has it.
     ///
     /// # Errors
     /// [`Error::NoSnapshot`], or what the host says; then all is as before.
-    pub fn restore(&self, name: &str) -> Result<()> {
-        let snapshot = self.bundle.snapshot(name)?;
-        // Before anything changes: with one that cannot be read nothing could be swept afterwards.
-        self.bundle.list_snapshots()?;
-        let mut new = layers::derive_all(self.bundle.path(), &snapshot.config)?;
+    pub fn restore(&self, name: &str) -> Result<Snapshot> {
+        let bundle = self.bundle;
+        let _changing = Changing::begin(bundle)?;
+        bundle.settle(self.lock)?;
+        let snapshot = bundle.snapshot(name)?;
+        // Before anything changes: with one that cannot be read nothing could be swept afterwards, and a memory that is of
+        // another release could not go on.
+        bundle.list_snapshots()?;
+        if snapshot.memory {
+            let missing = || Error::Snapshot {
+                name: name.into(),
+                path: bundle.snapshot_state(name),
+                why: "the memory is missing".into(),
+            };
+            Folder::find(&bundle.snapshot_state(name)).ok_or_else(missing)?.load()?;
+        }
+        let mut new = layers::derive_all(bundle.path(), &snapshot.config)?;
         new.snapshot = Some(name.into());
-        self.bundle.save_config(&new)?;
-        self.sweep()
+        new.resume = snapshot.memory.then(|| name.into());
+        if let Some(state) = bundle.suspended() {
+            // It belongs to the disks that it has now. A crash from here on is a power failure.
+            state.remove()?;
+        }
+        bundle.save_config(&new)?;
+        bundle.settle(self.lock)?;
+        sweep(bundle, None)?;
+        Ok(snapshot)
     }
 
     /// Forgets the state `name`; the room that only it took is free then. Its children become its parent's.
@@ -145,27 +189,51 @@ impl Snapshots<'_> {
     /// # Errors
     /// [`Error::NoSnapshot`], or what the host says.
     pub fn delete(&self, name: &str) -> Result<()> {
-        let doomed = self.bundle.snapshot(name)?;
-        for (child, mut snapshot) in self.bundle.list_snapshots()? {
+        let bundle = self.bundle;
+        let changing = Changing::begin(bundle)?;
+        bundle.settle(self.lock)?;
+        let doomed = bundle.snapshot(name)?;
+        for (child, mut snapshot) in bundle.list_snapshots()? {
             if snapshot.parent.as_deref() == Some(name) {
                 snapshot.parent.clone_from(&doomed.parent);
-                self.write(&child, &snapshot)?;
+                changing.write(&child, &snapshot)?;
             }
         }
-        let mut config = self.bundle.config()?;
+        let mut config = bundle.config()?;
         if config.snapshot.as_deref() == Some(name) {
             config.snapshot = doomed.parent;
-            self.bundle.save_config(&config)?;
+            bundle.save_config(&config)?;
         }
-        let path = self.bundle.snapshot_file(name);
+        let path = bundle.snapshot_file(name);
         fs::remove_file(&path).map_err(failed("delete", &path))?;
-        sync_folder(&self.bundle.path().join(FOLDER))?;
-        self.sweep()
+        sync_folder(&bundle.path().join(FOLDER))?;
+        sweep(bundle, None)
+    }
+}
+
+/// The right to change the snapshots of a VM, whether it runs or not.
+pub(crate) struct Changing<'a> {
+    bundle: &'a Bundle,
+    _lock: StoreLock,
+}
+
+impl<'a> Changing<'a> {
+    pub fn begin(bundle: &'a Bundle) -> Result<Self> {
+        let folder = bundle.path().join(FOLDER);
+        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        Ok(Self { bundle, _lock: StoreLock::take(&folder)? })
+    }
+
+    /// Writes the new snapshot `name` of `config`, whose memory is in its place.
+    pub fn write_new(&self, name: &str, config: VmConfig, memory: bool) -> Result<()> {
+        let known = |parent: &String| self.bundle.snapshot_file(parent).exists();
+        let parent = config.snapshot.clone().filter(known);
+        let taken = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let version = if memory { VERSION_MEMORY } else { VERSION };
+        self.write(name, &Snapshot { version, taken, parent, memory, config })
     }
 
     fn write(&self, name: &str, snapshot: &Snapshot) -> Result<()> {
-        let folder = self.bundle.path().join(FOLDER);
-        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         let path = self.bundle.snapshot_file(name);
         let wrong = |e: serde_json::Error| Error::Snapshot {
             name: name.into(),
@@ -175,21 +243,32 @@ impl Snapshots<'_> {
         let text = serde_json::to_string_pretty(snapshot).map_err(wrong)?;
         write_atomically(&path, text.as_bytes())
     }
-
-    /// Removes the layers that nothing needs. What cannot be read keeps everything: better room lost than data.
-    fn sweep(&self) -> Result<()> {
-        sweep(self.bundle)
-    }
 }
 
-fn sweep(bundle: &Bundle) -> Result<()> {
+/// Removes the layers and memories that nothing needs: no snapshot, not the configuration, not `running`, which is what a VM
+/// has open. What cannot be read keeps everything: better room lost than data.
+pub(crate) fn sweep(bundle: &Bundle, running: Option<&VmConfig>) -> Result<()> {
     let snapshots = bundle.list_snapshots()?;
     let config = bundle.config()?;
-    let configs = snapshots.iter().map(|(_, snapshot)| &snapshot.config).chain([&config]);
-    layers::sweep(bundle.path(), &layers::reachable(bundle.path(), configs)?)
+    let configs = snapshots.iter().map(|(_, snapshot)| &snapshot.config).chain([&config]).chain(running);
+    layers::sweep(bundle.path(), &layers::reachable(bundle.path(), configs)?)?;
+    for memory in memories(bundle.path()) {
+        let name = memory.file_stem().and_then(|name| name.to_str());
+        let needed = |name| snapshots.iter().any(|(known, snapshot)| known == name && snapshot.memory);
+        if !name.is_some_and(needed) {
+            fs::remove_dir_all(&memory).map_err(failed("delete", &memory))?;
+        }
+    }
+    Ok(())
 }
 
-/// Whether `path` is a folder of a bundle that holds snapshots; for those who count room.
+/// The folders of a bundle that hold snapshots; for those who count room.
 pub(crate) fn folders(bundle: &Path) -> [PathBuf; 2] {
     [bundle.join(FOLDER), bundle.join(layers::FOLDER)]
+}
+
+/// The folders with the memory of snapshots, also of those that were never finished.
+pub(crate) fn memories(bundle: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(bundle.join(FOLDER)).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }

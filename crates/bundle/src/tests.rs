@@ -351,15 +351,15 @@ mod layered {
         let (_dir, _store, bundle) = store();
         let lock = bundle.lock().unwrap();
         let tree = bundle.snapshots(&lock);
-        tree.take("one").unwrap();
+        tree.take("one", true).unwrap();
         write(&bundle, 0, 1);
-        tree.take("two").unwrap();
+        tree.take("two", true).unwrap();
         write(&bundle, 1 << 16, 2);
         assert_eq!(read(&bundle), [1, 2, 7]);
         tree.restore("one").unwrap();
         assert_eq!(read(&bundle), [7, 7, 7]);
         write(&bundle, 2 << 16, 3);
-        tree.take("three").unwrap();
+        tree.take("three", true).unwrap();
         assert_eq!(read(&bundle), [7, 7, 3]);
         tree.restore("two").unwrap();
         assert_eq!(read(&bundle), [1, 7, 7]);
@@ -376,7 +376,7 @@ mod layered {
         tree.restore("three").unwrap();
         assert_eq!(read(&bundle), [7, 7, 3]);
         assert!(matches!(tree.restore("one"), Err(Error::NoSnapshot { .. })));
-        assert!(matches!(tree.take("two"), Err(Error::SnapshotExists { .. })));
+        assert!(matches!(tree.take("two", true), Err(Error::SnapshotExists { .. })));
     }
 
     #[test]
@@ -384,14 +384,14 @@ mod layered {
         let (_dir, _store, bundle) = store();
         let lock = bundle.lock().unwrap();
         let tree = bundle.snapshots(&lock);
-        tree.take("a").unwrap();
+        tree.take("a", true).unwrap();
         let with_one = layers(&bundle);
         for _ in 0..5 {
             tree.restore("a").unwrap();
         }
         assert_eq!(layers(&bundle), with_one, "what was thrown away is gone");
         write(&bundle, 0, 1);
-        tree.take("b").unwrap();
+        tree.take("b", true).unwrap();
         tree.restore("a").unwrap();
         tree.delete("b").unwrap();
         assert_eq!(layers(&bundle), with_one);
@@ -407,17 +407,149 @@ mod layered {
         fs::create_dir(bundle.path().join("disks")).unwrap();
         fs::write(bundle.path().join("disks/0123.qcow2"), b"half").unwrap();
         assert_eq!(read(&bundle), [7, 7, 7]);
-        tree.take("a").unwrap();
+        tree.take("a", true).unwrap();
         assert!(!bundle.path().join("disks/0123.qcow2").exists());
         // A crash after it, before the snapshot is named: the state is the same, one layer up.
         write(&bundle, 0, 1);
-        tree.take("b").unwrap();
+        tree.take("b", true).unwrap();
         fs::remove_file(bundle.path().join("snapshots/b.json")).unwrap();
         assert_eq!(read(&bundle), [1, 7, 7]);
-        tree.take("b").unwrap();
+        tree.take("b", true).unwrap();
         assert_eq!(snapshots(&bundle).last().unwrap(), &("b".to_owned(), None));
         tree.restore("b").unwrap();
         assert_eq!(read(&bundle), [1, 7, 7]);
+    }
+
+    /// What a VM that runs says that it has open.
+    fn open(bundle: &Bundle, config: &VmConfig) -> Vec<RunningDisk> {
+        let path = bundle.path().join(&config.disks[0].path);
+        vec![RunningDisk { path, size: 204_800, read_only: false }]
+    }
+
+    #[test]
+    fn a_running_vm_goes_on_in_new_layers() {
+        let (_dir, _store, bundle) = store();
+        let before = bundle.config().unwrap();
+        // Given up before the commit: nothing is left.
+        drop(bundle.begin_snapshot("a", &open(&bundle, &before)).unwrap());
+        assert_eq!((layers(&bundle), bundle.config().unwrap()), (1, before.clone()));
+        // Given up afterwards: the VM goes on in its old file, and the layer above it stays out of the way.
+        let mut live = bundle.begin_snapshot("a", &open(&bundle, &before)).unwrap();
+        live.commit().unwrap();
+        drop(live);
+        fs::write(bundle.path().join("Disk.img"), vec![8; SIZE]).unwrap();
+        assert_eq!((read(&bundle), snapshots(&bundle)), ([8; 3], Vec::new()));
+        // And once more, as a whole; the VM has memory.
+        let mut live = bundle.begin_snapshot("a", &open(&bundle, &before)).unwrap();
+        let handed = live.layers().unwrap();
+        assert!(
+            matches!(&*handed, [(0, files)] if files.len() == 2 && files[1].0.ends_with("Disk.img"))
+                || handed.is_empty()
+        );
+        live.commit().unwrap();
+        fs::create_dir_all(bundle.taken()).unwrap();
+        fs::write(bundle.taken().join("State.json"), "{}").unwrap();
+        live.finish(true).unwrap();
+        assert!(!bundle.taken().exists());
+        write(&bundle, 0, 1);
+        let running = bundle.config().unwrap();
+        assert!(matches!(
+            bundle.begin_snapshot("a", &open(&bundle, &running)).map(drop),
+            Err(Error::SnapshotExists { .. })
+        ));
+        let elsewhere = RunningDisk { path: "/elsewhere".into(), size: 512, read_only: false };
+        assert!(matches!(bundle.begin_snapshot("b", &[elsewhere]).map(drop), Err(Error::Foreign { .. })));
+        let lock = bundle.lock().unwrap();
+        let tree = bundle.snapshots(&lock);
+        assert!(bundle.snapshot("a").unwrap().memory);
+        assert!(matches!(tree.restore("a"), Err(Error::State(_))), "its memory is of no use");
+        assert_eq!(read(&bundle), [1, 8, 8], "nothing is lost by that");
+        tree.delete("a").unwrap();
+        assert!(!bundle.path().join("snapshots/a.state").exists());
+        assert_eq!(read(&bundle), [1, 8, 8]);
+    }
+
+    /// A whole state in the folder `at`.
+    fn save_state(at: &Path, parts: u32) {
+        use tearless_memory::{Gpa, GuestMemory};
+        use tearless_state::{Encoded, Machine, Parts, Saved, Writing};
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        let writing = Writing::begin(&at.with_extension("new")).unwrap();
+        let range = Gpa(0)..Gpa(4096);
+        writing.memory(&GuestMemory::new(&[range]).unwrap(), (Gpa(0), 4096), &|_, _| ()).unwrap();
+        let machine = Machine { engine: "soft".into(), vcpus: 1, memory: 4096, devices: Vec::new() };
+        let mut saved = Parts::default();
+        saved.put("clock", Encoded::new(1, &parts).unwrap());
+        writing.finish(&Saved::new(machine, saved), at).unwrap();
+    }
+
+    fn suspended_with(bundle: &Bundle) -> Option<u32> {
+        let mut saved = bundle.suspended()?.load().unwrap();
+        Some(saved.parts.take("clock").unwrap().decode(1).unwrap())
+    }
+
+    #[test]
+    fn memory_comes_back_with_its_disks_and_goes_when_it_does_not_fit_them() {
+        let (_dir, _store, bundle) = store();
+        let lock = bundle.lock().unwrap();
+        let tree = bundle.snapshots(&lock);
+        tree.take("off", true).unwrap();
+        write(&bundle, 0, 1);
+        save_state(&bundle.saved(), 5);
+        tree.take("on", true).unwrap();
+        tree.take("disks", false).unwrap();
+        let memories: Vec<_> =
+            bundle.list_snapshots().unwrap().into_iter().map(|(name, s)| (name, s.memory)).collect();
+        assert!(memories.iter().all(|(name, memory)| *memory == (name == "on")), "{memories:?}");
+        assert_eq!(suspended_with(&bundle), Some(5), "taking one changes nothing");
+        save_state(&bundle.saved(), 6);
+        tree.restore("off").unwrap();
+        assert_eq!((suspended_with(&bundle), read(&bundle)), (None, [7, 7, 7]));
+        tree.restore("on").unwrap();
+        assert_eq!((suspended_with(&bundle), read(&bundle)), (Some(5), [1, 7, 7]));
+        bundle.suspended().unwrap().remove().unwrap();
+        // A crash after the commit: whoever comes next puts the state in its place.
+        let config = VmConfig { resume: Some("on".into()), ..bundle.config().unwrap() };
+        bundle.save_config(&config).unwrap();
+        assert_eq!(suspended_with(&bundle), Some(5));
+        fs::create_dir_all(bundle.taking()).unwrap();
+        bundle.settle(&lock).unwrap();
+        assert!(bundle.config().unwrap().resume.is_none() && !bundle.taking().exists());
+        assert_eq!(suspended_with(&bundle), Some(5));
+        tree.delete("on").unwrap();
+        assert_eq!(suspended_with(&bundle), Some(5), "the VM has its own");
+    }
+
+    #[test]
+    fn what_efi_keeps_goes_with_the_disks() {
+        let (_dir, store, bundle) = store();
+        let boot = BootConfig::Efi { variables: "NVRAM".into(), installer: None };
+        let config = VmConfig { boot, ..bundle.config().unwrap() };
+        bundle.save_config(&config).unwrap();
+        let file = |bundle: &Bundle| match bundle.config().unwrap().boot {
+            BootConfig::Efi { variables, .. } => bundle.path().join(variables),
+            _ => unreachable!(),
+        };
+        fs::write(file(&bundle), "first").unwrap();
+        let running = open(&bundle, &config);
+        let mut live = bundle.begin_snapshot("live", &running).unwrap();
+        live.commit().unwrap();
+        live.finish(false).unwrap();
+        fs::write(file(&bundle), "second").unwrap();
+        let lock = bundle.lock().unwrap();
+        let tree = bundle.snapshots(&lock);
+        tree.take("two", true).unwrap();
+        fs::write(file(&bundle), "third").unwrap();
+        tree.restore("live").unwrap();
+        assert_eq!(fs::read(file(&bundle)).unwrap(), b"first");
+        tree.restore("two").unwrap();
+        assert_eq!(fs::read(file(&bundle)).unwrap(), b"second");
+        tree.delete("two").unwrap();
+        tree.delete("live").unwrap();
+        drop(lock);
+        let clone = bundle.clone_to(&store, "twin", None, |_| ()).unwrap();
+        fs::write(file(&clone), "clone").unwrap();
+        assert_eq!(fs::read(file(&bundle)).unwrap(), b"second");
     }
 
     #[test]
@@ -425,9 +557,9 @@ mod layered {
         let (_dir, _store, bundle) = store();
         let lock = bundle.lock().unwrap();
         let tree = bundle.snapshots(&lock);
-        tree.take("a").unwrap();
+        tree.take("a", true).unwrap();
         write(&bundle, 0, 1);
-        tree.take("b").unwrap();
+        tree.take("b", true).unwrap();
         let file = bundle.path().join("snapshots/a.json");
         let good = fs::read_to_string(&file).unwrap();
         fs::write(&file, good.replacen("\"version\": 1", "\"version\": 9", 1)).unwrap();
@@ -480,7 +612,7 @@ mod layered {
         let (_dir, _store, bundle) = store();
         bundle.grow_disk(0, 1 << 20).unwrap();
         assert_eq!(disk(&bundle).size(), 1 << 20);
-        bundle.snapshots(&bundle.lock().unwrap()).take("a").unwrap();
+        bundle.snapshots(&bundle.lock().unwrap()).take("a", true).unwrap();
         bundle.grow_disk(0, 2 << 20).unwrap();
         assert_eq!(disk(&bundle).size(), 2 << 20);
         assert!(matches!(bundle.grow_disk(0, 1 << 20), Err(Error::Shrink { .. })));

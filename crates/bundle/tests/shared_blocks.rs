@@ -98,7 +98,7 @@ fn a_life(folder: &Path, volume: &Volume) {
     let lock = bundle.lock().unwrap();
     let tree = bundle.snapshots(&lock);
     for round in 0..5 {
-        tree.take(&format!("s{round}")).unwrap();
+        tree.take(&format!("s{round}"), true).unwrap();
         write(&bundle, 0, first.wrapping_add(round + 1));
     }
     drop(lock);

@@ -235,21 +235,40 @@ pub struct NetworkArgs {
 
 #[derive(Subcommand)]
 pub enum SnapshotCommand {
-    /// Keep the VM's disks and configuration as they are now, under a name.
-    Take(SnapshotArgs),
+    /// Keep the VM as it is now, under a name: disks, configuration, what its firmware keeps, and, if it runs or is suspended,
+    /// its memory and devices. A running VM goes on.
+    Take(TakeArgs),
     /// List the snapshots as a tree.
     #[command(visible_alias = "ls")]
     List(InfoArgs),
-    /// Put the VM back. What it was since is lost unless another snapshot has it.
-    Restore(SnapshotArgs),
+    /// Put the VM back. What it was since is lost unless another snapshot has it. A snapshot with memory leaves it suspended.
+    Restore(RestoreArgs),
     /// Forget a snapshot; others stay as they are.
     #[command(visible_alias = "rm")]
     Delete(SnapshotArgs),
 }
 
 #[derive(Args)]
+pub struct TakeArgs {
+    #[command(flatten)]
+    pub of: SnapshotArgs,
+    /// Without memory and devices: put back, the VM boots. The guest's file systems are told before, if its agent answers.
+    #[arg(long)]
+    pub disk_only: bool,
+}
+
+#[derive(Args)]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    pub of: SnapshotArgs,
+    /// End the VM first if it runs, at once: what it is doing is lost in any case.
+    #[arg(long)]
+    pub stop: bool,
+}
+
+#[derive(Args)]
 pub struct SnapshotArgs {
-    /// The VM; it must not run.
+    /// The VM.
     pub name: String,
     /// The snapshot.
     pub snapshot: String,

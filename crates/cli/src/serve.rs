@@ -80,7 +80,10 @@ pub fn run(
     let state = bundle.bundle().state();
     fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
     if !late.ephemeral {
-        service.keep_with(Keeper::new(&bundle.bundle().saving(), &bundle.bundle().saved()));
+        let bundle = bundle.bundle();
+        let (saving, saved, taking, taken) =
+            (bundle.saving(), bundle.saved(), bundle.taking(), bundle.taken());
+        service.keep_with(Keeper::new([&saving, &saved], [&taking, &taken]));
     }
     // Of its own folder it changes disks, logs and its state only: who can change `config.json` can have any file next time.
     let own = [logs.as_path(), state.as_path(), path.parent().unwrap_or(&path)];

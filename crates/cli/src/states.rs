@@ -4,44 +4,97 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
-use tearless_bundle::{Bundle, Snapshot, Store, mac::MachineIdentifier};
+use tearless_bundle::{Bundle, RunningDisk, Snapshot, Store, mac::MachineIdentifier};
 use tearless_config::{ByteSize, VmConfig};
-use tearless_control::Request;
+use tearless_control::{OpenDisk, Request, taking::Taking};
 
 use crate::{
-    args::{CloneArgs, Identity, RenameArgs, SnapshotArgs, SnapshotCommand},
+    args::{CloneArgs, Identity, RenameArgs, RestoreArgs, SnapshotArgs, SnapshotCommand, TakeArgs},
     life, login, mac,
     out::say,
+    suspend::Bar,
 };
 
 pub fn snapshot(command: &SnapshotCommand) -> Result<ExitCode> {
     match command {
-        SnapshotCommand::Take(args) => {
-            change(args, "take a snapshot of", |snapshots, name| snapshots.take(name))?;
-            say!("took snapshot {} of {}", args.snapshot, args.name);
-        }
-        SnapshotCommand::Restore(args) => {
-            change(args, "put back", |snapshots, name| snapshots.restore(name))?;
-            say!("put {} back to snapshot {}", args.name, args.snapshot);
-        }
+        SnapshotCommand::Take(args) => take(args)?,
+        SnapshotCommand::Restore(args) => restore(args)?,
         SnapshotCommand::Delete(args) => {
-            change(args, "delete a snapshot of", |snapshots, name| snapshots.delete(name))?
+            let bundle = Store::open()?.find(&args.name)?;
+            let lock = bundle.lock()?;
+            bundle.snapshots(&lock).delete(&args.snapshot)?;
         }
         SnapshotCommand::List(args) => list(&args.name, args.json)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn change(
-    args: &SnapshotArgs,
-    doing: &'static str,
-    work: impl FnOnce(tearless_bundle::Snapshots<'_>, &str) -> tearless_bundle::Result<()>,
-) -> Result<()> {
-    let bundle = Store::open()?.find(&args.name)?;
+fn take(TakeArgs { of: SnapshotArgs { name, snapshot }, disk_only }: &TakeArgs) -> Result<()> {
+    let bundle = Store::open()?.find(name)?;
+    if bundle.running().is_some() {
+        return take_live(&bundle, snapshot, *disk_only);
+    }
     let lock = bundle.lock()?;
-    // The memory that is kept belongs to the disks as they are.
-    bundle.refuse_suspended(doing)?;
-    Ok(work(bundle.snapshots(&lock), &args.snapshot)?)
+    let memory = bundle.suspended().is_some() && !disk_only;
+    bundle.snapshots(&lock).take(snapshot, memory)?;
+    say!("took snapshot {snapshot} of {name}{}", if memory { ", with its memory" } else { "" });
+    Ok(())
+}
+
+/// Takes the snapshot of a VM that runs. Whatever fails, it goes on.
+fn take_live(bundle: &Bundle, snapshot: &str, disk_only: bool) -> Result<()> {
+    let name = bundle.name();
+    let (mut taking, disks) = Taking::begin(&life::client(bundle), !disk_only)?;
+    let running: Vec<_> = disks
+        .into_iter()
+        .map(|OpenDisk { path, size, read_only }| RunningDisk { path, size, read_only })
+        .collect();
+    let mut live = bundle.begin_snapshot(snapshot, &running)?;
+    for (index, files) in live.layers()? {
+        taking.layer(index, &files)?;
+    }
+    let mut bar = Bar::new(format!("Saving {name}"));
+    let frozen = taking.stop(|done, all| bar.show(done, all))?;
+    bar.end();
+    live.commit()?;
+    taking.switch()?;
+    let bytes = taking.kept()?;
+    live.finish(!disk_only)?;
+    match (disk_only, frozen) {
+        (false, _) => say!("took snapshot {snapshot} of {name}, with {} MiB of memory", bytes >> 20),
+        (true, true) => say!("took snapshot {snapshot} of the disks of {name}"),
+        (true, false) => say!(
+            "took snapshot {snapshot} of the disks of {name}, as a power failure would leave them: no agent in its guest \
+             could be told"
+        ),
+    }
+    Ok(())
+}
+
+fn restore(RestoreArgs { of: SnapshotArgs { name, snapshot }, stop }: &RestoreArgs) -> Result<()> {
+    let bundle = Store::open()?.find(name)?;
+    // Before a VM is ended for nothing.
+    bundle.snapshot(snapshot)?;
+    if bundle.running().is_some() {
+        if !stop {
+            bail!(
+                "cannot put {name} back to snapshot {snapshot}\n  because: it is running\n  try: tearless stop {name}; or lose what \
+                 it is doing: tearless snapshot restore --stop {name} {snapshot}"
+            );
+        }
+        life::client(&bundle).call(&Request::Kill)?;
+        life::wait_gone(&bundle)?;
+    }
+    let lock = bundle.lock()?;
+    let restored = bundle.snapshots(&lock).restore(snapshot)?;
+    if restored.memory {
+        say!(
+            "put {name} back to snapshot {snapshot}; it goes on where it was with: tearless resume {name}, or run it"
+        );
+    } else {
+        say!("put {name} back to snapshot {snapshot}");
+    }
+    Ok(())
 }
 
 /// The schema of `snapshot list --json`: an array of these, oldest first.
@@ -51,6 +104,8 @@ struct Entry<'a> {
     /// Seconds since 1970.
     taken: u64,
     parent: Option<&'a str>,
+    /// Whether the VM goes on from it where it was, with its memory.
+    memory: bool,
     /// Whether the VM has gone on from it.
     current: bool,
 }
@@ -66,6 +121,7 @@ fn list(vm: &str, json: bool) -> Result<()> {
                 name,
                 taken: snapshot.taken,
                 parent: snapshot.parent.as_deref(),
+                memory: snapshot.memory,
                 current: current.as_ref() == Some(name),
             })
             .collect();
@@ -89,7 +145,8 @@ fn tree(snapshots: &[(String, Snapshot)], current: Option<&str>) -> String {
     let mut printed = 0;
     while let Some(((name, snapshot), depth)) = rest.pop() {
         let mark = if current == Some(name) { "  (the VM is here)" } else { "" };
-        text += &format!("{}{name}  {}{mark}\n", "  ".repeat(depth), time(snapshot.taken));
+        let memory = if snapshot.memory { "  with memory" } else { "" };
+        text += &format!("{}{name}  {}{memory}{mark}\n", "  ".repeat(depth), time(snapshot.taken));
         printed += 1;
         if printed <= snapshots.len() {
             let children = snapshots.iter().rev().filter(|(_, s)| s.parent.as_ref() == Some(name));
@@ -196,7 +253,8 @@ mod tests {
         let boot = BootConfig::LinuxKernel { kernel: "k".into(), initrd: None, cmdline: String::new() };
         let one = |name: &str, parent: Option<&str>| {
             let config = VmConfig::new(boot.clone());
-            (name.to_owned(), Snapshot { version: 1, taken: 0, parent: parent.map(str::to_owned), config })
+            let parent = parent.map(str::to_owned);
+            (name.to_owned(), Snapshot { version: 1, taken: 0, parent, memory: name == "c", config })
         };
         let list = [
             one("a", None),
@@ -207,7 +265,7 @@ mod tests {
         ];
         let names: Vec<_> =
             tree(&list, Some("d")).lines().map(|l| l.replace("  1970-01-01 00:00 UTC", "")).collect();
-        assert_eq!(names, ["a", "  b", "    c", "  d  (the VM is here)", "e"]);
+        assert_eq!(names, ["a", "  b", "    c  with memory", "  d  (the VM is here)", "e"]);
         assert!(tree(&[one("a", Some("a")), one("b", None)], None).contains('b'));
     }
 

@@ -118,6 +118,7 @@ pub fn open_for_run(name: &str) -> Result<Opened> {
     let store = Store::open()?;
     let bundle = store.find(name)?;
     let lock = bundle.lock()?;
+    bundle.settle(&lock)?;
     let mut config = bundle.config()?;
     if let BootConfig::Efi { variables, installer: Some(_) } = &config.boot {
         let variables = install::variables(bundle.path(), variables)?;

@@ -16,6 +16,36 @@ use crate::{
 /// Less memory than this is saved before anybody would look at a bar.
 const WORTH_A_BAR: u64 = 1 << 30;
 
+/// A bar that shows how much of a memory is saved, if it is much.
+pub struct Bar {
+    title: String,
+    bars: Bars,
+    shown: Option<u64>,
+}
+
+impl Bar {
+    pub fn new(title: String) -> Self {
+        Self { title, bars: Bars::new(), shown: None }
+    }
+
+    pub fn show(&mut self, done: u64, all: u64) {
+        if all < WORTH_A_BAR {
+            return;
+        }
+        if self.shown.is_none() {
+            self.bars.begin(&self.title, Some(all));
+        }
+        self.bars.advance(done.saturating_sub(self.shown.unwrap_or(0)));
+        self.shown = Some(done);
+    }
+
+    pub fn end(self) {
+        if self.shown.is_some() {
+            self.bars.end();
+        }
+    }
+}
+
 pub fn suspend(args: &NamesArgs) -> Result<ExitCode> {
     let bundles = life::find(&args.names)?;
     life::report(bundles.iter().map(suspend_one))
@@ -31,20 +61,9 @@ fn suspend_one(bundle: &Bundle) -> Result<String> {
             }
         }
     }
-    let bars = Bars::new();
-    let mut shown = None;
-    let reply = client(bundle).follow(&Request::Suspend, |done, all| {
-        if all >= WORTH_A_BAR && shown.is_none() {
-            bars.begin(&format!("Saving {name}"), Some(all));
-        }
-        if all >= WORTH_A_BAR {
-            bars.advance(done.saturating_sub(shown.unwrap_or(0)));
-            shown = Some(done);
-        }
-    });
-    if shown.is_some() {
-        bars.end();
-    }
+    let mut bar = Bar::new(format!("Saving {name}"));
+    let reply = client(bundle).follow(&Request::Suspend, |done, all| bar.show(done, all));
+    bar.end();
     match reply? {
         Reply::Suspended { bytes } => {
             life::wait_gone(bundle)?;

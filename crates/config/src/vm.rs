@@ -53,6 +53,9 @@ pub struct VmConfig {
     /// The snapshot that the disks have started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// The snapshot whose memory the VM goes on with: it was put back to it, and the state is not in its place yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<String>,
     /// How much of the host it may take from others.
     #[serde(default, skip_serializing_if = "Qos::is_default")]
     pub qos: Qos,
@@ -370,6 +373,7 @@ impl VmConfig {
             console: ConsoleKind::default(),
             machine_id: None,
             snapshot: None,
+            resume: None,
             qos: Qos::default(),
             description: String::new(),
         }

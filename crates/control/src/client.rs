@@ -109,7 +109,7 @@ impl Client {
 }
 
 /// Reads a line with a reply.
-fn hear(stream: &mut UnixStream) -> Result<Reply, Error> {
+pub(crate) fn hear(stream: &mut UnixStream) -> Result<Reply, Error> {
     let line = read_line(stream).map_err(|e| match e.kind() {
         io::ErrorKind::UnexpectedEof => Error::Broken("it closed the connection".into()),
         io::ErrorKind::WouldBlock => Error::Broken("it does not answer".into()),
@@ -118,6 +118,6 @@ fn hear(stream: &mut UnixStream) -> Result<Reply, Error> {
     serde_json::from_str(&line).map_err(|e| Error::Broken(e.to_string()))
 }
 
-fn unexpected(reply: &Reply) -> Error {
+pub(crate) fn unexpected(reply: &Reply) -> Error {
     Error::Broken(format!("it answered something else: {reply:?}"))
 }

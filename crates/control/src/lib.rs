@@ -19,9 +19,12 @@ mod peer;
 pub mod place;
 pub mod protocol;
 mod server;
+pub mod taking;
 
 pub use client::Client;
-pub use protocol::{Balloon, Forwarded, GuestMemory, Phase, Reply, Request, State, StopOutcome, VERSION};
+pub use protocol::{
+    Balloon, Forwarded, GuestMemory, OpenDisk, Phase, Reply, Request, State, Step, StopOutcome, VERSION,
+};
 pub use server::{Answer, Control, Server, Socket, tell};
 
 /// Why a VM cannot be reached, or what it answered. Each message says what failed, why, and what to do.

@@ -43,6 +43,12 @@ pub enum Request {
     /// Saves the VM and ends it. Answer: [`Reply::Stream`], on which lines with replies follow: any number of
     /// [`Reply::Progress`], then [`Reply::Suspended`] or [`Reply::Error`].
     Suspend,
+    /// Takes a snapshot of the VM, which goes on afterwards. Answer: [`Reply::Stream`], on which a conversation follows; see
+    /// [`crate::taking`].
+    Snapshot {
+        /// With the memory and the devices, and not just the disks.
+        memory: bool,
+    },
     /// The console: first the last of what it said, then all it says; what is sent is typed. Answer: [`Reply::Stream`].
     Console,
     /// Tells the guest the size of its console. Answer: [`Reply::Done`].
@@ -96,6 +102,23 @@ pub enum Reply {
         /// How much of its memory was in use, in bytes.
         bytes: u64,
     },
+    /// What it writes to, before a snapshot is taken.
+    Disks {
+        /// The disks, in the order of the machine's.
+        disks: Vec<OpenDisk>,
+    },
+    /// It stands still, and its disks are what the snapshot is to have.
+    Still {
+        /// Whether the guest's file systems were told before.
+        frozen: bool,
+    },
+    /// It goes on, and writes to the new layers.
+    Switched,
+    /// The memory of the snapshot is in its place.
+    Kept {
+        /// How much of it was in use, in bytes.
+        bytes: u64,
+    },
     /// Done.
     Done,
     /// From here on the connection is a pipe.
@@ -105,6 +128,34 @@ pub enum Reply {
         /// Why, for people: what failed, because, try.
         message: String,
     },
+}
+
+/// What a client says while a snapshot is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// What a disk is to be then. The files come with this line, open.
+    Layer {
+        /// Which disk.
+        disk: usize,
+        /// The files of the layer and of what it builds on, from the top down; absolute.
+        files: Vec<PathBuf>,
+    },
+    /// Stand still now.
+    Stop,
+    /// The disks are what the configuration says now: go on with the new layers.
+    Switch,
+}
+
+/// A disk as a VM has it open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenDisk {
+    /// The image.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The guest cannot change it.
+    pub read_only: bool,
 }
 
 /// How a VM came to its end.

@@ -8,13 +8,17 @@
 //! anything runs. The interrupt controller comes last, so that what the others signal meanwhile is not taken twice; then all
 //! drive their lines.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use tearless_arm64::SysReg;
 use tearless_engine::VcpuState;
 use tearless_memory::{Gpa, GuestMemory};
 use tearless_state::{Encoded, Machine as Outline, Parts, StateError};
+use tearless_storage::Disk;
 
 use crate::{
     Handle,
@@ -170,12 +174,23 @@ impl Still {
         (&self.handle.devices.memory, self.handle.devices.ram())
     }
 
+    /// Has the guest go on with `disk` in the place of disk `index`: a new layer, which has the same content.
+    ///
+    /// # Errors
+    /// When there is no such disk.
+    pub fn replace_disk(&self, index: usize, disk: Arc<dyn Disk>) -> Result<(), StateError> {
+        let device = self.handle.devices.disks.get(index);
+        let device = device.ok_or_else(|| StateError::Busy(format!("there is no disk {index}")))?;
+        device.replace_disk(disk);
+        Ok(())
+    }
+
     /// Makes all durable that the guest has written to its disks.
     ///
     /// # Errors
     /// What the host says.
     pub fn flush_disks(&self) -> Result<(), StateError> {
-        let flush = |disk: &std::sync::Arc<tearless_virtio::blk::Blk>| disk.flush();
+        let flush = |disk: &Arc<tearless_virtio::blk::Blk>| disk.flush();
         self.handle
             .devices
             .disks
@@ -202,6 +217,11 @@ impl Devices {
 }
 
 impl Handle {
+    /// The disks as they are now: a snapshot puts new layers in their place.
+    pub fn disks(&self) -> Vec<Arc<dyn Disk>> {
+        self.devices.disks.iter().map(|disk| disk.disk()).collect()
+    }
+
     /// Has the devices finish what the guest asked for, until `deadline`, and then stand still as the vCPUs do, which are
     /// paused.
     ///

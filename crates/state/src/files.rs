@@ -203,7 +203,7 @@ impl Writing {
         Ok(Self { path: path.to_owned(), done: false })
     }
 
-    /// Writes the RAM at `base` and `len` bytes long. Returns how many bytes of it are not in zeroed pages.
+    /// Writes the RAM at `base` and `len` bytes long, not yet durably. Returns how many bytes of it are not in zeroed pages.
     ///
     /// # Errors
     /// [`StateError::Io`].
@@ -233,6 +233,8 @@ impl Writing {
             file.sync_all()
         };
         write().map_err(failed("write", &path))?;
+        let memory = self.path.join(MEMORY_FILE);
+        File::open(&memory).and_then(|file| file.sync_all()).map_err(failed("write", &memory))?;
         sync(&self.path)?;
         replace(&self.path, to)?;
         self.done = true;

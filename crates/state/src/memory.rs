@@ -46,7 +46,6 @@ pub(crate) fn write(
         }
         Ok(())
     })?;
-    file.sync_all().map_err(failed("write", path))?;
     Ok(written.into_inner())
 }
 

@@ -21,7 +21,10 @@ use imago::{
     vmdk::Vmdk,
 };
 
-use crate::{Disk, DiskError, Format, OpenOptions, Sync, open::open_file};
+use crate::{
+    Disk, DiskError, Format, OpenOptions, Sync,
+    open::{lock_file, open_file},
+};
 
 const SECTOR: u64 = 512;
 /// Longer chains than this are refused: each layer costs an open file and a look-up per read.
@@ -53,7 +56,27 @@ impl ImageDisk {
             });
         }
         let file = open_file(path, options.read_only)?;
-        let access = open_access(file, path, format, options.read_only, Opened::default())?;
+        let access = open_access(file, path, format, options.read_only, Files::default())?;
+        Self::of(access, path, options)
+    }
+
+    /// Opens a qcow2 image that is handed over as open files, from the top down, with their names: this process may not be
+    /// allowed to open them. What is below the top one is not locked: this process has had it open for writing so far.
+    ///
+    /// # Errors
+    /// As [`ImageDisk::open`]; also when a file of the chain is missing.
+    pub(crate) fn open_handed(
+        (path, top): (PathBuf, fs::File),
+        below: Vec<(PathBuf, fs::File)>,
+        options: OpenOptions,
+    ) -> Result<Self, DiskError> {
+        lock_file(&top, &path, options.read_only)?;
+        let files = Files { handed: Some(Arc::new(below)), ..Files::default() };
+        let access = open_access(top, &path, Format::Qcow2, options.read_only, files)?;
+        Self::of(access, &path, options)
+    }
+
+    fn of(access: Access, path: &Path, options: OpenOptions) -> Result<Self, DiskError> {
         let size = access.size() / SECTOR * SECTOR;
         if size == 0 {
             return Err(DiskError::Empty(path.to_owned()));
@@ -81,7 +104,7 @@ fn open_access(
     path: &Path,
     format: Format,
     read_only: bool,
-    opened: Opened,
+    files: Files,
 ) -> Result<Access, DiskError> {
     let advice = match format {
         Format::Vmdk => "`qemu-img convert -f vmdk -O qcow2` it",
@@ -99,7 +122,7 @@ fn open_access(
     let whole = fs::canonicalize(path).map_err(fail)?;
     let storage_options = StorageOpenOptions::new().filename(&whole).write(!read_only);
     let image = ImageFile::from_open_file(file, storage_options).map_err(fail)?;
-    let gate = Chain { files: vec![whole], opened };
+    let gate = Chain { above: vec![whole], files };
     match format {
         Format::Vmdk => Vmdk::<ImageFile>::builder(image).write(false).open(gate).map(Access::new),
         _ => Qcow2::<ImageFile>::builder(image).write(!read_only).open(gate).map(Access::new),
@@ -109,13 +132,29 @@ fn open_access(
 
 /// The files that the image in `path` builds on.
 pub(crate) fn backing_files(path: &Path, format: Format) -> Result<Vec<PathBuf>, DiskError> {
-    let opened = Opened::default();
-    drop(open_access(open_file(path, true)?, path, format, true, Arc::clone(&opened))?);
-    Ok(std::mem::take(&mut opened.lock().unwrap_or_else(PoisonError::into_inner)))
+    let files = Files::default();
+    drop(open_access(open_file(path, true)?, path, format, true, files.clone())?);
+    Ok(std::mem::take(&mut files.opened.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// What was opened below an image.
-type Opened = Arc<Mutex<Vec<PathBuf>>>;
+/// The files below an image.
+#[derive(Clone, Default)]
+struct Files {
+    /// What was opened.
+    opened: Arc<Mutex<Vec<PathBuf>>>,
+    /// Where they come from, if not from the file system.
+    handed: Option<Arc<Vec<(PathBuf, fs::File)>>>,
+}
+
+impl Files {
+    fn open(&self, path: &Path) -> Result<fs::File, DiskError> {
+        let Some(handed) = &self.handed else { return open_file(path, true) };
+        let fail = |error| DiskError::Open { path: path.to_owned(), error };
+        let found = handed.iter().find(|(name, _)| name == path);
+        let (_, file) = found.ok_or_else(|| fail(io::Error::other("it was not handed over")))?;
+        file.try_clone().map_err(fail)
+    }
+}
 
 /// Says in plain words what is most often wrong with a qcow2 file.
 fn check_qcow2(mut file: &fs::File) -> io::Result<()> {
@@ -146,8 +185,8 @@ fn check_qcow2(mut file: &fs::File) -> io::Result<()> {
 #[derive(Clone)]
 struct Chain {
     /// The files from the image down to here.
-    files: Vec<PathBuf>,
-    opened: Opened,
+    above: Vec<PathBuf>,
+    files: Files,
 }
 
 impl ImplicitOpenGate<ImageFile> for Chain {
@@ -162,21 +201,21 @@ impl ImplicitOpenGate<ImageFile> for Chain {
             return Err(wrong("an external data file, which Tearless does not use".into()));
         }
         let whole = fs::canonicalize(path).map_err(|e| wrong(format!("which cannot be opened: {e}")))?;
-        if self.files.contains(&whole) {
+        if self.above.contains(&whole) {
             return Err(wrong("which builds on it in turn: a cycle".into()));
         }
-        if self.files.len() >= MAX_CHAIN {
+        if self.above.len() >= MAX_CHAIN {
             return Err(wrong(format!("and more than {MAX_CHAIN} files stand below each other")));
         }
-        let file = open_file(&whole, true).map_err(|error| match error {
+        let file = self.files.open(&whole).map_err(|error| match error {
             DiskError::InUse(_) => wrong("which another virtual machine writes to".into()),
             DiskError::Kind(_) => wrong("which is neither a file nor a block device".into()),
             DiskError::Open { error, .. } => wrong(format!("which cannot be opened: {error}")),
             other => wrong(other.to_string()),
         })?;
         let image = ImageFile::from_open_file(file, StorageOpenOptions::new().filename(&whole))?;
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(whole.clone());
-        self.files.push(whole);
+        self.files.opened.lock().unwrap_or_else(PoisonError::into_inner).push(whole.clone());
+        self.above.push(whole);
         Ok(image)
     }
 }

@@ -30,28 +30,46 @@ pub fn derive(
     // A qcow2 file that is copied into another folder would look for its own base there.
     let movable = format == Format::Raw || base.parent() == stem.parent();
     let copy = stem.with_extension(extension);
-    if movable && format != Format::Vmdk && reflink_copy::reflink(base, &copy).is_ok() {
-        let settle = || {
-            let mut permissions = fs::metadata(&copy)?.permissions();
-            // The base may be frozen; the copy is to be written.
-            std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
-            fs::set_permissions(&copy, permissions)?;
-            File::open(&copy)?.sync_all()
-        };
-        return match settle() {
-            Ok(()) => Ok((copy, format)),
-            Err(error) => Err(abandon(&copy, error)),
-        };
+    if movable && format != Format::Vmdk && share_blocks(base, &copy)? {
+        return Ok((copy, format));
     }
     let path = stem.with_extension(Format::Qcow2.name());
     overlay(base, format, &path, reference)?;
     Ok((path, Format::Qcow2))
 }
 
+/// Makes `copy` a writable file with the content of `base` and without taking room. Returns whether the file system can do
+/// that; else there is no `copy`. It is durable when this returns.
+///
+/// # Errors
+/// [`DiskError`] when the copy cannot be made durable; then there is none.
+pub fn share_blocks(base: &Path, copy: &Path) -> Result<bool, DiskError> {
+    if reflink_copy::reflink(base, copy).is_err() {
+        return Ok(false);
+    }
+    let settle = || {
+        let mut permissions = fs::metadata(copy)?.permissions();
+        // The base may be frozen; the copy is to be written.
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+        fs::set_permissions(copy, permissions)?;
+        File::open(copy)?.sync_all()
+    };
+    settle().map(|()| true).map_err(|error| abandon(copy, error))
+}
+
 /// Writes the qcow2 file `path` over `base`.
 fn overlay(base: &Path, format: Format, path: &Path, reference: &Path) -> Result<(), DiskError> {
     let read_only = OpenOptions { read_only: true, format: Some(format), ..OpenOptions::default() };
     let size = open(base, read_only)?.size();
+    overlay_of(size, format, path, reference)
+}
+
+/// Writes the qcow2 file `path` over a disk of `size` bytes, which is not looked at: somebody may be writing to it. The file
+/// is durable when this returns. `reference` is what the disk is called, as in [`derive`].
+///
+/// # Errors
+/// [`DiskError`] when the host refuses; then there is no file.
+pub fn overlay_of(size: u64, format: Format, path: &Path, reference: &Path) -> Result<(), DiskError> {
     let create = || -> io::Result<()> {
         let reference =
             reference.to_str().ok_or_else(|| io::Error::other("the base's name is not UTF-8"))?.to_owned();

@@ -33,10 +33,10 @@ pub use disk::{Disk, Pause};
 pub use error::DiskError;
 pub use format::Format;
 pub use image::ImageDisk;
-pub use layer::{base_of, derive, open_ephemeral};
+pub use layer::{base_of, derive, open_ephemeral, overlay_of, share_blocks};
 #[doc(hidden)]
 pub use nbd::listen as listen_to_nbd;
 pub use nbd::{NbdDisk, Reach, is_remote, reach};
-pub use open::{Cache, OpenOptions, Sync, backing_files, open};
+pub use open::{Cache, OpenOptions, Sync, backing_files, open, open_layer};
 pub use queue::{Completion, Operation, Queue, Request, Segment, queue};
 pub use raw::RawDisk;

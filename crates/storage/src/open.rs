@@ -85,6 +85,19 @@ pub fn open(path: &Path, options: OpenOptions) -> Result<Arc<dyn Disk>, DiskErro
     }
 }
 
+/// Opens a new layer above a disk that this process has open: a qcow2 image, handed over as open files with their names, which
+/// are absolute, the image itself first and then what it builds on.
+///
+/// # Errors
+/// As [`open`]; also when a file of the chain is missing.
+pub fn open_layer(
+    top: (PathBuf, File),
+    below: Vec<(PathBuf, File)>,
+    options: OpenOptions,
+) -> Result<Arc<dyn Disk>, DiskError> {
+    Ok(Arc::new(ImageDisk::open_handed(top, below, options)?))
+}
+
 /// A process that has ended may hold its disks for a moment: the host closes the files of an `io_uring` in its own time.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -98,16 +111,22 @@ pub(crate) fn open_file(path: &Path, read_only: bool) -> Result<File, DiskError>
         return Err(DiskError::Kind(path.to_owned()));
     }
     let file = FileOptions::new().read(true).write(!read_only).open(path).map_err(fail)?;
+    lock_file(&file, path, read_only)?;
+    Ok(file)
+}
+
+/// Locks a file that is open, called `path`.
+pub(crate) fn lock_file(file: &File, path: &Path, read_only: bool) -> Result<(), DiskError> {
     let operation = if read_only {
         FlockOperation::NonBlockingLockShared
     } else {
         FlockOperation::NonBlockingLockExclusive
     };
     for _ in 0..TRIES {
-        match flock(&file, operation) {
-            Ok(()) => return Ok(file),
+        match flock(file, operation) {
+            Ok(()) => return Ok(()),
             Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(PAUSE),
-            Err(error) => return Err(fail(error.into())),
+            Err(error) => return Err(DiskError::Open { path: path.to_owned(), error: error.into() }),
         }
     }
     Err(DiskError::InUse(path.to_owned()))

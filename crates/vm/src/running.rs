@@ -10,6 +10,7 @@ use tearless_config::EngineChoice;
 use tearless_engine_soft::{Options, SoftVm};
 use tearless_machine::{Handle, Machine, Outcome, Spec};
 use tearless_state::StateError;
+use tearless_storage::Disk;
 use tearless_virtio::console::ConsolePort;
 
 use crate::{Error, Hardware, SavedState, engines};
@@ -119,11 +120,11 @@ fn run(
     mut frontend: Box<dyn Frontend>,
     plug: &Plug,
 ) -> Result<Outcome, Error> {
-    let disks = hardware.open_disks()?;
+    let mut disks = hardware.open_disks()?;
     let mut saved = hardware.saved.clone();
     loop {
         let spec = hardware.spec(&disks, frontend.connect())?;
-        let outcome = match engine {
+        let (outcome, now) = match engine {
             EngineChoice::Soft => run_machine(
                 SoftVm::with(Options { lockstep: hardware.lockstep, ..Options::default() })
                     .map_err(tearless_machine::Error::from)?,
@@ -134,6 +135,8 @@ fn run(
             )?,
             other => return Err(Error::Engine(format!("engine {other} cannot run this machine"))),
         };
+        // A snapshot may have put new layers in their place.
+        disks = now;
         if outcome != Outcome::Reset || !frontend.restart() {
             return Ok(outcome);
         }
@@ -146,20 +149,22 @@ fn run_machine<V: tearless_engine::Vm>(
     saved: Option<(SavedState, EngineChoice)>,
     frontend: &mut dyn Frontend,
     plug: &Plug,
-) -> Result<Outcome, Error> {
+) -> Result<(Outcome, Vec<Arc<dyn Disk>>), Error> {
     let machine = match &saved {
         None => Machine::build(vm, spec)?,
         Some((saved, engine)) => restore(vm, spec, saved, *engine)?,
     };
-    if !plug.insert(machine.handle()) {
-        return Ok(Outcome::Killed);
+    let handle = machine.handle();
+    if !plug.insert(handle.clone()) {
+        return Ok((Outcome::Killed, handle.disks()));
     }
     if let Some((saved, _)) = saved.filter(|(saved, _)| !saved.keep) {
         // From the first instruction on the disks are others than those of the state.
         saved.folder.remove().map_err(Error::State)?;
     }
-    frontend.started(&machine.handle());
-    Ok(machine.run()?)
+    frontend.started(&handle);
+    let outcome = machine.run()?;
+    Ok((outcome, handle.disks()))
 }
 
 fn restore<V: tearless_engine::Vm>(

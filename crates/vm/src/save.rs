@@ -15,19 +15,25 @@ use tearless_machine::{Handle, Still};
 use tearless_state::{Progress, Saved, StateError, Writing};
 
 /// How long requests in progress may take: a shared folder or a console may wait for its host.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a VM keeps its state.
 #[derive(Clone, Debug)]
 pub struct Keeper {
     saving: PathBuf,
     suspended: PathBuf,
+    /// Where the memory of a snapshot is written, and where it is then for its name to be given.
+    pub(crate) taking: PathBuf,
+    pub(crate) taken: PathBuf,
 }
 
 impl Keeper {
-    /// One who writes into `saving` and keeps at `suspended`; both are in one folder.
-    pub fn new(saving: &Path, suspended: &Path) -> Self {
-        Self { saving: saving.to_owned(), suspended: suspended.to_owned() }
+    /// One who writes into the first of `suspending` and keeps at the second, which are in one folder; the same for the
+    /// memory of a snapshot.
+    pub fn new(suspending: [&Path; 2], snapshot: [&Path; 2]) -> Self {
+        let ([saving, suspended], [taking, taken]) =
+            (suspending.map(Path::to_owned), snapshot.map(Path::to_owned));
+        Self { saving, suspended, taking, taken }
     }
 
     /// Writes the state of the machine of `handle`, which is paused and which `engine` runs. Returns the machine, which has to

@@ -7,6 +7,8 @@
 //!                Stopping ◄──────┘ ──► the process ends
 //! ```
 
+mod snapshot;
+
 use std::{
     fmt,
     io::{self, Write as _},
@@ -26,13 +28,14 @@ use tearless_control::{
 use tearless_guest::Agent;
 use tearless_machine::{Error, Handle, Outcome};
 use tearless_state::Progress;
+use tearless_storage::OpenOptions;
 use tearless_virtio::{
     balloon::{Gauge, GuestUse},
     vsock::Hub,
 };
 
 use crate::{
-    Console, Display, Frontend, Hardware, HostSide, Keeper, LogFile, Plug,
+    Console, DiskSpec, Display, Frontend, Hardware, HostSide, Keeper, LogFile, Plug,
     display::screenshot,
     engines,
     forward::{Forwarder, Listening},
@@ -83,6 +86,24 @@ struct Now {
     sandbox: String,
     /// Where the screen can be seen.
     display_at: Option<String>,
+    /// The images, in the order of the machine's disks.
+    disks: Vec<Image>,
+}
+
+/// A disk's image.
+#[derive(Clone)]
+struct Image {
+    path: PathBuf,
+    options: OpenOptions,
+    /// Whether what is written to it is kept.
+    kept: bool,
+}
+
+/// A VM that is being saved, or that a snapshot is taken of.
+struct Saving {
+    handle: Handle,
+    keeper: Keeper,
+    was_paused: bool,
 }
 
 struct Inner {
@@ -94,8 +115,6 @@ struct Inner {
     plug: Plug,
     sockets: Option<Arc<Hub>>,
     balloon: Arc<Gauge>,
-    /// The images, in the order of the machine's disks, and whether what is written to them is kept.
-    disks: Vec<(PathBuf, bool)>,
     forwards: Listening,
     display: Option<Display>,
     now: Mutex<Now>,
@@ -110,6 +129,9 @@ impl Service {
     /// The service of a VM of `hardware` that `plug` ends.
     pub fn new(hardware: &Hardware, console: Console, plug: Plug) -> Self {
         let engine = engines::choose(hardware.engine).unwrap_or(hardware.engine);
+        let image =
+            |d: &DiskSpec| Image { path: d.path.clone(), options: d.options, kept: d.changes.is_none() };
+        let now = Now { disks: hardware.disks.iter().map(image).collect(), ..Now::default() };
         Self(Arc::new(Inner {
             engine: engine.to_string(),
             cpus: hardware.vcpus,
@@ -119,10 +141,9 @@ impl Service {
             plug,
             sockets: hardware.sockets.clone(),
             balloon: hardware.balloon.clone(),
-            disks: hardware.disks.iter().map(|d| (d.path.clone(), d.changes.is_none())).collect(),
             forwards: Listening::default(),
             display: hardware.display.clone(),
-            now: Mutex::default(),
+            now: Mutex::new(now),
             changed: Condvar::new(),
         }))
     }
@@ -255,8 +276,14 @@ impl Service {
                 path.display()
             ))
         };
-        let found = self.0.disks.iter().position(|(image, _)| image == path);
-        let Some((index, (_, kept))) = found.and_then(|i| Some((i, self.0.disks.get(i)?))) else {
+        let found = self
+            .now()
+            .disks
+            .iter()
+            .enumerate()
+            .find(|(_, image)| image.path == path)
+            .map(|(i, d)| (i, d.kept));
+        let Some((index, kept)) = found else {
             return failed(&"the VM was started without it", "again when the VM is stopped");
         };
         if !kept {
@@ -382,32 +409,9 @@ impl Service {
     /// # Errors
     /// Why that cannot be, in three parts; the VM goes on as it was.
     pub fn suspend(&self, progress: Progress<'_>, saved: impl FnOnce(u64)) -> Result<(), String> {
-        let refuse = |why: &str, advice: &str| {
-            Err(format!("cannot suspend the VM\n  because: {why}\n  try: {advice}"))
-        };
-        let (handle, keeper, was_paused) = {
-            let mut now = self.now();
-            let why = match &*now {
-                Now { stopping: true, .. } | Now { ended: Some(_), .. } => "it is being stopped",
-                Now { saving: true, .. } => "it is being saved already",
-                Now { handle: None, .. } => "it is still starting",
-                Now { keeper: None, .. } => {
-                    return refuse(
-                        "what its guest writes to its disks is thrown away when it ends",
-                        "run it without --ephemeral",
-                    );
-                }
-                _ => "",
-            };
-            let (Some(handle), Some(keeper)) = (now.handle.clone(), now.keeper.clone()) else {
-                return refuse(why, "in a moment");
-            };
-            if !why.is_empty() {
-                return refuse(why, "in a moment");
-            }
-            now.saving = true;
-            (handle, keeper, now.paused)
-        };
+        let refuse =
+            |(why, advice): (&str, &str)| format!("cannot suspend the VM\n  because: {why}\n  try: {advice}");
+        let Saving { handle, keeper, was_paused } = self.begin_saving().map_err(refuse)?;
         let result = if handle.pause() {
             keeper.keep(&handle, &self.0.engine, progress).map_err(|e| e.to_string())
         } else {
@@ -426,25 +430,37 @@ impl Service {
                     handle.resume();
                 }
                 drop(now);
-                refuse(&why, "again, once what is in the way is gone; the VM goes on as it was")
+                Err(refuse((&why, "again, once what is in the way is gone; the VM goes on as it was")))
             }
         }
     }
 
+    /// Makes this the only one that saves the VM: until `saving` is unset. Else says why it cannot be, and what to do.
+    fn begin_saving(&self) -> Result<Saving, (&'static str, &'static str)> {
+        let mut now = self.now();
+        let why = match &*now {
+            Now { stopping: true, .. } | Now { ended: Some(_), .. } => "it is being stopped",
+            Now { saving: true, .. } => "it is being saved already",
+            Now { handle: Some(handle), keeper: Some(keeper), .. } => {
+                let saving =
+                    Saving { handle: handle.clone(), keeper: keeper.clone(), was_paused: now.paused };
+                now.saving = true;
+                return Ok(saving);
+            }
+            Now { keeper: None, .. } => {
+                return Err((
+                    "what its guest writes to its disks is thrown away when it ends",
+                    "run it without --ephemeral",
+                ));
+            }
+            Now { handle: None, .. } => "it is still starting",
+        };
+        Err((why, "in a moment"))
+    }
+
     /// Serves a client that wants the VM suspended: tells how far that is, then how it went.
     fn suspend_for(&self, mut client: UnixStream) {
-        let told = Mutex::new((Instant::now(), client.try_clone()));
-        let progress = |done, all| {
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            if done == all || told.0.elapsed() >= TELL_AGAIN {
-                told.0 = Instant::now();
-                // A client that has gone changes nothing.
-                let _ = told
-                    .1
-                    .as_mut()
-                    .map(|client| tearless_control::tell(client, &Reply::Progress { done, all }));
-            }
-        };
+        let progress = telling(&client);
         let mut end = |reply: Reply| drop(tearless_control::tell(&mut client, &reply));
         let result = self.suspend(&progress, |bytes| end(Reply::Suspended { bytes }));
         if let Err(message) = result {
@@ -512,6 +528,10 @@ impl Control for Service {
                 let service = self.clone();
                 return Answer::Stream(Box::new(move |stream| service.suspend_for(stream)));
             }
+            Request::Snapshot { memory } => {
+                let service = self.clone();
+                return Answer::Stream(Box::new(move |stream| service.snapshot_for(stream, memory)));
+            }
             Request::Resume => {
                 self.resume();
                 Reply::Done
@@ -532,6 +552,20 @@ impl Control for Service {
             Request::GuestConnect { port } => return self.connect(port),
         };
         Answer::Reply(reply)
+    }
+}
+
+/// Tells `client` now and then how far the saving is.
+fn telling(client: &UnixStream) -> impl Fn(u64, u64) + Sync + use<> {
+    let told = Mutex::new((Instant::now(), client.try_clone()));
+    move |done, all| {
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if done == all || told.0.elapsed() >= TELL_AGAIN {
+            told.0 = Instant::now();
+            // A client that has gone changes nothing.
+            let _ =
+                told.1.as_mut().map(|client| tearless_control::tell(client, &Reply::Progress { done, all }));
+        }
     }
 }
 

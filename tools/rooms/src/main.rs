@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("virtio", &["bus", "display", "memory", "net", "pci", "share", "state", "storage"]),
     ("boot", &["memory"]),
     ("efi", &["bus", "memory", "storage"]),
-    ("bundle", &["config", "state", "storage"]),
+    ("bundle", &["config", "memory", "state", "storage"]),
     ("guest-proto", &[]),
     ("guest-agent", &["guest-proto"]),
     ("guest", &["guest-proto"]),

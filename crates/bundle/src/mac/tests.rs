@@ -174,7 +174,7 @@ fn clones_keep_or_change_the_identity_and_have_their_own_storage() {
 fn snapshots_hold_disk_and_auxiliary_storage_together() {
     let (_dir, _, bundle) = store_with_mac(7);
     let disk_of = |bundle: &Bundle| bundle.path().join(&bundle.config().unwrap().disks[0].path);
-    let take = |name: &str| bundle.snapshots(&bundle.lock().unwrap()).take(name).unwrap();
+    let take = |name: &str| bundle.snapshots(&bundle.lock().unwrap()).take(name, true).unwrap();
     take("before");
     fs::write(disk_of(&bundle), vec![2; 4096]).unwrap();
     fs::write(auxiliary_of(&bundle), storage(0, &[9])).unwrap();

@@ -82,6 +82,49 @@ fn a_guest_goes_on_with_what_it_was_doing() {
     assert!(!tool.exec(&["ls", "/tmp"]).stdout.contains("broken"));
 }
 
+#[test]
+fn a_running_guest_is_kept_and_put_back_with_its_memory() {
+    let Guest(tool) = &Guest::with(Tool::new(), &["--cpus", "2"]);
+    let sh = |script: &str| tool.exec(&["sh", "-c", script]).stdout;
+    let both = "cat /tmp/m; dd if=/dev/vda bs=1 count=3 2>/dev/null";
+    // A disk of the guest's own making: written through, as a database would.
+    let write = |word: &str| {
+        sh(&format!("echo {word} > /tmp/m; printf {word} | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null"))
+    };
+    write("one");
+    tool.exec(&["sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $! > /tmp/pid"]);
+    let said = tool.succeeds(&["snapshot", "take", "g", "warm"]).stdout;
+    assert!(said.contains("took snapshot warm of g, with "), "{said}");
+    write("two");
+    tool.succeeds(&["snapshot", "take", "g", "cold", "--disk-only"]);
+    write("six");
+    refused(tool, &["snapshot", "take", "g", "warm"], &["already a snapshot warm"]);
+    refused(tool, &["snapshot", "restore", "g", "warm"], &["because: it is running", "--stop g warm"]);
+    assert_eq!(sh(both), "six\nsix", "it goes on");
+    let listed = tool.succeeds(&["snapshot", "list", "g"]).stdout;
+    assert_eq!(listed.matches("with memory").count(), 1, "{listed}");
+
+    let warm = tool.home().join("g.vm/snapshots/warm.state/State.json");
+    let good = fs::read_to_string(&warm).unwrap();
+    fs::write(&warm, good.replace("\"format\":1", "\"format\":9")).unwrap();
+    tool.succeeds(&["stop", "g", "--force"]);
+    refused(tool, &["snapshot", "restore", "g", "warm"], &["version 9 of the format; this Tearless knows 1"]);
+    assert_eq!(tool.states(), [("stopped".to_owned(), None)]);
+    fs::write(&warm, good).unwrap();
+    for _ in 0..2 {
+        tool.succeeds(&["snapshot", "restore", "g", "warm", "--stop"]);
+        assert_eq!(tool.states(), [("suspended".to_owned(), None)]);
+        tool.succeeds(&["resume", "g"]);
+        assert_eq!(sh(both), "one\none");
+        assert_eq!(sh("kill -0 $(cat /tmp/pid) && echo alive"), "alive\n");
+        write("ten");
+    }
+    tool.succeeds(&["snapshot", "restore", "g", "cold", "--stop"]);
+    assert_eq!(tool.states(), [("stopped".to_owned(), None)]);
+    tool.succeeds(&["start", "g", "--wait"]);
+    assert_eq!(sh("dd if=/dev/vda bs=1 count=3 2>/dev/null"), "two");
+}
+
 fn mistakes_leave_the_state_alone(tool: &Tool) {
     refused(tool, &["set", "g", "--cpus", "1"], &["cannot change VM g", "suspended", "--discard-state"]);
     refused(tool, &["clone", "g", "h"], &["cannot clone VM g", "suspended"]);

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -65,7 +65,7 @@ impl Blk {
         let wakes: Vec<_> = doorbells.iter().map(wake).collect();
         let queues = wakes.iter().map(|wake| VirtQueue::new(QUEUE_SIZE, wake.clone())).collect();
         let medium = Arc::new(Medium {
-            disk,
+            disk: RwLock::new(disk),
             serial,
             write_through: AtomicBool::new(false),
             complained: AtomicBool::new(false),
@@ -86,7 +86,19 @@ impl Blk {
     /// # Errors
     /// What the host says.
     pub fn flush(&self) -> io::Result<()> {
-        if self.medium.disk.read_only() { Ok(()) } else { self.medium.disk.flush() }
+        let disk = self.medium.disk();
+        if disk.read_only() { Ok(()) } else { disk.flush() }
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        self.medium.disk()
+    }
+
+    /// Has requests go to `disk` from now on, which has the same content and size. To be called while the queues stand still:
+    /// nothing is in flight then.
+    pub fn replace_disk(&self, disk: Arc<dyn Disk>) {
+        *self.medium.disk.write().unwrap_or_else(PoisonError::into_inner) = disk;
     }
 
     /// Makes the disk larger while the guest runs, and tells its driver; see [`Disk::grow`].
@@ -94,7 +106,7 @@ impl Blk {
     /// # Errors
     /// When the medium cannot grow, or is larger already.
     pub fn grow(&self, size: u64) -> io::Result<()> {
-        self.medium.disk.grow(size)?;
+        self.medium.disk().grow(size)?;
         if let Some(interrupt) = &*lock(&self.interrupt) {
             interrupt.config();
         }
@@ -109,7 +121,7 @@ impl VirtioDevice for Blk {
 
     fn features(&self) -> u64 {
         let always = feature::SEG_MAX | feature::BLK_SIZE | feature::TOPOLOGY | feature::MQ | feature::FLUSH;
-        if self.medium.disk.read_only() {
+        if self.medium.disk().read_only() {
             always | feature::RO
         } else {
             always | feature::DISCARD | feature::WRITE_ZEROES
@@ -123,7 +135,7 @@ impl VirtioDevice for Blk {
     /// `struct virtio_blk_config` (section 5.2.4).
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         let mut bytes = Vec::with_capacity(60);
-        bytes.extend((self.medium.disk.size() / SECTOR).to_le_bytes());
+        bytes.extend((self.medium.disk().size() / SECTOR).to_le_bytes());
         bytes.extend(0u32.to_le_bytes());
         bytes.extend(SEG_MAX.to_le_bytes());
         bytes.extend([0; 4]);
@@ -158,8 +170,8 @@ impl VirtioDevice for Blk {
     }
 
     fn outline(&self) -> String {
-        let kind = if self.medium.disk.read_only() { "a read-only disk" } else { "a disk" };
-        format!("{kind} of {} bytes", self.medium.disk.size())
+        let kind = if self.medium.disk().read_only() { "a read-only disk" } else { "a disk" };
+        format!("{kind} of {} bytes", self.medium.disk().size())
     }
 
     /// What the host did not refuse is over already: see `worker`.

@@ -14,7 +14,7 @@ use std::{
     collections::VecDeque,
     io, mem,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -24,7 +24,7 @@ use tearless_memory::Gpa;
 use tearless_storage::{Completion, Disk, Operation, Pause, Queue, Request, Segment, queue};
 
 use super::spec::{MAX_RANGE_SECTORS, MAX_RANGES, SECTOR, Status, request};
-use crate::{Chain, Ring, RingError, VirtQueue, Wake};
+use crate::{Chain, Ring, RingError, VirtQueue, Wake, lock};
 
 /// Requests of one queue that the host has at once.
 const DEPTH: u16 = 128;
@@ -33,7 +33,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What all workers of a device share.
 pub(super) struct Medium {
-    pub(super) disk: Arc<dyn Disk>,
+    /// It may be replaced while the queues stand still: see [`Worker::attend`].
+    pub(super) disk: RwLock<Arc<dyn Disk>>,
     pub(super) serial: [u8; request::ID_LEN],
     /// The driver does not flush, so each write must be durable when it completes (section 5.2.5.2).
     pub(super) write_through: AtomicBool,
@@ -43,17 +44,23 @@ pub(super) struct Medium {
     pub(super) full: AtomicBool,
 }
 
+impl Medium {
+    pub(super) fn disk(&self) -> Arc<dyn Disk> {
+        self.disk.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// What a kick rings while the worker waits for the host rather than for kicks.
 #[derive(Default)]
 pub(super) struct Doorbell {
-    ring: OnceLock<Arc<dyn Fn() + Send + Sync>>,
+    ring: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     serving: AtomicBool,
 }
 
 impl Doorbell {
     pub(super) fn press(&self) {
         if self.serving.load(Ordering::Acquire)
-            && let Some(ring) = self.ring.get()
+            && let Some(ring) = &*lock(&self.ring)
         {
             ring();
         }
@@ -98,6 +105,8 @@ const IO_ERROR: Failure = Failure::Status(Status::IoError);
 
 pub(super) struct Worker {
     medium: Arc<Medium>,
+    /// The disk that is served.
+    disk: Arc<dyn Disk>,
     doorbell: Arc<Doorbell>,
     flights: Vec<Option<Flight>>,
     free: Vec<usize>,
@@ -112,6 +121,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(medium: Arc<Medium>, doorbell: Arc<Doorbell>) -> Self {
         Self {
+            disk: medium.disk(),
             medium,
             doorbell,
             flights: (0..DEPTH).map(|_| None).collect(),
@@ -129,12 +139,7 @@ impl Worker {
         let mut host = None;
         while wake.wait_until(self.retry_at) {
             let ran = virt.with(|ring| {
-                let host: &mut Box<dyn Queue> = host.get_or_insert_with(|| {
-                    let host = queue(&self.medium.disk, ring.memory(), DEPTH);
-                    // Set once: this worker makes one queue.
-                    let _ = self.doorbell.ring.set(host.bell());
-                    host
-                });
+                let host = self.attend(&mut host, ring);
                 self.doorbell.serving.store(true, Ordering::Release);
                 let outcome = self.serve(&mut **host, ring, virt, wake);
                 let outcome = outcome.and(self.land_all(&mut **host, ring));
@@ -146,6 +151,20 @@ impl Worker {
                 self.retry_at = None;
             }
         }
+    }
+
+    /// The queue to the disk as it is now. Nothing is in flight here, and a disk is replaced only then.
+    fn attend<'a>(&mut self, host: &'a mut Option<Box<dyn Queue>>, ring: &Ring) -> &'a mut Box<dyn Queue> {
+        let disk = self.medium.disk();
+        if !Arc::ptr_eq(&disk, &self.disk) {
+            *host = None;
+            self.disk = disk;
+        }
+        host.get_or_insert_with(|| {
+            let host = queue(&self.disk, ring.memory(), DEPTH);
+            *lock(&self.doorbell.ring) = Some(host.bell());
+            host
+        })
     }
 
     /// Serves requests until there are none, or until the queue is to stop.
@@ -332,12 +351,12 @@ impl Worker {
     fn locate(&self, sector: u64, len: u64) -> Result<u64, Failure> {
         let start = sector.checked_mul(SECTOR);
         let end = start.and_then(|start| start.checked_add(len));
-        let inside = end.is_some_and(|end| end <= self.medium.disk.size()) && len.is_multiple_of(SECTOR);
+        let inside = end.is_some_and(|end| end <= self.disk.size()) && len.is_multiple_of(SECTOR);
         start.filter(|_| inside).ok_or(IO_ERROR)
     }
 
     fn check_writable(&self) -> Result<(), Failure> {
-        if self.medium.disk.read_only() { Err(IO_ERROR) } else { Ok(()) }
+        if self.disk.read_only() { Err(IO_ERROR) } else { Ok(()) }
     }
 
     /// A request comes back from the host.
@@ -415,7 +434,7 @@ impl Worker {
             tracing::error!(
                 "cannot write to disk {}\n  because: the host's file system is full; the guest waits\n  try: free some \
                  space there, and it goes on by itself",
-                self.medium.disk.name()
+                self.disk.name()
             );
         }
         self.stalled.push(request);
@@ -442,14 +461,14 @@ impl Worker {
     fn went_through(&self) {
         let full = &self.medium.full;
         if self.stalled.is_empty() && full.load(Ordering::Acquire) && full.swap(false, Ordering::AcqRel) {
-            tracing::warn!(disk = self.medium.disk.name(), "there is space again; the guest goes on");
+            tracing::warn!(disk = self.disk.name(), "there is space again; the guest goes on");
         }
     }
 
     /// The specification has one status for all that goes wrong on the host; the reason goes to the host's log.
     fn complain(&self, error: &io::Error) {
         if !self.medium.complained.swap(true, Ordering::Relaxed) {
-            tracing::warn!(disk = self.medium.disk.name(), %error, "disk request failed; the guest sees an I/O error");
+            tracing::warn!(disk = self.disk.name(), %error, "disk request failed; the guest sees an I/O error");
         }
     }
 }
