@@ -8,6 +8,7 @@ mod ssh;
 use std::{
     fs,
     io::{self, IsTerminal},
+    net::IpAddr,
     os::unix::{fs::PermissionsExt, net::UnixStream},
     process::ExitCode,
     thread,
@@ -17,6 +18,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use tearless_bundle::{Bundle, Store};
+use tearless_config::NetMode;
 use tearless_control::{Client, Error, Request};
 use tearless_guest::{AGENT, AGENT_PORT, Agent};
 
@@ -89,7 +91,7 @@ struct Address {
 }
 
 pub fn ip(args: &IpArgs) -> Result<ExitCode> {
-    let addresses = agent_of(&args.name, args.wait.time)?.addresses()?;
+    let addresses = addresses(args)?;
     if args.json {
         let addresses: Vec<_> = addresses
             .into_iter()
@@ -107,6 +109,29 @@ pub fn ip(args: &IpArgs) -> Result<ExitCode> {
     }
     addresses.iter().for_each(|a| say!("{}", a.address));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The guest's addresses. One that boots asks for one last of all, so this waits until it has one of more than a link.
+fn addresses(args: &IpArgs) -> Result<Vec<tearless_guest::Address>> {
+    let begun = Instant::now();
+    let bundle = Store::open()?.find(&args.name)?;
+    let agent = agent(&bundle, args.wait.time)?;
+    let networked = bundle.config()?.network.mode != NetMode::None;
+    loop {
+        let addresses = agent.addresses()?;
+        let reached = addresses.iter().any(|a| !is_of_a_link(a.address));
+        if reached || !networked || begun.elapsed() >= args.wait.time {
+            return Ok(addresses);
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn is_of_a_link(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }
 
 /// Gives the agent's program away, for guests that Tearless did not install.
