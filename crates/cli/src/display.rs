@@ -64,8 +64,14 @@ impl Viewing {
     pub fn start(self, display: Option<&Display>) -> Result<Option<String>> {
         let (Some((listener, options)), Some(display)) = (self.0, display) else { return Ok(None) };
         let at = listener.local_addr()?;
-        vnc::serve(listener, display.screen.clone(), display.input.clone(), options)
-            .context("cannot serve the screen")?;
+        vnc::serve(
+            listener,
+            display.screen.clone(),
+            display.input.clone(),
+            display.clipboard.clone(),
+            options,
+        )
+        .context("cannot serve the screen")?;
         Ok(Some(format!("vnc://{at}")))
     }
 }

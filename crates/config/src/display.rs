@@ -25,6 +25,9 @@ pub struct DisplayConfig {
     /// A file whose first line is the password of viewers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+    /// Keep what is copied in the guest there, and what viewers copy away from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_clipboard: bool,
 }
 
 impl DisplayConfig {
@@ -38,6 +41,11 @@ impl DisplayConfig {
         self.kind != DisplayKind::None
     }
 
+    /// Whether what is copied in the guest can be pasted by its viewers, and the other way round.
+    pub fn shares_clipboard(&self) -> bool {
+        !self.no_clipboard && !matches!(self.kind, DisplayKind::None | DisplayKind::Hidden)
+    }
+
     /// Takes over what `choice` says. A size alone makes a screen for screenshots where there is none.
     pub fn apply(&mut self, choice: DisplayChoice) {
         match choice {
@@ -45,6 +53,7 @@ impl DisplayConfig {
                 self.kind = kind;
                 self.listen = listen;
             }
+            DisplayChoice::Clipboard(shared) => self.no_clipboard = !shared,
             DisplayChoice::Mode(mode) => {
                 self.mode = mode;
                 if !self.is_on() {
@@ -117,6 +126,8 @@ impl fmt::Display for ScreenMode {
 pub enum DisplayChoice {
     /// How it is seen, and where viewers are waited for.
     Kind(DisplayKind, Option<SocketAddr>),
+    /// Whether the clipboard is shared.
+    Clipboard(bool),
     /// Its size.
     Mode(ScreenMode),
 }
@@ -124,7 +135,8 @@ pub enum DisplayChoice {
 /// The text says nothing about a screen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "give none, hidden, window, vnc, vnc:PORT, vnc:ADDRESS, vnc:ADDRESS:PORT, or a size such as 1920x1200 or 2560x1600@2x"
+    "give none, hidden, window, vnc, vnc:PORT, vnc:ADDRESS, vnc:ADDRESS:PORT, no-clipboard, clipboard, or a size such as \
+     1920x1200 or 2560x1600@2x"
 )]
 pub struct ParseDisplayError;
 
@@ -137,6 +149,8 @@ impl FromStr for DisplayChoice {
             "hidden" => Ok(Self::Kind(DisplayKind::Hidden, None)),
             "window" => Ok(Self::Kind(DisplayKind::Window, None)),
             "vnc" => Ok(Self::Kind(DisplayKind::Vnc, None)),
+            "clipboard" => Ok(Self::Clipboard(true)),
+            "no-clipboard" => Ok(Self::Clipboard(false)),
             _ => match text.strip_prefix("vnc:") {
                 Some(place) => Ok(Self::Kind(DisplayKind::Vnc, Some(parse_place(place)?))),
                 None => Ok(Self::Mode(parse_mode(text)?)),
@@ -192,6 +206,9 @@ mod tests {
         display.apply("640x480@2x".parse().unwrap());
         assert_eq!((display.kind, display.listen.map(|at| at.port())), (DisplayKind::Vnc, Some(5901)));
         assert_eq!(display.mode.to_string(), "640x480@2x");
+        assert!(display.shares_clipboard());
+        display.apply("no-clipboard".parse().unwrap());
+        assert!(!display.shares_clipboard());
         assert!(display.mode.is_possible());
         assert!(!ScreenMode { width: 4096, height: 100, scale: 1 }.is_possible());
     }

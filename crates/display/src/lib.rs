@@ -3,12 +3,15 @@
 //! ```text
 //!   devices (virtio-gpu)  ──paint──►  Screen  ──changes──►  viewers: VNC clients, screenshots
 //!   devices (virtio-input) ◄─events──  Input  ◄──seats─────
+//!   Agent (spice-vdagent)  ◄──text──►  Clipboard  ◄─text──►
 //! ```
 //! A [`Screen`] has one writer at a time and any number of viewers, each with its own record of what it has not seen; nobody
 //! waits for a viewer. A viewer's wish for another size goes the other way, to whoever drives the screen. Whoever paints
 //! may be a device or firmware: the screen does not care.
 #![forbid(unsafe_code)]
 
+pub mod agent;
+pub mod clipboard;
 mod geometry;
 pub mod input;
 mod picture;
@@ -16,6 +19,8 @@ mod screen;
 pub mod terminal;
 pub mod vnc;
 
+pub use agent::Agent;
+pub use clipboard::{Clipboard, Party};
 pub use geometry::{Damage, Rect, Size};
 pub use input::Input;
 pub use picture::{PictureError, png};

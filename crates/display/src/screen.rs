@@ -78,6 +78,8 @@ pub enum Poll {
     Changes,
     /// This part, changed or not, and what has changed besides.
     Now(Rect),
+    /// To have something else to do: no changes, at once.
+    Return,
     /// To leave.
     Leave,
 }
@@ -119,6 +121,8 @@ struct State {
     cursor: Cursor,
     wish: Mode,
     listener: Option<Listener>,
+    /// Others who hear of wishes, whoever drives it.
+    watchers: Vec<Listener>,
     viewers: BTreeMap<u64, Unseen>,
     next_viewer: u64,
 }
@@ -153,14 +157,19 @@ impl Screen {
     pub fn want(&self, size: Size) {
         let clamp = |side: u32| side.clamp(MIN_SIDE, MAX_SIDE);
         let size = Size::new(clamp(size.width), clamp(size.height));
-        let listener = {
+        let listeners: Vec<_> = {
             let mut state = lock(&self.state);
-            let old = std::mem::replace(&mut state.wish.size, size);
-            state.listener.clone().filter(|_| old != size)
+            if std::mem::replace(&mut state.wish.size, size) == size {
+                return;
+            }
+            state.listener.iter().chain(&state.watchers).cloned().collect()
         };
-        if let Some(listener) = listener {
-            listener();
-        }
+        listeners.iter().for_each(|listener| listener());
+    }
+
+    /// From now on `watcher` hears of wishes too, whoever drives it.
+    pub fn on_wish(&self, watcher: Listener) {
+        lock(&self.state).watchers.push(watcher);
     }
 
     /// From now on `listener` hears of wishes.
@@ -314,6 +323,7 @@ impl Viewer {
         loop {
             let wanted = match poll() {
                 Poll::Leave => return None,
+                Poll::Return => return Some(Changes::default()),
                 Poll::Idle => None,
                 Poll::Changes => Some(None),
                 Poll::Now(rect) => Some(Some(rect)),

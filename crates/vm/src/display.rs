@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use tearless_bus::CharInput;
 use tearless_config::DisplayConfig;
-use tearless_display::{Input, Mode, PictureError, Screen, Size, png, terminal};
+use tearless_display::{Agent, Clipboard, Input, Mode, PictureError, Screen, Size, agent, png, terminal};
+use tearless_machine::Handle;
 use tearless_virtio::{
     VirtioDevice,
+    console::ConsolePort,
     gpu::Gpu,
     input::{self, Kind},
 };
@@ -17,6 +20,10 @@ pub struct Display {
     pub screen: Arc<Screen>,
     /// What is typed and pointed at.
     pub input: Arc<Input>,
+    /// What was copied, if the guest and its viewers share that.
+    pub clipboard: Option<Arc<Clipboard>>,
+    /// What a desktop's agent in the guest speaks to.
+    agent: Option<Arc<Agent>>,
 }
 
 impl Display {
@@ -25,7 +32,39 @@ impl Display {
 
     /// The screen that `config` describes, if there is one.
     pub fn open(config: &DisplayConfig) -> Option<Self> {
-        config.is_on().then(|| Self { screen: Screen::new(mode(config)), input: Input::new() })
+        config.is_on().then(|| {
+            let screen = Screen::new(mode(config));
+            let clipboard = config.shares_clipboard().then(Arc::<Clipboard>::default);
+            let agent = clipboard.as_ref().map(|clipboard| Agent::new(clipboard, &screen));
+            Self { screen, input: Input::new(), clipboard, agent }
+        })
+    }
+
+    /// Whether the guest has [`Self::agent_port`].
+    pub(crate) fn has_agent(&self) -> bool {
+        self.agent.is_some()
+    }
+
+    /// The port of a desktop's agent, for one life of the guest.
+    pub(crate) fn agent_port(&self) -> Option<ConsolePort> {
+        let agent = self.agent.clone()?;
+        let opened = agent.clone();
+        Some(ConsolePort {
+            name: agent::PORT.to_owned(),
+            is_console: false,
+            sink: Box::new(move |bytes: &[u8]| agent.hear(bytes)),
+            on_guest_open: Some(Box::new(move |open| opened.set_open(open))),
+        })
+    }
+
+    /// A machine has been built: its agent's port is that of `handle`.
+    pub(crate) fn plug(&self, handle: &Handle) {
+        if let Some((agent, port)) = self.agent.as_ref().zip(handle.stream(agent::PORT)) {
+            let room = Arc::downgrade(agent);
+            port.on_space(Box::new(move || _ = room.upgrade().inspect(|agent| agent.flush())));
+            let port = Arc::downgrade(&port);
+            agent.plug(Box::new(move |bytes| port.upgrade().map_or(0, |port| port.push(bytes))));
+        }
     }
 
     /// Its devices for one life of the guest.

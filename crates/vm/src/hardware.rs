@@ -171,7 +171,7 @@ impl Hardware {
             vcpus: self.vcpus,
             memory: self.memory,
             disks: self.disks.len(),
-            streams,
+            streams: streams || self.display.as_ref().is_some_and(Display::has_agent),
             attached: self.attached_types(),
         }
     }
@@ -235,7 +235,11 @@ impl Hardware {
             attached: self.attached()?,
             uart: host.uart,
             console: host.console,
-            streams: host.streams,
+            streams: host
+                .streams
+                .into_iter()
+                .chain(self.display.as_ref().and_then(Display::agent_port))
+                .collect(),
         })
     }
 }

@@ -13,7 +13,7 @@ use tearless_state::StateError;
 use tearless_storage::Disk;
 use tearless_virtio::console::ConsolePort;
 
-use crate::{Error, Hardware, SavedState, engines};
+use crate::{Display, Error, Hardware, SavedState, engines};
 
 /// The host's end of the VM's serial devices.
 pub struct HostSide {
@@ -130,6 +130,7 @@ fn run(
                     .map_err(tearless_machine::Error::from)?,
                 spec,
                 saved.take().map(|saved| (saved, engine)),
+                hardware.display.as_ref(),
                 &mut *frontend,
                 plug,
             )?,
@@ -147,6 +148,7 @@ fn run_machine<V: tearless_engine::Vm>(
     vm: V,
     spec: Spec,
     saved: Option<(SavedState, EngineChoice)>,
+    display: Option<&Display>,
     frontend: &mut dyn Frontend,
     plug: &Plug,
 ) -> Result<(Outcome, Vec<Arc<dyn Disk>>), Error> {
@@ -161,6 +163,9 @@ fn run_machine<V: tearless_engine::Vm>(
     if let Some((saved, _)) = saved.filter(|(saved, _)| !saved.keep) {
         // From the first instruction on the disks are others than those of the state.
         saved.folder.remove().map_err(Error::State)?;
+    }
+    if let Some(display) = display {
+        display.plug(&handle);
     }
     frontend.started(&handle);
     let outcome = machine.run()?;

@@ -7,6 +7,18 @@ use tearless_efi::media::{Volume, fat::Fat};
 
 use crate::targets::{HEAD, MemoryDisk, saved_seed};
 
+/// What `spice-vdagent` says: that it knows selections, that a text was copied, the text, that it wants one.
+pub fn desktop_agent() -> Vec<Vec<u8>> {
+    let message = |kind: u32, data: &[u32]| {
+        let len = 4 * data.len() as u32;
+        let words = [&[1, 20 + len, 1, kind, 0, 0, len][..], data].concat();
+        words.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<_>>()
+    };
+    let all =
+        [message(6, &[1, 0x62]), message(7, &[0, 1]), message(4, &[0, 1, 0x6c6c_6568]), message(8, &[0, 1])];
+    vec![all.concat()]
+}
+
 /// Devices need none: their inputs are programs as they come.
 pub fn none() -> Vec<Vec<u8>> {
     Vec::new()

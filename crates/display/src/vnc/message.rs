@@ -3,10 +3,8 @@
 use std::io::{self, Read};
 
 use super::pixels::PixelFormat;
-use crate::{Rect, Size};
+use crate::{Rect, Size, clipboard::MAX_TEXT};
 
-/// Longest clipboard text that is read. It goes nowhere yet, but what follows it must be found.
-const MAX_TEXT: u32 = 1 << 20;
 /// Most encodings that are looked at; there are not as many.
 const MAX_ENCODINGS: u16 = 1024;
 
@@ -49,8 +47,8 @@ pub enum Message {
     },
     /// The screen is to be of another size.
     Resize(Size),
-    /// Nothing that matters here.
-    Other,
+    /// Its user has copied a text.
+    Text(String),
 }
 
 fn bad(what: &str) -> io::Error {
@@ -120,11 +118,14 @@ impl Message {
             6 => {
                 skip(from, 3)?;
                 let len = word(from)?;
-                if len > MAX_TEXT {
+                if len as usize > MAX_TEXT {
                     return Err(bad("the clipboard's text is too long"));
                 }
-                skip(from, len.into())?;
-                Ok(Self::Other)
+                let mut text = Vec::new();
+                if from.take(len.into()).read_to_end(&mut text)? < len as usize {
+                    return Err(bad("the message ends early"));
+                }
+                Ok(Self::Text(text.into_iter().map(char::from).collect()))
             }
             251 => {
                 let [_] = bytes(from)?;
@@ -170,7 +171,7 @@ mod tests {
             Message::Symbol { down: true, symbol: 0xff0d }
         );
         assert_eq!(read(&[5, 3, 0, 9, 1, 0]).unwrap(), Message::Pointer { buttons: 3, x: 9, y: 256 });
-        assert_eq!(read(&[6, 0, 0, 0, 0, 0, 0, 2, b'h', b'i']).unwrap(), Message::Other);
+        assert_eq!(read(&[6, 0, 0, 0, 0, 0, 0, 2, b'h', b'i']).unwrap(), Message::Text("hi".into()));
         let resize = [&[251, 0, 3, 32, 2, 88, 1, 0][..], &[0; 16]].concat();
         assert_eq!(read(&resize).unwrap(), Message::Resize(Size::new(800, 600)));
         assert_eq!(

@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Input, Screen};
+use crate::{Clipboard, Input, Screen};
 
 /// Most viewers at a time.
 const MAX_VIEWERS: usize = 16;
@@ -44,11 +44,13 @@ pub struct Options {
 struct Shown {
     screen: Arc<Screen>,
     input: Arc<Input>,
+    clipboard: Option<Arc<Clipboard>>,
     options: Options,
     viewers: AtomicUsize,
 }
 
-/// Serves `screen` and `input` to whoever connects to `listener`, for as long as the process lives.
+/// Serves `screen` and `input`, and the text of `clipboard` if they share one, to whoever connects to `listener`, for as
+/// long as the process lives.
 ///
 /// # Errors
 /// When the host has no thread for it.
@@ -56,9 +58,10 @@ pub fn serve(
     listener: TcpListener,
     screen: Arc<Screen>,
     input: Arc<Input>,
+    clipboard: Option<Arc<Clipboard>>,
     options: Options,
 ) -> io::Result<()> {
-    let shown = Arc::new(Shown { screen, input, options, viewers: AtomicUsize::new(0) });
+    let shown = Arc::new(Shown { screen, input, clipboard, options, viewers: AtomicUsize::new(0) });
     thread::Builder::new().name("vnc".to_owned()).spawn(move || {
         loop {
             match listener.accept() {

@@ -19,7 +19,7 @@ use super::{
     pixels::PixelFormat,
     update::{self, Wants},
 };
-use crate::{Size, input::Seat, lock};
+use crate::{Party, Size, input::Seat, lock};
 
 /// How long a stranger may take to be let in, and a viewer to take what it has asked for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,14 +49,17 @@ pub(super) fn run(mut stream: TcpStream, shown: &Arc<Shown>) -> io::Result<()> {
 
     let wants = Arc::new(Mutex::new(Wants::new(size)));
     let (writer, their_wants, screen) = (stream.try_clone()?, wants.clone(), shown.screen.clone());
+    let nudged = shown.screen.clone();
+    let party = shown.clipboard.as_ref().map(|clipboard| Arc::new(clipboard.join(move || nudged.nudge())));
+    let their_party = party.clone();
     let writing = thread::Builder::new().name("vnc-screen".to_owned()).spawn(move || {
-        if let Err(error) = update::run(&writer, &screen, &their_wants) {
+        if let Err(error) = update::run(&writer, &screen, &their_wants, their_party.as_deref()) {
             tracing::debug!(%error, "cannot send a viewer the screen");
         }
         // The reader must not wait for one that is gone.
         let _ = writer.shutdown(Shutdown::Both);
     })?;
-    let mut viewer = Viewer { shown, wants: &wants, seat: shown.input.seat(), buttons: 0 };
+    let mut viewer = Viewer { shown, wants: &wants, party, seat: shown.input.seat(), buttons: 0 };
     let mut from = BufReader::new(&stream);
     let gone = loop {
         match Message::read(&mut from) {
@@ -146,6 +149,7 @@ fn greeting(size: Size) -> Vec<u8> {
 struct Viewer<'a> {
     shown: &'a Shown,
     wants: &'a Mutex<Wants>,
+    party: Option<Arc<Party>>,
     seat: Seat,
     /// The buttons that are down, wheels included, as RFB counts them.
     buttons: u8,
@@ -174,7 +178,7 @@ impl Viewer<'_> {
                 }
                 self.shown.screen.nudge();
             }
-            Message::Other => {}
+            Message::Text(text) => _ = self.party.as_ref().inspect(|party| party.copy(&text)),
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Options, serve, session::expected};
 use crate::{
-    Cursor, Input, Mode, Rect, Screen, Size,
+    Clipboard, Cursor, Input, Mode, Rect, Screen, Size,
     input::{Device, Event},
     lock,
 };
@@ -27,6 +27,7 @@ struct Host {
     screen: Arc<Screen>,
     keys: Arc<Record>,
     pointer: Arc<Record>,
+    clipboard: Arc<Clipboard>,
     at: std::net::SocketAddr,
 }
 
@@ -39,8 +40,9 @@ impl Host {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         let options = Options { password: password.map(str::to_owned) };
-        serve(listener, screen.clone(), input, options).unwrap();
-        Self { screen, keys, pointer, at }
+        let clipboard = Arc::<Clipboard>::default();
+        serve(listener, screen.clone(), input, Some(clipboard.clone()), options).unwrap();
+        Self { screen, keys, pointer, clipboard, at }
     }
 
     fn viewer(&self) -> Viewer {
@@ -231,4 +233,21 @@ fn a_viewer_may_choose_the_size_and_draws_the_pointer() {
     host.screen.set_cursor(Cursor { hot_x: 1, size: Size::new(2, 1), pixels, ..Cursor::default() });
     assert_eq!((viewer.update(), viewer.rect()), (1, (Rect::new(1, 0, 2, 1), -239)));
     assert_eq!(viewer.read(9), [0x33, 0x22, 0x11, 0, 0, 0, 0, 0, 0x80]);
+}
+
+#[test]
+fn what_is_copied_goes_both_ways() {
+    let host = Host::new(None);
+    let (copied, heard) = std::sync::mpsc::channel();
+    let guest = host.clipboard.join(move || copied.send(()).unwrap());
+    let (mut viewer, _) = host.admitted();
+    viewer.send(&[6, 0, 0, 0, 0, 0, 0, 3, b'a', 0xe4, b'!']);
+    heard.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(guest.news().as_deref(), Some("aä!"));
+    // Without having asked for the screen, and in spite of characters that cannot be said.
+    guest.copy("ö€");
+    assert_eq!(viewer.read(10), [3, 0, 0, 0, 0, 0, 0, 2, 0xf6, b'?']);
+    viewer.ask(true);
+    host.screen.resize(Size::new(8, 8));
+    assert_eq!((viewer.update(), viewer.rect().0), (1, Rect::new(0, 0, 8, 8)));
 }

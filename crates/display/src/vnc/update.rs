@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::pixels::{PixelFormat, Zrle, raw};
-use crate::{Changes, Cursor, Poll, Rect, Screen, Size, Tile, lock};
+use crate::{Changes, Cursor, Party, Poll, Rect, Screen, Size, Tile, lock};
 
 /// Encodings and what looks like some (sections 7.7 and 7.8, and the community's list).
 pub(super) mod encoding {
@@ -105,10 +105,25 @@ impl Wants {
 ///
 /// # Errors
 /// When it does not take it.
-pub(super) fn run(mut stream: &TcpStream, screen: &Arc<Screen>, wants: &Mutex<Wants>) -> io::Result<()> {
+pub(super) fn run(
+    mut stream: &TcpStream,
+    screen: &Arc<Screen>,
+    wants: &Mutex<Wants>,
+    party: Option<&Party>,
+) -> io::Result<()> {
     let viewer = screen.viewer();
     let mut zrle = Zrle::new();
-    while let Some(changes) = viewer.next(|| lock(wants).poll()) {
+    let mut copied = None;
+    let poll = |copied: &mut Option<Arc<str>>| {
+        *copied = party.and_then(Party::news);
+        let wanted = lock(wants).poll();
+        if copied.is_some() && wanted != Poll::Leave { Poll::Return } else { wanted }
+    };
+    while let Some(changes) = viewer.next(|| poll(&mut copied)) {
+        if let Some(text) = copied.take() {
+            stream.write_all(&cut_text(&text))?;
+            continue;
+        }
         let mut wants = lock(wants);
         let bytes = encode(&mut wants, &mut zrle, &changes);
         if let Some(bytes) = bytes {
@@ -118,6 +133,12 @@ pub(super) fn run(mut stream: &TcpStream, screen: &Arc<Screen>, wants: &Mutex<Wa
         }
     }
     Ok(())
+}
+
+/// Tells of a text that was copied (section 7.6.4), which is Latin-1.
+fn cut_text(text: &str) -> Vec<u8> {
+    let bytes: Vec<u8> = text.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect();
+    [&[3, 0, 0, 0], &(bytes.len() as u32).to_be_bytes()[..], &bytes].concat()
 }
 
 /// The update that tells of `changes`, if there is something in them for the viewer.

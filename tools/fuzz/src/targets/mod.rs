@@ -49,7 +49,7 @@ pub use saved::saved;
 pub(crate) use saved::seed as saved_seed;
 pub use share::share;
 pub use unpack::unpack;
-pub use viewer::{terminal_picture, vnc};
+pub use viewer::{desktop_agent, terminal_picture, vnc};
 pub use virtqueue::{display, virtqueue};
 pub use vmdk::vmdk;
 
@@ -104,6 +104,13 @@ pub const TARGETS: &[Target] = &[
         about: "messages of VNC viewers",
         run: vnc,
         seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "desktop_agent",
+        about: "messages of a guest's desktop",
+        run: desktop_agent,
+        seeds: seeds::desktop_agent,
         memory_mib: LITTLE,
     },
     Target {

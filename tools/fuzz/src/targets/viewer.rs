@@ -1,6 +1,8 @@
-//! What viewers of a screen say, and what guests say on a console that is drawn.
+//! What viewers of a screen say, and what guests say on a console that is drawn, or by their desktop's agent.
 
-use tearless_display::{Mode, Size, terminal, vnc::Message};
+use std::sync::Arc;
+
+use tearless_display::{Agent, Clipboard, Mode, Screen, Size, terminal, vnc::Message};
 
 /// Messages of a VNC viewer, one after the other.
 pub fn vnc(data: &[u8]) {
@@ -14,4 +16,19 @@ pub fn terminal_picture(data: &[u8]) {
     let size = Size::new(u32::from(width) * 4, u32::from(height) * 4);
     let (_, pixels) = terminal::render(text, Mode { size, scale: 1 });
     assert_eq!(pixels.len() as u64, size.area());
+}
+
+/// A desktop's agent that says what it likes, while a viewer copies.
+pub fn desktop_agent(data: &[u8]) {
+    let (clipboard, screen) = (Arc::<Clipboard>::default(), Screen::new(Mode::default()));
+    let agent = Agent::new(&clipboard, &screen);
+    let viewer = clipboard.join(|| ());
+    agent.plug(Box::new(|bytes: &[u8]| bytes.len().min(100)));
+    agent.set_open(true);
+    for (i, part) in data.chunks(50).enumerate() {
+        agent.hear(part);
+        if i % 8 == 0 {
+            viewer.copy(&i.to_string());
+        }
+    }
 }
