@@ -29,6 +29,7 @@ pub fn build(tree: &ModuleTree) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let paths: BTreeMap<&str, &str> = tree.paths().collect();
     let (mut dep, mut alias, mut builtin) = (Trie::default(), Trie::default(), Trie::default());
     let (mut dep_text, mut alias_text, mut soft_text) = (String::new(), String::new(), String::new());
+    let mut nodes = String::from("# Device nodes to trigger on-demand module loading.\n");
     for (name, info) in &infos {
         let mut needed = Vec::new();
         collect(name, &infos, &mut needed);
@@ -39,6 +40,9 @@ pub fn build(tree: &ModuleTree) -> Result<Vec<(&'static str, Vec<u8>)>> {
         for pattern in &info.aliases {
             alias.insert(&canonical_pattern(pattern), name);
             alias_text += &format!("alias {pattern} {name}\n");
+        }
+        if let Some(node) = device_node(&info.aliases) {
+            nodes += &format!("{name} {node}\n");
         }
         if !info.soft.is_empty() {
             soft_text += &format!("softdep {name} pre: {}\n", info.soft.join(" "));
@@ -53,6 +57,7 @@ pub fn build(tree: &ModuleTree) -> Result<Vec<(&'static str, Vec<u8>)>> {
         ("modules.alias", alias_text.into_bytes()),
         ("modules.alias.bin", alias.serialize()),
         ("modules.softdep", soft_text.into_bytes()),
+        ("modules.devname", nodes.into_bytes()),
         ("modules.builtin.bin", builtin.serialize()),
     ])
 }
@@ -76,6 +81,18 @@ fn postorder(
         }
         out.push(name.to_owned());
     }
+}
+
+/// The device node that has a module loaded when it is opened, such as `net/tun c10:200`.
+fn device_node(aliases: &[String]) -> Option<String> {
+    let name = aliases.iter().find_map(|alias| alias.strip_prefix("devname:"))?;
+    let number = |kind: &str, letter: char| {
+        let number = aliases.iter().find_map(|alias| alias.strip_prefix(kind)?.strip_prefix("-major-"))?;
+        let (major, minor) = number.split_once('-')?;
+        let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+        Some(format!("{name} {letter}{major}:{minor}"))
+    };
+    number("char", 'c').or_else(|| number("block", 'b'))
 }
 
 /// `-` is `_` in an alias, except inside brackets, where it makes a range.
@@ -232,6 +249,20 @@ mod tests {
     #[test]
     fn patterns_keep_ranges() {
         assert_eq!(canonical_pattern("of:N*T*Cx-y,[a-z]-"), "of:N*T*Cx_y,[a-z]_");
+    }
+
+    #[test]
+    fn nodes_are_named_with_their_numbers() {
+        let node = |aliases: &[&str]| device_node(&aliases.iter().map(|&a| a.into()).collect::<Vec<_>>());
+        assert_eq!(node(&["char-major-10-200", "devname:net/tun"]).as_deref(), Some("net/tun c10:200"));
+        assert_eq!(
+            node(&["devname:loop-control", "char-major-10-237", "block-major-7-*"]).as_deref(),
+            Some("loop-control c10:237")
+        );
+        assert_eq!(node(&["devname:x", "block-major-7-1"]).as_deref(), Some("x b7:1"));
+        for none in [&["devname:x"][..], &["char-major-10-200"], &["devname:x", "char-major-10-*"], &[]] {
+            assert_eq!(node(none), None);
+        }
     }
 
     #[test]
