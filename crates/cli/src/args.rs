@@ -150,6 +150,9 @@ pub struct RunArgs {
     /// Write the device tree to FILE and exit.
     #[arg(long, value_name = "FILE")]
     pub dump_dtb: Option<PathBuf>,
+    /// Start a macOS guest in its Recovery.
+    #[arg(long, requires = "name")]
+    pub recovery: bool,
     #[command(flatten)]
     pub state: StateArgs,
     #[command(flatten)]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tearless_config::{CacheMode, DiskBus, DiskConfig, DiskFormat, SyncMode};
+use tearless_config::{ByteSize, CacheMode, DiskBus, DiskConfig, DiskFormat, SyncMode};
 use tearless_vm::{
     DiskSpec,
     storage::{self, Cache, Format, OpenOptions, Sync},
@@ -57,6 +57,14 @@ fn parse_one(text: &OsStr) -> Result<DiskConfig> {
     }
     disk.path = std::path::absolute(path).with_context(|| format!("cannot find disk {}", path.display()))?;
     Ok(disk)
+}
+
+/// Makes the disk of a new VM in `folder`.
+pub fn make_disk(folder: &Path, size: ByteSize) -> Result<()> {
+    let path = folder.join("Disk.img");
+    File::create_new(&path)
+        .and_then(|file| file.set_len(size.bytes()))
+        .with_context(|| format!("cannot make a disk of {size} at {}", path.display()))
 }
 
 /// An installation medium.

@@ -1,6 +1,6 @@
 //! `ipsw`: what macOS is installed from.
 
-use std::{fs, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -85,6 +85,16 @@ fn find(source: &str, cache: &Cache, bars: &Bars) -> Result<(String, Option<Stri
     let catalogue = Catalogue::fetch(cache, bars)?;
     let Firmware { url, sha1, .. } = catalogue.latest().context("Apple's catalogue is empty")?;
     Ok((url.clone(), sha1.clone()))
+}
+
+/// The file of the IPSW `source`, which is downloaded if it is elsewhere.
+pub fn local(source: &str, bars: &Bars) -> Result<PathBuf> {
+    let cache = Cache::open()?;
+    let (source, sha1) = find(source, &cache, bars)?;
+    if !ipsw::is_url(&source) {
+        return std::path::absolute(&source).with_context(|| format!("cannot find {source}"));
+    }
+    Ok(ipsw::fetch(&source, sha1.as_deref(), &cache, bars)?.0)
 }
 
 fn info(args: &IpswSourceArgs) -> Result<()> {

@@ -29,6 +29,7 @@ mod states;
 mod store;
 mod suspend;
 mod terminal;
+mod whole;
 
 use std::{io, process::ExitCode};
 

@@ -25,7 +25,7 @@ use crate::{
     progress::Bars,
     qos, serve,
     session::{self, CommandSession, End, Events, InteractiveSession, Primary, Session, Status},
-    share, store,
+    share, store, whole,
 };
 
 /// Where changes that are thrown away are kept meanwhile. A folder of its own: a confined VM may change all that is in it.
@@ -37,8 +37,18 @@ const QUICK_MEMORY: ByteSize = ByteSize::mib(512);
 const SCREEN_MODULES: [&str; 2] = ["virtio_gpu", "evdev"];
 
 pub fn run(args: RunArgs) -> Result<ExitCode> {
-    let mut prepared = match (&args.name, &args.kernel) {
-        (Some(name), _) => prepare_bundle(name, &args)?,
+    let bundle = args.name.as_deref().map(store::open_for_run).transpose()?;
+    if let Some(bundle) = &bundle {
+        refuse_recovery(bundle, &args)?;
+    }
+    let mut prepared = match (bundle, &args.kernel) {
+        (Some(bundle), _) => {
+            let config = bundle_config(&bundle, &args)?;
+            if whole::suits(&bundle, &config, &args)? {
+                return whole::run(bundle, config, &args);
+            }
+            prepare_bundle(bundle, config, &args)?
+        }
         (None, _) if args.efi || args.iso.is_some() => prepare_efi(&args)?,
         (None, Some(path)) => prepare_kernel(path.clone(), &args)?,
         (None, None) => prepare_quick(&args)?,
@@ -244,31 +254,57 @@ fn prepare_efi(args: &RunArgs) -> Result<Prepared> {
     Ok(Prepared::unnamed(config, payload, shares, session, events))
 }
 
-fn prepare_bundle(name: &str, args: &RunArgs) -> Result<Prepared> {
-    let bundle = store::open_for_run(name)?;
+fn refuse_recovery(bundle: &store::Opened, args: &RunArgs) -> Result<()> {
+    if args.recovery && !bundle.config.boot.is_mac() {
+        bail!(
+            "cannot start {} in Recovery\n  because: that is a part of macOS, and its guest is another\n  try: without --recovery",
+            bundle.bundle().name()
+        );
+    }
+    Ok(())
+}
+
+/// What `bundle` is made of in this run.
+fn bundle_config(bundle: &store::Opened, args: &RunArgs) -> Result<VmConfig> {
     let mut config = bundle.config.clone();
     apply_run(&mut config, args)?;
     config.disks.extend(disks::parse(&args.disks)?);
     config.disks.extend(args.iso.as_deref().map(disks::iso).transpose()?);
     config.shares.extend(share::parse(&args.shares)?);
     check(&config)?;
-    let shares = open_shares(&config.shares)?;
+    Ok(config)
+}
+
+/// What `bundle` boots, with what the command line adds.
+pub fn bundle_payload(
+    bundle: &store::Opened,
+    config: &VmConfig,
+    shares: &[SharedFolder],
+    args: &RunArgs,
+) -> Result<Payload> {
     let mut payload = bundle.payload()?;
     match (&mut payload, &args.cmdline) {
         (Payload::Linux(linux), extra) => {
             if let BootConfig::LinuxDebian { .. } = config.boot {
-                linux.mount(&shares)?;
+                linux.mount(shares)?;
             }
             if let Some(extra) = extra {
                 linux.cmdline = format!("{} {extra}", linux.cmdline);
             }
         }
         (Payload::Efi { .. }, Some(_)) => bail!(
-            "cannot add to the kernel command line of {name}\n  because: its boot loader has it\n  try: in the boot \
-             loader's menu, or in the guest's /etc/default/grub"
+            "cannot add to the kernel command line of {}\n  because: its boot loader has it\n  try: in the boot \
+             loader's menu, or in the guest's /etc/default/grub",
+            bundle.bundle().name()
         ),
         (Payload::Efi { .. }, None) => {}
     }
+    Ok(payload)
+}
+
+fn prepare_bundle(bundle: store::Opened, config: VmConfig, args: &RunArgs) -> Result<Prepared> {
+    let shares = open_shares(&config.shares)?;
+    let payload = bundle_payload(&bundle, &config, &shares, args)?;
     let (events, keyboard) = (Events::default(), Keyboard::default());
     let session = if args.detached {
         serve::headless(&bundle, config.console, &events, &keyboard)
@@ -324,6 +360,11 @@ pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
 fn check(config: &VmConfig) -> Result<()> {
     config.validate(&host::limits()?)?;
     let engine = engines::choose(config.engine).map_err(anyhow::Error::msg)?;
+    let has_own =
+        config.apple.first().is_some() || config.disks.iter().any(|disk| disk.bus != DiskBus::Virtio);
+    if !has_own {
+        return Ok(());
+    }
     if engine == EngineChoice::Vz || config.boot.is_mac() {
         return Ok(());
     }
@@ -396,7 +437,7 @@ fn hardware(
 }
 
 /// The network of `config`, with what a VM has that the configuration says nothing of.
-fn network_of(config: &VmConfig, bundle: Option<&Path>) -> network::Wanted {
+pub fn network_of(config: &VmConfig, bundle: Option<&Path>) -> network::Wanted {
     let mac =
         bundle.map_or_else(network::random_mac, |path| network::derived_mac(path.as_os_str().as_bytes()));
     let name = bundle.and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().into_owned());

@@ -32,7 +32,7 @@ const VMM_LOG_LIMIT: u64 = 1 << 20;
 pub const UP: &str = "up";
 
 /// How long whoever waits for the VM's end may take to be told.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Drops what a VM of `hardware` does not need: it keeps its disks, and `own` to change. Returns what holds, for people, and
 /// what to drop when the VM has ended. To be called before there are threads.
@@ -135,7 +135,7 @@ pub fn detach() -> Result<()> {
 }
 
 /// Tells who started this process that the VM is up, and lets go of the streams that lead there.
-fn leave_parent(logs: &Path) -> io::Result<()> {
+pub fn leave_parent(logs: &Path) -> io::Result<()> {
     fs::create_dir_all(logs)?;
     let path = logs.join(VMM_LOG);
     let log = LogFile::open(&path, VMM_LOG_LIMIT)?;
@@ -150,6 +150,11 @@ fn leave_parent(logs: &Path) -> io::Result<()> {
     // For what does not go through the log: the last words of a panic, the final error.
     rustix::stdio::dup2_stderr(OpenOptions::new().append(true).open(&path)?)?;
     Ok(())
+}
+
+/// Whether this process is a VM in the background.
+pub fn is_detached() -> bool {
+    LOG.get().is_some()
 }
 
 /// Set in the background; holds the log file once the VM is up.

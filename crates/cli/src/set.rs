@@ -8,7 +8,7 @@ use tearless_config::VmConfig;
 use tearless_control::Request;
 use tearless_vm::{host, open_shares};
 
-use crate::{args::SetArgs, disks, life, mac, out::say, run, share, states};
+use crate::{args::SetArgs, disks, life, mac, out::say, run, share, states, whole};
 
 pub fn set(args: &SetArgs) -> Result<ExitCode> {
     let bundle = Store::open()?.find(&args.name)?;
@@ -68,6 +68,9 @@ pub fn set(args: &SetArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     bundle.save_config(&config)?;
+    if args.hardware.cpus.is_some() && config.boot.is_mac() {
+        whole::advise_cpus(&config);
+    }
     // What takes effect at once, or has none on the machine.
     let now = VmConfig { description: before.description.clone(), balloon: before.balloon, ..config };
     say!(

@@ -35,7 +35,7 @@ use crate::{
     life, login, mac,
     out::say,
     progress::Bars,
-    run, share,
+    run, share, whole,
 };
 
 /// The names of a bundle's own files, as its configuration has them.
@@ -132,8 +132,8 @@ pub fn open_for_run(name: &str) -> Result<Opened> {
 }
 
 pub fn create(args: CreateArgs) -> Result<ExitCode> {
-    if args.ipsw.is_some() {
-        bail!(mac::refusal("install macOS"));
+    if let Some(source) = &args.ipsw {
+        return whole::create(&args, &source.to_string_lossy());
     }
     let boot = match (&args.linux, &args.kernel) {
         (Some(distribution), _) if distribution == "debian" => BootConfig::LinuxDebian {
@@ -204,17 +204,10 @@ fn prepare_efi(folder: &Path, args: &CreateArgs) -> Result<()> {
             disks::import(image, &folder.join(DISK), args.disk.map_or(0, ByteSize::bytes))?;
             bars.end();
         }
-        None => make_disk(folder, args.disk.unwrap_or(DEFAULT_DISK))?,
+        None => disks::make_disk(folder, args.disk.unwrap_or(DEFAULT_DISK))?,
     }
     let path = folder.join(NVRAM);
     Variables::open(&path).map(drop).with_context(|| format!("cannot make {}", path.display()))
-}
-
-fn make_disk(folder: &Path, size: ByteSize) -> Result<()> {
-    let path = folder.join(DISK);
-    fs::File::create_new(&path)
-        .and_then(|file| file.set_len(size.bytes()))
-        .with_context(|| format!("cannot make a disk of {size} at {}", path.display()))
 }
 
 fn copy_kernel(folder: &Path, path: &Path, initrd: Option<&Path>, disk: Option<ByteSize>) -> Result<()> {
@@ -226,7 +219,7 @@ fn copy_kernel(folder: &Path, path: &Path, initrd: Option<&Path>, disk: Option<B
         copy(initrd, &folder.join(INITRD))?;
     }
     if let Some(size) = disk {
-        make_disk(folder, size)?;
+        disks::make_disk(folder, size)?;
     }
     Ok(())
 }

@@ -73,6 +73,14 @@ impl Machine {
     }
 }
 
+/// Says in `folder` that the state there is that of another engine, which has it in a file of its own.
+///
+/// # Errors
+/// What the host says.
+pub fn mark_foreign(folder: &Path, engine: &str) -> io::Result<()> {
+    fs::write(folder.join(STATE_FILE), format!("{{\"format\":0,\"engine\":{engine:?}}}\n"))
+}
+
 /// All but the memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -19,5 +19,5 @@ mod memory;
 mod part;
 
 pub use error::StateError;
-pub use files::{Folder, Machine, Progress, Saved, Writing};
+pub use files::{Folder, Machine, Progress, Saved, Writing, mark_foreign};
 pub use part::{Encoded, Part, Parts};

@@ -3,6 +3,8 @@
 use tearless_config::EngineChoice;
 use tearless_engine_soft::SoftVm;
 
+use crate::apple;
+
 /// What an engine is good for here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -20,7 +22,7 @@ pub fn detect() -> Vec<Report> {
         Report {
             engine: EngineChoice::Vz,
             what: "Apple Virtualization.framework: macOS and Linux guests on Apple silicon",
-            missing: Some(needs_mac("Virtualization.framework")),
+            missing: apple::missing(),
         },
         Report {
             engine: EngineChoice::Hvf,
@@ -59,6 +61,22 @@ pub fn choose(choice: EngineChoice) -> Result<EngineChoice, String> {
             )),
             None => Err(format!("there is no engine {wanted}")),
         },
+    }
+}
+
+/// As [`choose`], of those that run a machine of ours.
+///
+/// # Errors
+/// As [`choose`]; and when the engine builds machines of its own.
+pub fn choose_board(choice: EngineChoice) -> Result<EngineChoice, String> {
+    let boards = detect().into_iter().filter(|r| r.engine != EngineChoice::Vz);
+    match choice {
+        EngineChoice::Auto => boards
+            .into_iter()
+            .find(|r| r.missing.is_none())
+            .map(|r| r.engine)
+            .ok_or_else(|| "no engine works on this host\n  try: `tearless doctor` says why".to_owned()),
+        wanted => choose(wanted),
     }
 }
 

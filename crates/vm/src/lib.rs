@@ -3,7 +3,14 @@
 //! This is the library for people who code their own virtualiser: a [`Hardware`] says what the machine is made of, a
 //! [`Frontend`] is the host's end of its serial devices, [`Running`] is the machine while it runs.
 
+#[cfg(target_os = "macos")]
+pub mod apple;
+#[cfg(not(target_os = "macos"))]
+#[path = "apple_elsewhere.rs"]
+pub mod apple;
 mod console;
+#[cfg(any(target_os = "macos", test))]
+mod datagrams;
 pub mod debian;
 mod display;
 pub mod engines;
@@ -19,6 +26,7 @@ mod save;
 mod service;
 mod share;
 mod typist;
+pub mod whole;
 
 pub use console::Console;
 pub use display::Display;

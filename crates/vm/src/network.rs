@@ -107,6 +107,18 @@ impl Network {
         Prepared::new(wanted)?.start()
     }
 
+    /// What the card is plugged into.
+    #[cfg(target_os = "macos")]
+    pub(crate) fn endpoint(&self) -> Arc<dyn Endpoint> {
+        self.endpoint.clone()
+    }
+
+    /// The card's address.
+    #[cfg(target_os = "macos")]
+    pub(crate) fn mac(&self) -> Mac {
+        self.mac
+    }
+
     /// A card for a new machine.
     pub(crate) fn device(&self) -> Arc<dyn VirtioDevice> {
         Net::new(self.mac, self.endpoint.clone())

@@ -85,7 +85,7 @@ impl Running {
     /// # Errors
     /// As [`Running::start`].
     pub fn start_with(hardware: Hardware, frontend: Box<dyn Frontend>, plug: Plug) -> Result<Self, Error> {
-        let engine = engines::choose(hardware.engine).map_err(Error::Engine)?;
+        let engine = engines::choose_board(hardware.engine).map_err(Error::Engine)?;
         let thread = thread::Builder::new()
             .name("machine".into())
             .spawn({

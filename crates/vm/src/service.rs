@@ -128,7 +128,7 @@ pub struct Service(Arc<Inner>);
 impl Service {
     /// The service of a VM of `hardware` that `plug` ends.
     pub fn new(hardware: &Hardware, console: Console, plug: Plug) -> Self {
-        let engine = engines::choose(hardware.engine).unwrap_or(hardware.engine);
+        let engine = engines::choose_board(hardware.engine).unwrap_or(hardware.engine);
         let image =
             |d: &DiskSpec| Image { path: d.path.clone(), options: d.options, kept: d.changes.is_none() };
         let now = Now { disks: hardware.disks.iter().map(image).collect(), ..Now::default() };

@@ -64,6 +64,93 @@ impl Object {
         if list.is_empty() { self } else { self.with(name, Value::List(list)) }
     }
 
+    /// What the property `name` is set to.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.properties.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// A property that is a number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        match self.get(name)? {
+            Value::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A property that is yes or no.
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        match self.get(name)? {
+            Value::Flag(flag) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    /// A property that is a string or a path.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A property that is a constant, by its name.
+    pub fn constant(&self, name: &str) -> Option<&'static str> {
+        match self.get(name)? {
+            Value::Constant(constant) => Some(constant),
+            _ => None,
+        }
+    }
+
+    /// A property that is data.
+    pub fn data(&self, name: &str) -> Option<&[u8]> {
+        match self.get(name)? {
+            Value::Data(data) => Some(data),
+            _ => None,
+        }
+    }
+
+    /// A property that is an object.
+    pub fn object(&self, name: &str) -> Option<&Self> {
+        match self.get(name)? {
+            Value::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    /// A property that is an array.
+    pub fn list(&self, name: &str) -> Option<&[Self]> {
+        match self.get(name)? {
+            Value::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// A property that is a dictionary.
+    pub fn named(&self, name: &str) -> Option<&[(String, Self)]> {
+        match self.get(name)? {
+            Value::Named(named) => Some(named),
+            _ => None,
+        }
+    }
+
+    /// All objects that are values of properties.
+    pub fn children(&self) -> impl Iterator<Item = &Self> {
+        self.properties.iter().flat_map(|(_, value)| -> Vec<&Self> {
+            match value {
+                Value::Object(object) => vec![object],
+                Value::List(list) => list.iter().collect(),
+                Value::Named(named) => named.iter().map(|(_, object)| object).collect(),
+                _ => Vec::new(),
+            }
+        })
+    }
+
+    /// Whether one of its streams, or of its children's, is `stream`.
+    pub fn uses(&self, stream: Stream) -> bool {
+        self.properties.iter().any(|(_, value)| *value == Value::Stream(stream))
+            || self.children().any(|child| child.uses(stream))
+    }
+
     fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
         writeln!(f, "{}", self.class)?;
         let indent = "  ".repeat(depth + 1);

@@ -55,6 +55,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "state",
             "storage",
             "virtio",
+            "vz",
         ],
     ),
     ("cli", &["boot", "bundle", "bus", "config", "control", "guest", "image", "vm"]),

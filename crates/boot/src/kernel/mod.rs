@@ -55,6 +55,11 @@ pub struct KernelImage {
 }
 
 impl KernelImage {
+    /// The bytes of an uncompressed Image, which other boot loaders take; `None` for other kinds of kernels.
+    pub fn image(&self) -> Option<&[u8]> {
+        matches!(self.shape, Shape::Image { .. }).then_some(self.bytes.as_slice())
+    }
+
     /// How it wants to be placed.
     pub fn shape(&self) -> &Shape {
         &self.shape
