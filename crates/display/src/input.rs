@@ -82,6 +82,7 @@ pub trait Device: Send + Sync {
 struct Devices {
     keyboard: Option<Arc<dyn Device>>,
     pointer: Option<Arc<dyn Device>>,
+    firmware: Option<Arc<dyn Device>>,
 }
 
 /// The way from viewers to the guest's keyboard and pointer. Events without a device get lost.
@@ -104,14 +105,22 @@ impl Input {
         lock(&self.0).pointer = Some(device);
     }
 
+    /// Has firmware hear of keys beside the guest's keyboard, or nobody any more.
+    pub fn plug_firmware(&self, device: Option<Arc<dyn Device>>) {
+        lock(&self.0).firmware = device;
+    }
+
     /// A viewer's place.
     pub fn seat(self: &Arc<Self>) -> Seat {
         Seat { input: self.clone(), keys: BTreeSet::new(), buttons: 0 }
     }
 
     fn keyboard(&self, events: &[Event]) {
-        let device = lock(&self.0).keyboard.clone();
-        device.iter().for_each(|device| device.report(events));
+        let devices = {
+            let devices = lock(&self.0);
+            [devices.keyboard.clone(), devices.firmware.clone()]
+        };
+        devices.iter().flatten().for_each(|device| device.report(events));
     }
 
     fn pointer(&self, events: &[Event]) {

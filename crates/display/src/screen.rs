@@ -177,6 +177,11 @@ impl Screen {
         lock(&self.state).listener = Some(listener);
     }
 
+    /// Whether somebody drives it: what firmware shows is not wanted then.
+    pub fn is_driven(&self) -> bool {
+        lock(&self.state).listener.is_some()
+    }
+
     /// Nobody drives it any more, and it shows nothing.
     pub fn release(&self) {
         let mut state = lock(&self.state);

@@ -17,16 +17,41 @@ const COLOURS: [u32; 16] = [
 /// Most characters per row and rows: the terminal's memory, and the time to draw it.
 const MAX_CELLS: u16 = 500;
 
-struct Font {
+/// A font of which all characters are of one size.
+#[derive(Clone, Copy, Debug)]
+pub struct Font {
     height: RasterHeight,
     size: Size,
 }
 
 impl Font {
     fn of(mode: Mode) -> Self {
-        let height = if mode.scale > 1 { RasterHeight::Size32 } else { RasterHeight::Size16 };
+        Self::new(if mode.scale > 1 { RasterHeight::Size32 } else { RasterHeight::Size16 })
+    }
+
+    fn new(height: RasterHeight) -> Self {
         let width = get_raster_width(FontWeight::Regular, height);
         Self { height, size: Size::new(width as u32, height.val() as u32) }
+    }
+
+    /// The largest with which so many columns and rows fit onto `screen`; the smallest when none does.
+    pub fn fitting(screen: Size, columns: u32, rows: u32) -> Self {
+        let large = Self::new(RasterHeight::Size32);
+        let fits = columns * large.size.width <= screen.width && rows * large.size.height <= screen.height;
+        if fits { large } else { Self::new(RasterHeight::Size16) }
+    }
+
+    /// The size of a character.
+    pub fn cell(&self) -> Size {
+        self.size
+    }
+
+    /// The pixels of a character, row by row.
+    pub fn draw(&self, character: char, front: u32, back: u32) -> Vec<u32> {
+        let raster = get_raster(substitute(character), FontWeight::Regular, self.height)
+            .or_else(|| get_raster('?', FontWeight::Regular, self.height));
+        let Some(raster) = raster else { return vec![back; self.size.area() as usize] };
+        raster.raster().iter().flat_map(|row| row.iter().map(|shade| between(back, front, *shade))).collect()
     }
 }
 
@@ -68,14 +93,11 @@ impl Canvas {
             (front, back) = (back, front);
         }
         let character = cell.contents().chars().next().unwrap_or(' ');
-        let raster = get_raster(substitute(character), FontWeight::Regular, font.height)
-            .or_else(|| get_raster('?', FontWeight::Regular, font.height));
+        let pixels = font.draw(character, front, back);
         let (left, top) = (u32::from(col) * font.size.width, u32::from(row) * font.size.height);
-        for y in 0..font.size.height {
-            for x in 0..font.size.width {
-                let shade =
-                    raster.as_ref().and_then(|raster| raster.pixel(x as usize, y as usize)).unwrap_or(0);
-                self.set(left + x, top + y, between(back, front, shade));
+        for (y, row) in (0..).zip(pixels.chunks(font.size.width.max(1) as usize)) {
+            for (x, pixel) in (0..).zip(row) {
+                self.set(left + x, top + y, *pixel);
             }
         }
     }

@@ -79,6 +79,7 @@ pub(crate) mod guid {
     pub const TEXT_OUTPUT: Guid = guid(0x387477c2, 0x69c7, 0x11d2, 0x8e39_00a0_c969_723b);
     pub const TEXT_INPUT: Guid = guid(0x387477c1, 0x69c7, 0x11d2, 0x8e39_00a0_c969_723b);
     pub const TEXT_INPUT_EX: Guid = guid(0xdd9e_7534, 0x7762, 0x4698, 0x8c14_f585_17a6_25aa);
+    pub const GRAPHICS_OUTPUT: Guid = guid(0x9042_a9de, 0x23dc, 0x4a38, 0x96fb_7ade_d080_516a);
     pub const RNG: Guid = guid(0x3152_bca5, 0xeade, 0x433d, 0x862e_c01c_dc29_1f44);
     pub const RNG_RAW: Guid = guid(0xe43176d7, 0xb6e8, 0x4827, 0xb784_7ffd_c4b6_8561);
     pub const DEVICE_TREE: Guid = guid(0xb1b6_21d5, 0xf19c, 0x41a5, 0x830b_d915_2c69_aae0);
@@ -98,6 +99,7 @@ pub(crate) mod guid {
 
 /// `EFI_MEMORY_TYPE` (7.2.1).
 pub(crate) mod memory_type {
+    pub const RESERVED: u32 = 0;
     pub const LOADER_CODE: u32 = 1;
     pub const LOADER_DATA: u32 = 2;
     pub const BOOT_CODE: u32 = 3;

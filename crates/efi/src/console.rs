@@ -1,4 +1,4 @@
-//! The console: text to and from a terminal on the serial port. A display with a keyboard would be another [`Console`].
+//! The console: text to and from a terminal on the serial port, and to the screen and from its keyboard if there is one.
 
 use std::{
     collections::VecDeque,
@@ -8,6 +8,8 @@ use std::{
 
 use tearless_bus::MmioDevice;
 
+use crate::{glass::Glass, keyboard::Keyboard};
+
 /// Registers of the PL011 (DDI 0183): data, and flags of which one says that nothing was received.
 const DR: u64 = 0;
 const FR: u64 = 0x18;
@@ -16,7 +18,7 @@ const FR_RXFE: u8 = 1 << 4;
 /// How long the rest of an escape sequence may take; later, the escape was a key of its own.
 const ESCAPE: Duration = Duration::from_millis(40);
 /// Keys that wait for the guest.
-const MAX_KEYS: usize = 64;
+pub(crate) const MAX_KEYS: usize = 64;
 /// Looks at the keyboard in vain after which a guest is taken to do nothing else.
 const PATIENCE: u32 = 64;
 
@@ -43,6 +45,10 @@ pub(crate) struct Console {
     pub row: u32,
     pub attribute: u32,
     pub visible: bool,
+    /// The screen.
+    pub glass: Option<Glass>,
+    /// The screen's keyboard.
+    pub keyboard: Option<Arc<Keyboard>>,
 }
 
 impl Console {
@@ -57,6 +63,8 @@ impl Console {
             row: 0,
             attribute: 7,
             visible: true,
+            glass: None,
+            keyboard: None,
         }
     }
 
@@ -68,22 +76,44 @@ impl Console {
         }
     }
 
+    /// Clears what is seen.
+    pub fn clear(&mut self) {
+        self.send(b"\x1b[2J\x1b[H");
+        (self.column, self.row) = (0, 0);
+        if let Some(glass) = &self.glass {
+            glass.clear(self.attribute);
+        }
+    }
+
+    fn next_row(&mut self) {
+        if self.row + 1 < ROWS {
+            self.row += 1;
+        } else if let Some(glass) = &self.glass {
+            glass.scroll(self.attribute);
+        }
+    }
+
     /// Shows text, and follows the cursor as the terminal moves it.
     pub fn show(&mut self, text: &str) {
         let mut out = String::new();
         for c in text.chars() {
             match c {
                 '\r' => self.column = 0,
-                '\n' => self.row = (self.row + 1).min(ROWS - 1),
+                '\n' => self.next_row(),
                 '\u{8}' => self.column = self.column.saturating_sub(1),
-                _ => self.column += 1,
+                _ => {
+                    if let Some(glass) = &self.glass {
+                        glass.draw((self.column, self.row), c, self.attribute);
+                    }
+                    self.column += 1;
+                }
             }
             out.push(c);
             if self.column == COLUMNS {
                 // The terminal may be wider than it is to the guest.
                 out.push_str("\r\n");
                 self.column = 0;
-                self.row = (self.row + 1).min(ROWS - 1);
+                self.next_row();
             }
         }
         self.send(out.as_bytes());
@@ -125,6 +155,10 @@ impl Console {
     }
 
     fn poll(&mut self) {
+        if let Some(keyboard) = &self.keyboard {
+            let room = MAX_KEYS.saturating_sub(self.keys.len());
+            self.keys.extend(std::iter::from_fn(|| keyboard.next()).take(room));
+        }
         while self.keys.len() < MAX_KEYS {
             let Some(byte) = self.receive() else { break };
             self.partial.push(byte);

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Instant};
 
+use tearless_display::{Input, Screen};
 use tearless_memory::Gpa;
 
 use crate::{
@@ -12,8 +13,10 @@ use crate::{
     call::Pending,
     console::Console,
     events::Events,
+    glass::{self, Glass},
     guest::{Guest, utf16},
     handles::Handles,
+    keyboard::Keyboard,
     pages::{PAGE, PageMap, Where},
     protocol::Objects,
     runtime::Stage,
@@ -92,7 +95,7 @@ pub(crate) struct Efi {
 
 /// The first instruction's address is in `Ok`.
 pub(crate) fn build(setup: Setup) -> Result<(Efi, Gpa), Error> {
-    let Setup { memory, ram, doorbell, serial, device_tree, disks, variables, identity, kernel } = setup;
+    let Setup { memory, ram, doorbell, serial, device_tree, disks, variables, identity, display, kernel } = setup;
     let mut pages = PageMap::new(ram.start.0..ram.end.0, doorbell.start.0..doorbell.end.0);
     let no_room = |_| Error::NoRoom;
     // Whole pages of 64 KiB: an OS with such pages maps it with one protection.
@@ -126,7 +129,11 @@ pub(crate) fn build(setup: Setup) -> Result<(Efi, Gpa), Error> {
         fault: [0; 3],
     };
     efi.fill(&ram, &device_tree, &identity).map_err(no_room)?;
+    if let Some((screen, input)) = display {
+        efi.add_glass(screen, &input)?;
+    }
     efi.add_consoles().map_err(no_room)?;
+    efi.add_graphics().map_err(no_room)?;
     efi.add_rng().map_err(no_room)?;
     efi.add_path_to_text().map_err(no_room)?;
     for (disk, slot) in disks {
@@ -143,6 +150,19 @@ pub(crate) fn build(setup: Setup) -> Result<(Efi, Gpa), Error> {
 }
 
 impl Efi {
+    /// A frame buffer for the screen.
+    fn add_glass(&mut self, screen: Arc<Screen>, input: &Input) -> Result<(), Error> {
+        let modes = glass::modes(&screen);
+        let bytes = glass::bytes(&modes).next_multiple_of(0x1_0000);
+        // Reserved: the OS leaves it to whatever shows pictures before the screen's driver does.
+        let base = self.pages.allocate(Where::Anywhere, bytes / PAGE, 0x1_0000, kind::RESERVED);
+        let base = base.map_err(|_| Error::NoRoom)?;
+        let glass = Glass::new(self.guest.clone(), base, modes, screen).map_err(|_| Error::NoThread)?;
+        self.console.glass = Some(glass);
+        self.console.keyboard = Some(Keyboard::plug(input));
+        Ok(())
+    }
+
     /// Code, page tables, and the tables that the OS reads.
     fn fill(
         &mut self,
@@ -291,6 +311,8 @@ impl Efi {
     /// What only boot services had is gone from the system table.
     pub fn forget_boot_services(&mut self) -> Result<(), Status> {
         self.put_system_table([(0, 0); 2], 0)?;
+        // The screen stays: the OS may paint as loaders did. What is typed is not for us any more.
+        self.console.keyboard = None;
         self.handles = Handles::default();
         self.objects = Objects::default();
         self.images.clear();

@@ -20,8 +20,10 @@ mod console;
 mod device_path;
 mod efi;
 mod events;
+mod glass;
 mod guest;
 mod handles;
+mod keyboard;
 pub mod media;
 mod pages;
 pub mod pe;
@@ -39,6 +41,7 @@ use std::{
 };
 
 use tearless_bus::{AccessError, MmioDevice};
+use tearless_display::{Input, Screen};
 use tearless_memory::{Gpa, GuestMemory};
 use tearless_storage::Disk;
 
@@ -56,6 +59,9 @@ pub enum Error {
         "EFI needs more memory than the VM has\n  because: tables, stack and code take some\n  try: --memory 256M or more"
     )]
     NoRoom,
+    /// The host has no thread for the screen.
+    #[error("cannot show the screen\n  because: this host starts no more threads\n  try: fewer programs at a time")]
+    NoThread,
 }
 
 /// What a machine with EFI is made of.
@@ -76,6 +82,8 @@ pub struct Setup {
     pub variables: Arc<Variables>,
     /// Who the machine is.
     pub identity: Identity,
+    /// The screen, and what is typed there.
+    pub display: Option<(Arc<Screen>, Arc<Input>)>,
     /// A kernel that is booted before anything on the disks is looked at.
     pub kernel: Option<Kernel>,
 }

@@ -22,9 +22,10 @@ pub(crate) enum Group {
     Rng,
     PathToText,
     LoadFile,
+    Graphics,
 }
 
-const GROUPS: [(&str, &[Service]); 13] = [
+const GROUPS: [(&str, &[Service]); 14] = [
     ("start", &[boot_manager::start]),
     ("boot", &boot::SERVICES),
     ("runtime", &[]),
@@ -38,6 +39,7 @@ const GROUPS: [(&str, &[Service]); 13] = [
     ("random numbers", &protocol::rng::METHODS),
     ("path to text", &protocol::path_to_text::METHODS),
     ("load file", &protocol::load_file::METHODS),
+    ("graphics", &protocol::graphics_output::METHODS),
 ];
 
 /// One above the highest number.

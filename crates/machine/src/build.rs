@@ -14,6 +14,7 @@ use tearless_devices::{
     pl031::Pl031,
     pl061::{POWER_PIN, Pl061},
 };
+use tearless_display::{Input, Screen};
 use tearless_efi::{self as efi, Firmware, Identity, Setup, Variables};
 use tearless_engine::{Region, Vm};
 use tearless_memory::GuestMemory;
@@ -53,6 +54,8 @@ pub enum Boot {
         variables: Arc<Variables>,
         /// Who the machine is.
         identity: Identity,
+        /// The screen, and what is typed there.
+        display: Option<(Arc<Screen>, Arc<Input>)>,
         /// A kernel that it boots instead.
         kernel: Option<efi::Kernel>,
     },
@@ -296,9 +299,20 @@ impl<V: Vm> Machine<V> {
                 let boot = load(&plan, &board.memory, &kernel, (&initrd, &cmdline))?;
                 (Power::new(plan.vcpus, boot), None)
             }
-            (None, Boot::Efi { variables, identity, kernel }) => {
-                let own = (variables, identity, kernel);
-                let boot = board.add_efi(&plan, Arc::clone(&uart) as _, &spec.disks, own)?;
+            (None, Boot::Efi { variables, identity, display, kernel }) => {
+                let setup = Setup {
+                    memory: memory.clone(),
+                    ram: plan.ram.clone(),
+                    doorbell: board::EFI_DOORBELL,
+                    serial: Arc::clone(&uart) as _,
+                    device_tree: fdt::build(&plan, None, "")?,
+                    disks: slots_of(&plan, &spec.disks),
+                    variables,
+                    identity,
+                    display,
+                    kernel,
+                };
+                let boot = board.add_efi(setup)?;
                 (Power::new(plan.vcpus, boot), None)
             }
         };
@@ -428,28 +442,7 @@ impl Board {
     }
 
     /// Adds EFI in the VMM; returns where it starts.
-    fn add_efi(
-        &mut self,
-        plan: &Plan,
-        serial: Arc<dyn MmioDevice>,
-        disks: &[Arc<dyn Disk>],
-        (variables, identity, kernel): (Arc<Variables>, Identity, Option<efi::Kernel>),
-    ) -> Result<Entry, Error> {
-        let slots = plan.slots.iter().filter_map(|slot| match slot.kind {
-            SlotKind::Block(index) => Some((Arc::clone(disks.get(index)?), slot.number)),
-            _ => None,
-        });
-        let setup = Setup {
-            memory: self.memory.clone(),
-            ram: plan.ram.clone(),
-            doorbell: board::EFI_DOORBELL,
-            serial,
-            device_tree: fdt::build(plan, None, "")?,
-            disks: slots.collect(),
-            variables,
-            identity,
-            kernel,
-        };
+    fn add_efi(&mut self, setup: Setup) -> Result<Entry, Error> {
         let (firmware, entry) = Firmware::new(setup)?;
         self.insert("EFI", board::EFI_DOORBELL, firmware)?;
         Ok(Entry { pc: entry.0, context: 0 })
@@ -495,4 +488,13 @@ impl Board {
         self.insert("PCIe 64-bit window", board::PCIE_MEM64, host.window64())?;
         Ok(host)
     }
+}
+
+/// The disks, each with its slot.
+fn slots_of(plan: &Plan, disks: &[Arc<dyn Disk>]) -> Vec<(Arc<dyn Disk>, u8)> {
+    let slots = plan.slots.iter().filter_map(|slot| match slot.kind {
+        SlotKind::Block(index) => Some((Arc::clone(disks.get(index)?), slot.number)),
+        _ => None,
+    });
+    slots.collect()
 }

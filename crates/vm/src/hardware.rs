@@ -227,6 +227,7 @@ impl Hardware {
                     Boot::Efi {
                         variables: Arc::clone(variables),
                         identity: identity.clone(),
+                        display: self.display.as_ref().map(|d| (Arc::clone(&d.screen), Arc::clone(&d.input))),
                         kernel: kernel.map(LinuxPayload::read).transpose()?,
                     }
                 }

@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("display", &[]),
     ("virtio", &["bus", "display", "memory", "net", "pci", "share", "state", "storage"]),
     ("boot", &["memory"]),
-    ("efi", &["bus", "memory", "storage"]),
+    ("efi", &["bus", "display", "memory", "storage"]),
     ("bundle", &["config", "memory", "state", "storage"]),
     ("guest-proto", &[]),
     ("guest-agent", &["guest-proto"]),
@@ -33,7 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("image", &[]),
     (
         "machine",
-        &["arm64", "boot", "bus", "devices", "efi", "engine", "memory", "pci", "state", "storage", "virtio"],
+        &["arm64", "boot", "bus", "devices", "display", "efi", "engine", "memory", "pci", "state", "storage", "virtio"],
     ),
     (
         "vm",

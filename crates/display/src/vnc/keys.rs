@@ -43,6 +43,14 @@ const ROWS: [(u16, &str, &str); 4] = [
     (43, "\\zxcvbnm,./", "|ZXCVBNM<>?"),
 ];
 
+/// What the key of an evdev code types on a US keyboard, with the shift key held down or not.
+pub fn character(code: u16, shift: bool) -> Option<char> {
+    ROWS.iter().find_map(|(first, plain, shifted)| {
+        let place = usize::from(code.checked_sub(*first)?);
+        if shift { shifted } else { plain }.chars().nth(place)
+    })
+}
+
 /// The evdev code of the key that types an X11 symbol on a US keyboard. For viewers that send no codes; shift comes by itself.
 pub(super) fn from_symbol(symbol: u32) -> Option<u16> {
     if let Some(character) = char::from_u32(symbol).filter(char::is_ascii_graphic) {

@@ -12,6 +12,7 @@ mod session;
 mod tests;
 mod update;
 
+pub use keys::character;
 pub use message::Message;
 pub use pixels::PixelFormat;
 

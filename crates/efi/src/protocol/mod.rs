@@ -2,6 +2,7 @@
 
 pub(crate) mod block_io;
 pub(crate) mod file;
+pub(crate) mod graphics_output;
 pub(crate) mod load_file;
 pub(crate) mod path_to_text;
 pub(crate) mod rng;

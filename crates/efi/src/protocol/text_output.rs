@@ -104,8 +104,7 @@ fn set_attribute(efi: &mut Efi, args: &Args) -> Result<Flow, Status> {
 }
 
 fn clear_screen(efi: &mut Efi, args: &Args) -> Result<Flow, Status> {
-    efi.console.send(b"\x1b[2J\x1b[H");
-    (efi.console.column, efi.console.row) = (0, 0);
+    efi.console.clear();
     efi.tell_mode(args.get::<0>())?;
     Ok(DONE)
 }

@@ -2,8 +2,9 @@
 
 /// Device type (section 5.7.1).
 pub(super) const DEVICE_ID: u16 = 16;
-/// PCI: a display controller that is neither VGA nor 3D.
-pub(super) const CLASS: u32 = 0x03_80_00;
+/// PCI: VGA. It has none of that, but only of such a device does Linux take that firmware's frame buffer is its picture, too, and has
+/// it replace that one.
+pub(super) const CLASS: u32 = 0x03_00_00;
 
 /// Feature bits (section 5.7.3).
 pub(super) mod feature {
