@@ -50,8 +50,10 @@ impl Font {
     pub fn draw(&self, character: char, front: u32, back: u32) -> Vec<u32> {
         let raster = get_raster(substitute(character), FontWeight::Regular, self.height)
             .or_else(|| get_raster('?', FontWeight::Regular, self.height));
-        let Some(raster) = raster else { return vec![back; self.size.area() as usize] };
-        raster.raster().iter().flat_map(|row| row.iter().map(|shade| between(back, front, *shade))).collect()
+        let shade = |x, y| raster.as_ref().and_then(|raster| raster.pixel(x, y)).unwrap_or(0);
+        let (width, height) = (self.size.width as usize, self.size.height as usize);
+        let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        places.map(|(x, y)| between(back, front, shade(x, y))).collect()
     }
 }
 

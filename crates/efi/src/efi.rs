@@ -95,7 +95,8 @@ pub(crate) struct Efi {
 
 /// The first instruction's address is in `Ok`.
 pub(crate) fn build(setup: Setup) -> Result<(Efi, Gpa), Error> {
-    let Setup { memory, ram, doorbell, serial, device_tree, disks, variables, identity, display, kernel } = setup;
+    let Setup { memory, ram, doorbell, serial, device_tree, disks, variables, identity, display, kernel } =
+        setup;
     let mut pages = PageMap::new(ram.start.0..ram.end.0, doorbell.start.0..doorbell.end.0);
     let no_room = |_| Error::NoRoom;
     // Whole pages of 64 KiB: an OS with such pages maps it with one protection.

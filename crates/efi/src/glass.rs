@@ -33,8 +33,8 @@ const SIZES: [Size; 4] =
     [Size::new(1280, 1024), Size::new(1024, 768), Size::new(800, 600), Size::new(640, 480)];
 /// The colours of text attributes (12.4.6).
 const COLOURS: [u32; 16] = [
-    0x000000, 0x0000aa, 0x00aa00, 0x00aaaa, 0xaa0000, 0xaa00aa, 0xaa5500, 0xaaaaaa, 0x555555, 0x5555ff, 0x55ff55,
-    0x55ffff, 0xff5555, 0xff55ff, 0xffff55, 0xffffff,
+    0x000000, 0x0000aa, 0x00aa00, 0x00aaaa, 0xaa0000, 0xaa00aa, 0xaa5500, 0xaaaaaa, 0x555555, 0x5555ff,
+    0x55ff55, 0x55ffff, 0xff5555, 0xff55ff, 0xffff55, 0xffffff,
 ];
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -246,7 +246,7 @@ mod tests {
 
     const BASE: u64 = 0x10_0000;
 
-    fn glass(size: Size) -> (Glass, Guest, Arc<Screen>) {
+    fn setup(size: Size) -> (Glass, Guest, Arc<Screen>) {
         let guest = Guest::new(GuestMemory::new(&[Gpa(0)..Gpa(0x100_0000)]).unwrap());
         let screen = Screen::new(Mode { size, scale: 1 });
         let modes = modes(&screen);
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn what_the_guest_paints_is_seen() {
-        let (mut glass, guest, screen) = glass(Size::new(1280, 800));
+        let (mut glass, guest, screen) = setup(Size::new(1280, 800));
         guest.write(glass.at(5, 7), &[0x33, 0x22, 0x11, 0xff]).unwrap();
         wait_for(&screen, |size, pixels| size.width == 1280 && pixels[7 * 1280 + 5] == 0x11_2233);
         assert_eq!(glass.modes(), [Size::new(1280, 800), SIZES[1], SIZES[2], SIZES[3]]);
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn text_scrolls_and_small_screens_have_none() {
-        let (glass, guest, _) = glass(Size::new(1280, 800));
+        let (glass, guest, _) = setup(Size::new(1280, 800));
         glass.draw((3, ROWS - 1), 'X', 0x0f);
         let line = |row: u32| {
             let (cell, (_, top)) = (glass.font.cell(), glass.text());
@@ -291,7 +291,7 @@ mod tests {
         glass.scroll(7);
         assert_eq!(line(ROWS - 2), drawn);
         assert!(line(ROWS - 1).iter().all(|byte| *byte == 0));
-        let (small, ..) = super::tests::glass(Size::new(64, 64));
+        let (small, ..) = setup(Size::new(64, 64));
         small.draw((79, 24), 'X', 7);
         small.scroll(7);
         small.clear(0x1f);

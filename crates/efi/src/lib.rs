@@ -60,7 +60,9 @@ pub enum Error {
     )]
     NoRoom,
     /// The host has no thread for the screen.
-    #[error("cannot show the screen\n  because: this host starts no more threads\n  try: fewer programs at a time")]
+    #[error(
+        "cannot show the screen\n  because: this host starts no more threads\n  try: fewer programs at a time"
+    )]
     NoThread,
 }
 

@@ -6,5 +6,5 @@ mod loaders;
 mod packages;
 
 pub use iso::IsoBuilder;
-pub use loaders::{Loader, System, cd, disk, installer};
+pub use loaders::{Loader, System, cd, debian_cd, disk, grub_disk, installer};
 pub use packages::files;

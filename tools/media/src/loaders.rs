@@ -51,8 +51,11 @@ fn shim_and_grub(suite: &str, grub: &str, progress: &dyn Progress) -> Result<[Ve
     Ok([shim, grub])
 }
 
-/// A CD as Debian's are: shim and the GRUB for CDs from the El Torito image, all else from the CD; `entries` is the menu.
-fn debian_cd(suite: &str, entries: &str, iso: IsoBuilder, progress: &dyn Progress) -> Result<Vec<u8>> {
+/// A CD as Debian's are: shim and the GRUB for CDs from the El Torito image, all else from the CD; `entries` is GRUB's script.
+///
+/// # Errors
+/// When the mirror has not all that is needed.
+pub fn debian_cd(suite: &str, entries: &str, iso: IsoBuilder, progress: &dyn Progress) -> Result<Vec<u8>> {
     let [shim, grub] = shim_and_grub(suite, "/gcdaa64.efi.signed", progress)?;
     let boot = partition(8 << 20, &[("EFI/BOOT/BOOTAA64.EFI", &shim), ("EFI/BOOT/grubaa64.efi", &grub)])?;
     Ok(iso.file(".disk/info", "Tearless test medium").file("boot/grub/grub.cfg", entries).boot(boot).finish())
@@ -95,6 +98,20 @@ pub fn installer(suite: &str, graphical: bool, progress: &dyn Progress) -> Resul
         .file("install.a64/initrd.gz", initrd)
         .file("boot/grub/font.pf2", font);
     debian_cd(suite, menu, iso, progress)
+}
+
+/// A disk from which shim starts GRUB, which does what `script` says.
+///
+/// # Errors
+/// When the mirror has not all that is needed.
+pub fn grub_disk(suite: &str, script: &str, progress: &dyn Progress) -> Result<Vec<u8>> {
+    let [shim, grub] = shim_and_grub(suite, "/grubaa64.efi.signed", progress)?;
+    let files: [(&str, &[u8]); 3] = [
+        ("EFI/BOOT/BOOTAA64.EFI", &shim),
+        ("EFI/BOOT/grubaa64.efi", &grub),
+        ("EFI/debian/grub.cfg", script.as_bytes()),
+    ];
+    with_table(&partition(16 << 20, &files)?)
 }
 
 /// A disk of one EFI system partition, by a GUID partition table, from which `loader` boots `system`.

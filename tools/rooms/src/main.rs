@@ -33,7 +33,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("image", &[]),
     (
         "machine",
-        &["arm64", "boot", "bus", "devices", "display", "efi", "engine", "memory", "pci", "state", "storage", "virtio"],
+        &[
+            "arm64", "boot", "bus", "devices", "display", "efi", "engine", "memory", "pci", "state",
+            "storage", "virtio",
+        ],
     ),
     (
         "vm",

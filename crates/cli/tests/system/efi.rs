@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::Stdio,
+    time::{Duration, Instant},
 };
 
 use tearless_boot::initramfs::{Initramfs, NodeKind};
@@ -84,6 +85,45 @@ fn shim_and_grub_boot_from_a_cd() {
     let tool = Tool::new();
     let iso = tool.file("cd.iso", &media::cd(SUITE, &ordinary(), &Silent).unwrap());
     boots(&tool, &["--iso", iso.to_str().unwrap()]);
+}
+
+/// GRUB finds the screen's frame buffer, and sets another size: seen without any driver.
+#[test]
+fn grub_paints_on_the_screen() {
+    let tool = Tool::new();
+    let script = "set gfxmode=640x480\nterminal_output gfxterm\nsleep 600\n";
+    let cd = media::debian_cd(SUITE, script, IsoBuilder::default(), &Silent).unwrap();
+    let iso = tool.file("cd.iso", &cd);
+    let args = [
+        "create",
+        "g",
+        "--disk",
+        "64M",
+        "--memory",
+        "256M",
+        "--net",
+        "none",
+        "--display",
+        "800x600",
+        "--iso",
+    ];
+    let made = tool.run(&[&args[..], &[iso.to_str().unwrap()]].concat());
+    assert_eq!(made.status, Some(0), "{}", made.stderr);
+    let started = tool.run(&["start", "g"]);
+    assert_eq!(started.status, Some(0), "{}", started.stderr);
+    let picture = tool.home().join("screen.png");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let shot = tool.run(&["screenshot", "g", picture.to_str().unwrap()]);
+        assert_eq!(shot.status, Some(0), "{}", shot.stderr);
+        let png = std::fs::read(&picture).unwrap();
+        let side = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+        if (side(16), side(20)) == (640, 480) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the screen is still {}x{}", side(16), side(20));
+    }
+    tool.run(&["stop", "g", "--force"]);
 }
 
 /// The host gives kernel and RAM disk: the stub fetches that by `LoadFile2`.

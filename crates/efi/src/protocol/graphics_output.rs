@@ -38,8 +38,10 @@ impl Efi {
         let glass = self.console.glass.as_ref().ok_or(UNSUPPORTED)?;
         let numbers = glass.modes().len() as u64 | (glass.mode() as u64) << 32;
         let size = glass.size().area() * PIXEL;
-        let bytes: Vec<u8> =
-            [numbers, info, INFO_SIZE, glass.base(), size].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let bytes: Vec<u8> = [numbers, info, INFO_SIZE, glass.base(), size]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
         self.guest.write(mode, &bytes)
     }
 }
