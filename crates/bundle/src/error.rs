@@ -183,6 +183,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// The format of another program has no such VMs.
+    #[error("cannot export {name}\n  because: {why}\n  try: another format; tearless push keeps all of it")]
+    Export {
+        /// The VM.
+        name: String,
+        /// What speaks against it.
+        why: String,
+    },
     /// No folder for VMs can be told.
     #[error(
         "cannot tell where VMs are kept\n  because: neither HOME nor TEARLESS_HOME is set\n  try: set TEARLESS_HOME to a folder"

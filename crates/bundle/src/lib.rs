@@ -37,7 +37,7 @@ mod store;
 pub use bundle::Bundle;
 pub use create::NewBundle;
 pub use error::{Error, Result};
-pub use import::{APPLE_VARIABLES_FILE, Foreign, ForeignDisk, Guest, tart};
+pub use import::{APPLE_VARIABLES_FILE, ExportFormat, Foreign, ForeignDisk, Guest, tart};
 pub use live::{LiveSnapshot, OpenLayer, RunningDisk};
 pub use lock::Lock;
 pub use name::check_name;

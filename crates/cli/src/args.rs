@@ -77,6 +77,8 @@ pub enum Command {
     Clone(CloneArgs),
     /// Make a VM of one of another program. Its files are copied at once, and it stays the machine that it is.
     Import(ImportArgs),
+    /// Make a VM of another program of one. Its disks are copied at once, where the file system can do that.
+    Export(ExportArgs),
     /// Store a VM in an OCI registry, as an image that Tart takes too.
     ///
     /// Its disks, its settings and its identity are stored; not the folders that it shares, nor what of this host it may
@@ -333,12 +335,39 @@ pub struct IpswSourceArgs {
 
 #[derive(Args)]
 pub struct ImportArgs {
-    /// The folder of a VM of Viable, VirtualBuddy or Apple's sample code.
+    /// The folder of a VM of Tart, UTM, Lume, macosvm, Lima, Viable, VirtualBuddy or Apple's sample code; or a file with a
+    /// command line of vfkit.
     pub source: PathBuf,
     /// The new VM's name; default: the folder's.
     pub name: Option<String>,
     #[command(flatten)]
     pub hardware: HardwareArgs,
+}
+
+#[derive(Args)]
+pub struct ExportArgs {
+    /// The VM; it must not run.
+    pub name: String,
+    /// Whose VM it becomes.
+    #[arg(long)]
+    pub format: Program,
+    /// The folder to make.
+    pub to: PathBuf,
+}
+
+/// Another program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Program {
+    /// Tart; put the folder into ~/.tart/vms.
+    Tart,
+    /// Viable and Apple's sample code, for macOS.
+    Apple,
+    /// UTM, with Apple's framework; call the folder NAME.utm.
+    Utm,
+    /// Lume; put the folder into ~/.lume.
+    Lume,
+    /// vfkit: a script with its command line.
+    Vfkit,
 }
 
 #[derive(Args)]

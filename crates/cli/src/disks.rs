@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    os::unix::{ffi::OsStrExt, fs::FileExt},
+    os::unix::ffi::OsStrExt,
     path::Path,
 };
 
@@ -76,30 +76,17 @@ pub fn iso(path: &Path) -> Result<DiskConfig> {
 /// Copies the content of the image `from`, of whatever format, to a new raw file, which is at least `size` bytes long.
 /// What is zero takes no room.
 pub fn import(from: &Path, to: &Path, size: u64) -> Result<()> {
-    const PIECE: usize = 1 << 20;
-    let read = || format!("cannot read disk image {}", from.display());
     let write = || format!("cannot write {}", to.display());
-    let source = storage::open(from, OpenOptions { read_only: true, ..OpenOptions::default() })?;
-    if size > 0 && size < source.size() {
+    let source = storage::open(from, OpenOptions { read_only: true, ..OpenOptions::default() })?.size();
+    if size > 0 && size < source {
         bail!(
-            "cannot put {} onto a disk of {size} bytes\n  because: it has {}\n  try: a larger --disk",
-            from.display(),
-            source.size()
+            "cannot put {} onto a disk of {size} bytes\n  because: it has {source}\n  try: a larger --disk",
+            from.display()
         );
     }
-    let file = File::create_new(to).with_context(write)?;
-    let mut piece = vec![0; PIECE];
-    let mut at = 0;
-    while at < source.size() {
-        let len = (source.size() - at).min(PIECE as u64);
-        let (part, _) = piece.split_at_mut(len as usize);
-        source.read_at(part, at).with_context(read)?;
-        if part.iter().any(|byte| *byte != 0) {
-            file.write_all_at(part, at).with_context(write)?;
-        }
-        at += len;
-    }
-    file.set_len(size.max(source.size())).and_then(|()| file.sync_all()).with_context(write)
+    storage::flatten(from, None, to)?;
+    let file = File::options().write(true).open(to).with_context(write)?;
+    file.set_len(size.max(source)).and_then(|()| file.sync_all()).with_context(write)
 }
 
 /// A file name may have colons; but one that ends like a setting, and is no file, is a setting mistyped.

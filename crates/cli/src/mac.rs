@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tearless_bundle::{
-    Bundle, Foreign, Guest, Store,
+    Bundle, ExportFormat, Foreign, Guest, Store,
     mac::{MachineIdentifier, Platform},
 };
 use tearless_config::VmConfig;
-use tearless_vm::engines;
+use tearless_vm::{engines, network};
 
 use crate::{
-    args::{Ecid, Identity, ImportArgs},
+    args::{Ecid, ExportArgs, Identity, ImportArgs, Program},
     out::say,
     run,
 };
@@ -128,5 +128,21 @@ pub fn import(args: &ImportArgs) -> Result<ExitCode> {
     if matches!(foreign.guest, Guest::Mac { .. }) && engines::macos_missing().is_some() {
         say!("it is a virtual Mac, and can be kept and cloned here, but run on an Apple silicon Mac only");
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn export(args: &ExportArgs) -> Result<ExitCode> {
+    let bundle = Store::open()?.find(&args.name)?;
+    let format = match args.format {
+        Program::Tart => ExportFormat::Tart,
+        Program::Apple => ExportFormat::Apple,
+        Program::Utm => ExportFormat::Utm,
+        Program::Lume => ExportFormat::Lume,
+        Program::Vfkit => ExportFormat::Vfkit,
+    };
+    let mac = network::derived_mac(bundle.path().as_os_str().as_encoded_bytes());
+    let notes = bundle.export(format, &args.to, mac)?;
+    notes.iter().for_each(|note| say!("note: {note}"));
+    say!("exported {} to {}", bundle.name(), args.to.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -80,6 +80,7 @@ fn main() -> ExitCode {
         Command::Clone(args) => states::clone(&args),
         Command::Ipsw(command) => ipsw::ipsw(&command),
         Command::Import(args) => mac::import(&args),
+        Command::Export(args) => mac::export(&args),
         Command::Push(args) => registry::push(&args),
         Command::Pull(args) => registry::pull(&args),
         Command::Rename(args) => states::rename(&args),

@@ -3,12 +3,13 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::FileExt,
     path::Path,
 };
 
 use rustix::io::Errno;
 
-use crate::DiskError;
+use crate::{Disk, DiskError, Format, open};
 
 /// How much is copied at a time.
 const BLOCK: usize = 1 << 20;
@@ -32,6 +33,41 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), DiskError> {
         }
         fail(error)
     })
+}
+
+/// Makes the new raw file `to` with the content of the image `from`, whatever it is and whatever backs it. What is zero takes no
+/// room.
+///
+/// # Errors
+/// [`DiskError`] when the one cannot be read or the other not written; then there is no new file.
+pub fn flatten(from: &Path, format: Option<Format>, to: &Path) -> Result<(), DiskError> {
+    let disk = open(from, crate::OpenOptions { read_only: true, format, ..crate::OpenOptions::default() })?;
+    if disk.raw().is_some() {
+        return copy(from, to);
+    }
+    let fail = |error| DiskError::Create { path: to.to_owned(), error };
+    let file = OpenOptions::new().write(true).create_new(true).open(to).map_err(fail)?;
+    fill(&*disk, &file).map_err(|error| {
+        // It is of no use; what matters is the first error.
+        let _ = fs::remove_file(to);
+        fail(error)
+    })
+}
+
+fn fill(disk: &dyn Disk, file: &File) -> io::Result<()> {
+    file.set_len(disk.size())?;
+    let mut buffer = vec![0; BLOCK];
+    let mut at = 0;
+    while at < disk.size() {
+        let len = usize::try_from(disk.size() - at).unwrap_or(BLOCK).min(BLOCK);
+        let block = &mut buffer[..len];
+        disk.read_at(block, at)?;
+        if block.iter().any(|byte| *byte != 0) {
+            file.write_all_at(block, at)?;
+        }
+        at += len as u64;
+    }
+    file.sync_all()
 }
 
 fn settle(path: &Path) -> io::Result<()> {
@@ -87,7 +123,7 @@ fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<(u64, u64)>> 
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::os::unix::fs::MetadataExt;
 
     use super::*;
 

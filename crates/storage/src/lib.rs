@@ -28,7 +28,7 @@ mod sparse;
 mod uring;
 mod vmdk;
 
-pub use copy::copy;
+pub use copy::{copy, flatten};
 pub use disk::{Disk, Pause};
 pub use error::DiskError;
 pub use format::Format;

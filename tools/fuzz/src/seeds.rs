@@ -641,7 +641,14 @@ pub fn images() -> Vec<Vec<u8>> {
 pub fn foreigners() -> Vec<Vec<u8>> {
     let tart = r#"{"version":1,"os":"linux","arch":"arm64","cpuCountMin":1,"cpuCount":2,"memorySizeMin":1,
         "memorySize":4294967296,"macAddress":"52:54:00:12:34:56","display":{"width":1024,"height":768},"diskFormat":"raw"}"#;
-    vec![tart.into()]
+    let utm = "<plist version=\"1.0\"><dict><key>ConfigurationVersion</key><integer>4</integer><key>Backend</key>\
+        <string>QEMU</string><key>System</key><dict><key>CPUCount</key><integer>2</integer></dict><key>Drive</key><array><dict>\
+        <key>ImageName</key><string>a.qcow2</string></dict></array></dict></plist>";
+    let lume = r#"{"os":"linux","cpuCount":2,"memorySize":4294967296,"diskSize":1,"display":"1024x768"}"#;
+    let vm = r#"{"version":1,"os":"linux","cpus":2,"ram":1,"storage":[{"type":"disk","file":"d"}],"bootInfo":{"kernel":"k"}}"#;
+    let lima = "vmType: qemu\ncpus: 2\nmemory: 4GiB\nmounts:\n- location: /srv\n  writable: true\n";
+    let vfkit = "vfkit --cpus 2 --memory 512 --bootloader 'linux,kernel=k,cmdline=\"a,b\"' --device virtio-blk,path=d";
+    [tart, utm, lume, vm, lima, vfkit].map(Into::into).to_vec()
 }
 
 #[cfg(test)]

@@ -2,18 +2,25 @@
 //! system can do that. The originals stay as they are. The guest stays the machine that it was.
 
 mod apple;
+mod export;
+mod json;
+mod lima;
 pub mod tart;
+mod utm;
+mod vfkit;
 
 use std::{
     fs,
     io::Read as _,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use tearless_config::{
     BootConfig, ByteSize, ConsoleKind, DiskConfig, DiskFormat, DisplayChoice, MacAddr, ScreenMode,
     ShareConfig, VmConfig,
 };
+
+use tearless_storage::Format;
 
 use crate::{
     Bundle, Error, Result, Store,
@@ -29,8 +36,14 @@ const MAC_MEMORY: ByteSize = ByteSize::gib(8);
 const VARIABLES_FILE: &str = "NVRAM";
 /// EFI's variables, as Apple's framework keeps them: for the way back.
 pub const APPLE_VARIABLES_FILE: &str = "nvram.bin";
+/// What is said where EFI's variables cannot be taken over.
+const NEW_VARIABLES: &str =
+    "EFI's variables start anew: what is booted is found at its usual place on the disk";
 /// Descriptions have a few KiB.
 const MAX_DESCRIPTION: u64 = 1 << 20;
+
+/// Whether a folder is a VM of a program, and how it is read.
+type Kind = (fn(&Path) -> bool, fn(&Path) -> Result<Foreign>);
 
 /// A VM of another program.
 #[derive(Debug)]
@@ -107,23 +120,75 @@ impl Foreign {
         Self { program, guest, cpus, memory, mac, screen, disks, shares, notes }
     }
 
-    /// Looks at the VM in `folder`.
+    /// Looks at the VM in `path`: a folder, or the file that describes it.
     ///
     /// # Errors
     /// [`Error::Foreigner`] when it is none that can be taken over; [`Error::Platform`] when it is damaged.
-    pub fn inspect(folder: &Path) -> Result<Self> {
-        if apple::is_one(folder) {
-            return apple::read(folder);
+    pub fn inspect(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            let kinds: [Kind; 5] = [
+                (apple::is_one, apple::read),
+                (tart::is_one, tart::read),
+                (utm::is_one, utm::read),
+                (json::is_lume, json::read_lume),
+                (lima::is_one, lima::read),
+            ];
+            if let Some((_, read)) = kinds.iter().find(|(is_one, _)| is_one(path)) {
+                return read(path)?.checked(path);
+            }
+            let vm = path.join(json::VM_FILE);
+            if vm.is_file() {
+                return json::read_macosvm(&vm)?.checked(path);
+            }
+            return Err(refused(path, "it has not the files of a VM that is known here".into()));
         }
-        if tart::is_one(folder) {
-            return tart::read(folder);
+        if !path.is_file() {
+            return Err(refused(path, "there is no such folder".into()));
         }
-        let why = if folder.is_dir() {
-            "it has not the files of a VM that is known here"
-        } else {
-            "there is no such folder"
-        };
-        Err(refused(folder, why.into()))
+        let text = description(path)?;
+        let read = if vfkit::is_one(&text) { vfkit::parse } else { json::parse_macosvm };
+        read(&text, path)?.checked(path)
+    }
+
+    /// What `text` of a description of any kind says, of a VM in `folder`. For those who test the readers.
+    #[doc(hidden)]
+    pub fn parse_all(text: &[u8], folder: &Path) -> Vec<Self> {
+        let file = |name: &str| folder.join(name);
+        let all = [
+            Self::tart(text, file(tart::DISK), file(tart::NVRAM)),
+            utm::parse(text, folder),
+            json::parse_lume(text, folder),
+            json::parse_macosvm(text, &file(json::VM_FILE)),
+            lima::parse(text, folder),
+            vfkit::parse(text, &file("start.sh")),
+        ];
+        all.into_iter().flatten().collect()
+    }
+
+    /// It, if its disks are there and its images build on nothing outside of its folder.
+    fn checked(self, what: &Path) -> Result<Self> {
+        for disk in &self.disks {
+            if !disk.path.is_file() {
+                return Err(refused(what, format!("its disk {} is not there", disk.path.display())));
+            }
+            if disk.format == DiskFormat::Raw {
+                continue;
+            }
+            let own = disk.path.parent().and_then(|folder| folder.canonicalize().ok());
+            let options = tearless_storage::OpenOptions {
+                read_only: true,
+                format: Some(Format::Qcow2),
+                ..tearless_storage::OpenOptions::default()
+            };
+            for file in tearless_storage::backing_files(&disk.path, options)? {
+                let folder = file.canonicalize().ok().and_then(|file| Some(file.parent()?.to_owned()));
+                if folder != own {
+                    let file = file.display();
+                    return Err(refused(what, format!("its disk builds on {file}, outside of its folder")));
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// Makes the VM `name` in `store` of it. `adapt` has the last word on its configuration.
@@ -134,7 +199,14 @@ impl Foreign {
         let new = store.create(name)?;
         let mut config = self.config();
         for (disk, own) in self.disks.iter().zip(&config.disks).filter(|(disk, _)| !disk.read_only) {
-            tearless_storage::copy(&disk.path, &new.path().join(&own.path))?;
+            let to = new.path().join(&own.path);
+            match disk.format {
+                DiskFormat::Raw => tearless_storage::copy(&disk.path, &to)?,
+                // It may build on another image, which is not the VM's.
+                DiskFormat::Qcow2 | DiskFormat::Vmdk => {
+                    tearless_storage::flatten(&disk.path, Some(Format::Qcow2), &to)?;
+                }
+            }
         }
         match &self.guest {
             Guest::Mac { auxiliary, .. } => {
@@ -204,18 +276,23 @@ impl Foreign {
 impl ForeignDisk {
     /// It as a disk of ours, at place `index`.
     fn config(&self, index: usize) -> DiskConfig {
-        let format = Some(self.format).filter(|format| *format != DiskFormat::Raw);
         if self.read_only {
             let format = Some(self.format);
             return DiskConfig { read_only: true, format, ..DiskConfig::new(&self.path) };
         }
-        let ending = if format.is_some() { "qcow2" } else { "img" };
-        let name = match index {
-            0 if format.is_none() => DISK_FILE.into(),
-            0 => format!("Disk.{ending}"),
-            _ => format!("Disk-{}.{ending}", index + 1),
-        };
-        DiskConfig { format, ..DiskConfig::new(name) }
+        DiskConfig::new(if index == 0 { DISK_FILE.into() } else { format!("Disk-{}.img", index + 1) })
+    }
+}
+
+/// The file `name` of `folder`; a description names no other.
+fn inside(folder: &Path, name: &str) -> Result<PathBuf> {
+    let mut parts = Path::new(name).components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(_)), None) => Ok(folder.join(name)),
+        _ => Err(refused(
+            folder,
+            format!("its description names the file `{name}`, which is not in its folder"),
+        )),
     }
 }
 
@@ -245,6 +322,8 @@ fn description(path: &Path) -> Result<Vec<u8>> {
         _ => Err(refused(path, "it is larger than 1 MiB".into())),
     }
 }
+
+pub use export::ExportFormat;
 
 fn refused(path: &Path, why: String) -> Error {
     Error::Foreigner { path: path.into(), why }

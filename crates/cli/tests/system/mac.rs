@@ -83,3 +83,15 @@ fn what_is_no_ipsw_says_so() {
         assert!(outcome.stderr.contains(hint) && outcome.stderr.contains("try"), "{}", outcome.stderr);
     }
 }
+
+#[test]
+fn virtual_macs_go_to_other_programs_and_come_back() {
+    let tool = with_mac();
+    for (format, program) in [("tart", "Tart"), ("utm", "UTM"), ("lume", "Lume"), ("apple", "Viable")] {
+        let to = tool.home().join(format!("out-{format}"));
+        works(&tool, &["export", "mac", "--format", format, to.to_str().unwrap()]);
+        let said = works(&tool, &["import", to.to_str().unwrap()]);
+        assert!(said.contains(program), "{said}");
+        assert!(works(&tool, &["info", &format!("out-{format}"), "--json"]).contains("\"0x11\""));
+    }
+}

@@ -1,6 +1,6 @@
 //! What comes of VMs in registries, and of other programs.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use tearless_bundle::Foreign;
 use tearless_image::oci::{Manifest, Reference, Unpacker};
@@ -20,10 +20,9 @@ pub fn oci(data: &[u8]) {
     }
 }
 
-/// Reads the bytes as the description of a VM of another program.
+/// Reads the bytes as the description of a VM of each other program.
 pub fn foreign(data: &[u8]) {
-    let file = |name: &str| PathBuf::from("/nonexistent").join(name);
-    if let Ok(foreign) = Foreign::tart(data, file("disk.img"), file("nvram.bin")) {
+    for foreign in Foreign::parse_all(data, Path::new("/nonexistent")) {
         _ = foreign.config().to_json();
     }
 }
