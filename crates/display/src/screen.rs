@@ -247,6 +247,11 @@ impl Screen {
         self.changed.notify_all();
     }
 
+    /// The pointer.
+    pub fn cursor(&self) -> Cursor {
+        lock(&self.state).cursor.clone()
+    }
+
     /// Moves the pointer. Viewers are not told: theirs is where they moved it.
     pub fn move_cursor(&self, x: u32, y: u32) {
         let mut state = lock(&self.state);

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Instant};
 
+use tearless_bus::MmioDevice;
 use tearless_display::{Input, Screen};
-use tearless_memory::Gpa;
+use tearless_memory::{Gpa, GuestMemory};
 
 use crate::{
     Error, Kernel, Setup,
@@ -51,6 +52,9 @@ mod table {
     pub const RUNTIME_SIGNATURE: u64 = 0x5652_4553_544e_5552;
 }
 
+/// Configuration tables that there may be.
+pub(crate) const MAX_TABLES: usize = table::MAX_CONFIGURATION;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Boot,
@@ -71,6 +75,8 @@ pub(crate) struct Efi {
     pub objects: Objects,
     pub console: Console,
     pub variables: Arc<Variables>,
+    /// Of a machine that goes on from a saved state: where its frame buffer is shown.
+    pub screen: Option<Arc<Screen>>,
     pub tables: Vec<(Guid, u64)>,
     pub pending: Vec<Pending>,
     pub queue: Queue,
@@ -97,38 +103,13 @@ pub(crate) struct Efi {
 pub(crate) fn build(setup: Setup) -> Result<(Efi, Gpa), Error> {
     let Setup { memory, ram, doorbell, serial, device_tree, disks, variables, identity, display, kernel } =
         setup;
-    let mut pages = PageMap::new(ram.start.0..ram.end.0, doorbell.start.0..doorbell.end.0);
     let no_room = |_| Error::NoRoom;
-    // Whole pages of 64 KiB: an OS with such pages maps it with one protection.
-    let base =
-        pages.allocate(Where::Anywhere, place::SIZE / PAGE, 0x1_0000, kind::RUNTIME_CODE).map_err(no_room)?;
     variables.begin_boot();
-    let mut efi = Efi {
-        guest: Guest::new(memory),
-        pages,
-        pools: Pools::default(),
-        handles: Handles::default(),
-        events: Events::default(),
-        images: BTreeMap::new(),
-        objects: Objects::default(),
-        console: Console::new(serial),
-        variables,
-        tables: Vec::new(),
-        pending: Vec::new(),
-        queue: Queue::default(),
-        tpl: crate::boot::TPL_APPLICATION,
-        phase: Phase::Boot,
-        count: 0,
-        watchdog: None,
-        exit_data: (0, 0),
-        base,
-        doorbell: doorbell.start.0,
-        arena: 0..0,
-        consoles: [(0, 0); 2],
-        runtime_base: base,
-        stage: Stage::Idle,
-        fault: [0; 3],
-    };
+    let mut efi = Efi::new(memory, (ram.clone(), doorbell), serial, variables);
+    // Whole pages of 64 KiB: an OS with such pages maps it with one protection.
+    let base = efi.pages.allocate(Where::Anywhere, place::SIZE / PAGE, 0x1_0000, kind::RUNTIME_CODE);
+    let base = base.map_err(no_room)?;
+    (efi.base, efi.runtime_base) = (base, base);
     efi.fill(&ram, &device_tree, &identity).map_err(no_room)?;
     if let Some((screen, input)) = display {
         efi.add_glass(screen, &input)?;
@@ -162,6 +143,47 @@ impl Efi {
         self.console.glass = Some(glass);
         self.console.keyboard = Some(Keyboard::plug(input));
         Ok(())
+    }
+
+    /// EFI that has put nothing into the guest's memory yet.
+    pub fn new(
+        memory: GuestMemory,
+        (ram, doorbell): (Range<Gpa>, Range<Gpa>),
+        serial: Arc<dyn MmioDevice>,
+        variables: Arc<Variables>,
+    ) -> Self {
+        Self {
+            guest: Guest::new(memory),
+            pages: PageMap::new(ram.start.0..ram.end.0, doorbell.start.0..doorbell.end.0),
+            pools: Pools::default(),
+            handles: Handles::default(),
+            events: Events::default(),
+            images: BTreeMap::new(),
+            objects: Objects::default(),
+            console: Console::new(serial),
+            variables,
+            screen: None,
+            tables: Vec::new(),
+            pending: Vec::new(),
+            queue: Queue::default(),
+            tpl: crate::boot::TPL_APPLICATION,
+            phase: Phase::Boot,
+            count: 0,
+            watchdog: None,
+            exit_data: (0, 0),
+            base: 0,
+            doorbell: doorbell.start.0,
+            arena: 0..0,
+            consoles: [(0, 0); 2],
+            runtime_base: 0,
+            stage: Stage::Idle,
+            fault: [0; 3],
+        }
+    }
+
+    /// The OS had taken over, when the VM was saved, with the region for its calls at `base`.
+    pub fn take_over(&mut self, base: u64, tables: Vec<(Guid, u64)>) {
+        (self.base, self.tables, self.phase) = (base, tables, Phase::Runtime);
     }
 
     /// Code, page tables, and the tables that the OS reads.

@@ -29,6 +29,7 @@ mod pages;
 pub mod pe;
 mod protocol;
 mod runtime;
+mod saved;
 mod service;
 mod smbios;
 mod stub;
@@ -37,7 +38,7 @@ mod variables;
 
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tearless_bus::{AccessError, MmioDevice};
@@ -112,6 +113,23 @@ impl Firmware {
         let (efi, entry) = efi::build(setup)?;
         Ok((Arc::new(Self(Mutex::new(efi))), entry))
     }
+
+    /// EFI of a machine that goes on from a saved state: all that the guest sees of it is in its memory. [`Firmware::restore`]
+    /// gives it the rest.
+    pub fn resumed(
+        memory: GuestMemory,
+        ram: Range<Gpa>,
+        doorbell: Range<Gpa>,
+        (serial, variables, screen): (Arc<dyn MmioDevice>, Arc<Variables>, Option<Arc<Screen>>),
+    ) -> Arc<Self> {
+        let mut efi = Efi::new(memory, (ram, doorbell), serial, variables);
+        efi.screen = screen;
+        Arc::new(Self(Mutex::new(efi)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Efi> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl MmioDevice for Firmware {
@@ -121,7 +139,7 @@ impl MmioDevice for Firmware {
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), AccessError> {
         let value = u64::from_le_bytes(*data.first_chunk().ok_or(AccessError::Width)?);
-        let mut efi = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut efi = self.lock();
         match offset {
             // An OS that has taken over has none of these calls, and none of their stacks.
             doorbell::CALL | doorbell::AGAIN if efi.phase == Phase::Runtime => efi.lost(value),

@@ -45,6 +45,11 @@ impl PageMap {
         Self { pieces, ram, mmio, key: 1 }
     }
 
+    /// Where RAM is, in whole pages.
+    pub fn ram(&self) -> Range<u64> {
+        self.ram.clone()
+    }
+
     /// Bytes of RAM.
     pub fn size(&self) -> u64 {
         self.ram.end - self.ram.start

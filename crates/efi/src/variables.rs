@@ -16,6 +16,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use serde::{Deserialize, Serialize};
+use tearless_state::StateError;
+
 use crate::abi::{
     DEVICE_ERROR, Guid, INVALID_PARAMETER, NOT_FOUND, OUT_OF_RESOURCES, Status, UNSUPPORTED, WRITE_PROTECTED,
     guid,
@@ -48,6 +51,16 @@ pub(crate) type Name = (Guid, Vec<u16>);
 struct Variable {
     attributes: u32,
     data: Vec<u8>,
+}
+
+/// A variable in a saved VM's state.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedVariable {
+    pub guid: [u8; 16],
+    pub name: Vec<u16>,
+    pub attributes: u32,
+    pub data: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -177,6 +190,37 @@ impl Variables {
             }
         }
         result
+    }
+
+    /// The variables that do not last, for a VM that is saved.
+    pub(crate) fn volatile(&self) -> Vec<SavedVariable> {
+        let state = self.lock();
+        let volatile = state.entries.iter().filter(|(_, v)| v.attributes & NON_VOLATILE == 0);
+        volatile
+            .map(|((guid, name), v)| SavedVariable {
+                guid: guid.0,
+                name: name.clone(),
+                attributes: v.attributes,
+                data: v.data.clone(),
+            })
+            .collect()
+    }
+
+    /// Puts back what [`Variables::volatile`] said.
+    pub(crate) fn put_volatile(&self, saved: Vec<SavedVariable>) -> Result<(), StateError> {
+        let fits = |v: &SavedVariable| {
+            v.attributes & !(BOOT | RUNTIME) == 0 && v.name.len() <= MAX_NAME && v.data.len() <= MAX_DATA
+        };
+        let size: usize = saved.iter().map(|v| RECORD + 2 * v.name.len() + v.data.len()).sum();
+        if !saved.iter().all(fits) || size > MAX_STORE {
+            return Err(StateError::malformed("a variable is none that it could have had"));
+        }
+        self.begin_boot();
+        let entry = |SavedVariable { guid, name, attributes, data }| {
+            ((Guid(guid), name), Variable { attributes, data })
+        };
+        self.lock().entries.extend(saved.into_iter().map(entry));
+        Ok(())
     }
 
     /// Bytes that variables of a kind have, with their names.

@@ -19,7 +19,7 @@ use tearless_efi::{self as efi, Firmware, Identity, Setup, Variables};
 use tearless_engine::{Region, Vm};
 use tearless_memory::GuestMemory;
 use tearless_pci::{PciHost, PciHostConfig};
-use tearless_state::{Folder, Progress, Saved, StateError};
+use tearless_state::{Folder, Progress, Saved};
 use tearless_storage::Disk;
 use tearless_virtio::{
     VirtioDevice, VirtioPci,
@@ -111,8 +111,8 @@ pub(crate) struct Devices {
     pub disks: Vec<Arc<Blk>>,
     pub memory: GuestMemory,
     pub plan: Plan,
-    /// The host answers the guest's calls of EFI, and what it knows for that is not saved.
-    pub has_firmware: bool,
+    /// What answers the guest's calls of EFI.
+    pub firmware: Option<Arc<Firmware>>,
 }
 
 /// The virtio consoles.
@@ -251,12 +251,6 @@ impl<V: Vm> Machine<V> {
         let plan = Plan::new(&spec.shape())?;
         let memory = GuestMemory::new(std::slice::from_ref(&plan.ram))?;
         let Saved { machine, mut parts, .. } = saved;
-        if matches!(spec.boot, Boot::Efi { .. }) {
-            return Err(StateError::Differs(
-                "it is to boot by EFI now, whose services have no saved state".into(),
-            )
-            .into());
-        }
         let vcpus = state::take_vcpus(&mut parts, plan.vcpus)?;
         let built = Self::assemble(vm, spec, (plan, memory), Some(vcpus))?;
         let devices = &built.handle.devices;
@@ -292,9 +286,14 @@ impl<V: Vm> Machine<V> {
         let disks: Vec<_> = spec.disks.iter().map(|disk| Blk::new(Arc::clone(disk), &options)).collect();
         let pci = board.add_pcie(&plan, &serial, &disks, &spec.attached)?;
 
-        let has_firmware = matches!(spec.boot, Boot::Efi { .. });
+        let mut firmware = None;
         let (power, restored) = match (restored, spec.boot) {
-            (Some((power, restored)), _) => (power, Some(restored)),
+            (Some((power, restored)), Boot::Linux { .. }) => (power, Some(restored)),
+            (Some((power, restored)), Boot::Efi { variables, display, .. }) => {
+                let screen = display.map(|(screen, _)| screen);
+                firmware = Some(board.add_resumed_efi(&plan, Arc::clone(&uart) as _, (variables, screen))?);
+                (power, Some(restored))
+            }
             (None, Boot::Linux { kernel, initrd, cmdline }) => {
                 let boot = load(&plan, &board.memory, &kernel, (&initrd, &cmdline))?;
                 (Power::new(plan.vcpus, boot), None)
@@ -312,7 +311,8 @@ impl<V: Vm> Machine<V> {
                     display,
                     kernel,
                 };
-                let boot = board.add_efi(setup)?;
+                let (efi, boot) = board.add_efi(setup)?;
+                firmware = Some(efi);
                 (Power::new(plan.vcpus, boot), None)
             }
         };
@@ -325,7 +325,7 @@ impl<V: Vm> Machine<V> {
             memory: memory.clone(),
             restored,
         });
-        let devices = Arc::new(Devices { uart, rtc, gpio, pci, disks, memory, plan, has_firmware });
+        let devices = Arc::new(Devices { uart, rtc, gpio, pci, disks, memory, plan, firmware });
         Ok(Self { vm, handle: Handle { shared, devices, serial } })
     }
 
@@ -442,10 +442,24 @@ impl Board {
     }
 
     /// Adds EFI in the VMM; returns where it starts.
-    fn add_efi(&mut self, setup: Setup) -> Result<Entry, Error> {
+    fn add_efi(&mut self, setup: Setup) -> Result<(Arc<Firmware>, Entry), Error> {
         let (firmware, entry) = Firmware::new(setup)?;
-        self.insert("EFI", board::EFI_DOORBELL, firmware)?;
-        Ok(Entry { pc: entry.0, context: 0 })
+        self.insert("EFI", board::EFI_DOORBELL, Arc::clone(&firmware) as _)?;
+        Ok((firmware, Entry { pc: entry.0, context: 0 }))
+    }
+
+    /// EFI of a machine that goes on from a saved state.
+    fn add_resumed_efi(
+        &mut self,
+        plan: &Plan,
+        serial: Arc<dyn MmioDevice>,
+        (variables, screen): (Arc<Variables>, Option<Arc<Screen>>),
+    ) -> Result<Arc<Firmware>, Error> {
+        let at = board::EFI_DOORBELL;
+        let host = (serial, variables, screen);
+        let firmware = Firmware::resumed(self.memory.clone(), plan.ram.clone(), at.clone(), host);
+        self.insert("EFI", at, Arc::clone(&firmware) as _)?;
+        Ok(firmware)
     }
 
     fn add_pcie(

@@ -33,6 +33,7 @@ const VCPUS_VERSION: u32 = 1;
 const VCPU_VERSION: u32 = 1;
 
 const VCPUS: &str = "vcpus";
+const FIRMWARE: &str = "efi";
 
 /// What the vCPUs have in common.
 #[derive(Serialize, Deserialize)]
@@ -134,6 +135,9 @@ impl Still {
     pub fn save(&self, engine: &str) -> Result<(Outline, Parts), StateError> {
         let (shared, devices) = (&self.handle.shared, &self.handle.devices);
         let mut parts = Parts::default();
+        if let Some(firmware) = &devices.firmware {
+            parts.put(FIRMWARE, firmware.save()?);
+        }
         self.save_vcpus(&mut parts)?;
         devices.pci.save(&mut parts)?;
         parts.put("uart", devices.uart.save()?);
@@ -228,11 +232,6 @@ impl Handle {
     /// # Errors
     /// When a device has something in progress that takes longer and cannot be repeated; then all devices go on.
     pub fn quiesce(&self, deadline: Instant) -> Result<Still, StateError> {
-        if self.devices.has_firmware {
-            return Err(StateError::Busy(
-                "its guest was booted by EFI, whose services cannot be saved yet".into(),
-            ));
-        }
         let still = Still { handle: self.clone(), ended: false };
         still.handle.devices.pci.quiesce(deadline)?;
         Ok(still)
@@ -248,6 +247,9 @@ impl Handle {
         give("uart", &|state| devices.uart.restore(state))?;
         give("rtc", &|state| devices.rtc.restore(state))?;
         give("gpio", &|state| devices.gpio.restore(state))?;
+        if let Some(firmware) = &devices.firmware {
+            give(FIRMWARE, &|state| firmware.restore(state))?;
+        }
         give("gic", &|state| self.shared.gic.restore(state))?;
         parts.finish()?;
         devices.uart.drive();

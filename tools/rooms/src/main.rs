@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("display", &[]),
     ("virtio", &["bus", "display", "memory", "net", "pci", "share", "state", "storage"]),
     ("boot", &["memory"]),
-    ("efi", &["bus", "display", "memory", "storage"]),
+    ("efi", &["bus", "display", "memory", "state", "storage"]),
     ("bundle", &["config", "memory", "state", "storage"]),
     ("guest-proto", &[]),
     ("guest-agent", &["guest-proto"]),

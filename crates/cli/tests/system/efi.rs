@@ -13,7 +13,7 @@ use tearless_image::{QuickOptions, Silent, quick_boot};
 use tearless_media::{self as media, IsoBuilder, Loader, System};
 use tearless_vm::storage::{OpenOptions, open};
 
-use crate::tool::Tool;
+use crate::{life::wait_for, tool::Tool};
 
 const SUITE: &str = "trixie";
 const NOW: (u16, u16) = (0x5a21, 0);
@@ -71,6 +71,49 @@ fn shim_and_grub_boot_from_a_disk() {
     let tool = Tool::new();
     let disk = tool.file("disk.img", &media::disk(SUITE, Loader::Grub, &ordinary(), &Silent).unwrap());
     boots(&tool, &["--efi", "--disk", disk.to_str().unwrap()]);
+}
+
+/// Variables are EFI's runtime services: a guest that was suspended, or put back to a snapshot, calls them as before.
+#[test]
+fn a_guest_that_efi_booted_is_suspended_and_goes_on() {
+    let variable = "/v/Tearless-12345678-1234-1234-1234-123456789abc";
+    let script = format!(
+        "insmod /efivarfs.ko; mkdir /v; mount -t efivarfs none /v; n=0
+        while read word; do n=$((n + 1)); printf \"\\007\\000\\000\\000$word\" > {variable}; echo $n: $(cat {variable}); done"
+    );
+    let mut system = system(&script, &["efivarfs"]);
+    system.initrd.extend({
+        let mut more = Initramfs::new();
+        more.symlink("bin/mkdir", "busybox").unwrap();
+        more.finish()
+    });
+    let tool = Tool::new();
+    let disk = tool.file("disk.img", &media::disk(SUITE, Loader::SystemdBoot, &system, &Silent).unwrap());
+    let disk = ["create", "e", "--disk-image", disk.to_str().unwrap()];
+    tool.good(&[&disk[..], &["--cpus", "2", "--memory", "512M", "--net", "none"]].concat());
+    tool.good(&["start", "e"]);
+    let refused = tool.run(&["suspend", "e"]);
+    assert!(refused.stderr.contains("still in its boot loader"), "{}", refused.stderr);
+    let heard = |expected: &str| {
+        wait_for(expected, || tool.log("e").contains(expected));
+    };
+    wait_for("an answer", || {
+        tool.type_in("e", "one\n");
+        tool.log("e").contains("1: ") && tool.log("e").contains("one")
+    });
+    tool.good(&["snapshot", "take", "e", "warm"]);
+    tool.type_in("e", "two\n");
+    heard("two");
+    tool.good(&["suspend", "e"]);
+    tool.good(&["resume", "e"]);
+    tool.type_in("e", "three\n");
+    heard("three");
+    tool.good(&["snapshot", "restore", "e", "warm", "--stop"]);
+    tool.good(&["resume", "e"]);
+    tool.type_in("e", "four\n");
+    heard("four");
+    assert_eq!(tool.log("e").matches("1: ").count(), 1, "it booted once");
+    tool.good(&["stop", "--force", "e"]);
 }
 
 #[test]

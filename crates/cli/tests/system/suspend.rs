@@ -153,10 +153,14 @@ fn mistakes_leave_the_state_alone(tool: &Tool) {
     assert_eq!(tool.states(), [("suspended".to_owned(), None)]);
 }
 
-fn type_in(tool: &Tool, text: &'static str) {
-    let mut child = tool.command(["console", "e"]).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    child.wait_with_output().unwrap();
+impl Tool {
+    /// Types `text` on the console of `vm`.
+    pub fn type_in(&self, vm: &str, text: &str) {
+        let mut child =
+            self.command(["console", vm]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait().unwrap();
+    }
 }
 
 #[test]
@@ -167,7 +171,7 @@ fn suspending_is_all_or_nothing_and_the_state_can_be_kept_or_thrown_away() {
     refused(&tool, &["resume", "e"], &["it is not running, and it was not suspended"]);
     tool.good(&["start", "e"]);
     wait_for("the first word", || tool.log("e") == "A");
-    type_in(&tool, "1");
+    tool.type_in("e", "1");
     wait_for("the echo", || tool.log("e") == "A1");
     tool.good(&["suspend", "e"]);
     assert!(tool.good(&["suspend", "e"]).stdout.contains("already"));
@@ -177,7 +181,7 @@ fn suspending_is_all_or_nothing_and_the_state_can_be_kept_or_thrown_away() {
         assert_eq!((outcome.status, outcome.stdout.as_str()), (Some(0), "x"), "{}", outcome.stderr);
     }
     tool.good(&["resume", "e"]);
-    type_in(&tool, "2");
+    tool.type_in("e", "2");
     wait_for("the echo", || tool.log("e").ends_with('2'));
     assert_eq!(tool.log("e").matches('A').count(), 1, "it never booted again");
 

@@ -63,9 +63,9 @@ impl Request {
 
 /// What the screen shows: a part of a picture.
 #[derive(Clone, Copy)]
-struct Scanout {
-    resource: u32,
-    rect: Rect,
+pub(super) struct Scanout {
+    pub(super) resource: u32,
+    pub(super) rect: Rect,
 }
 
 /// A response's type and body, or an error's type.
@@ -73,9 +73,9 @@ type Outcome = Result<(u32, Vec<u8>), u32>;
 
 /// The device's state as its driver made it.
 pub(super) struct Display {
-    screen: Arc<Screen>,
-    resources: Resources,
-    scanout: Option<Scanout>,
+    pub(super) screen: Arc<Screen>,
+    pub(super) resources: Resources,
+    pub(super) scanout: Option<Scanout>,
 }
 
 impl Display {
@@ -202,6 +202,11 @@ impl Display {
             self.blank();
             return Ok(());
         }
+        self.show(resource, rect)
+    }
+
+    /// Has the screen show a part of a picture.
+    pub(super) fn show(&mut self, resource: u32, rect: Rect) -> Result<(), u32> {
         if rect.is_empty() || !rect.is_within(self.resources.get(resource)?.size()) {
             return Err(response::ERR_INVALID_PARAMETER);
         }

@@ -14,6 +14,7 @@ use tearless_state::{Encoded, StateError};
 
 use super::{
     commands::Display,
+    saved::{STATE_VERSION, SavedDisplay},
     spec::{CLASS, DEVICE_ID, EVENT_DISPLAY, EVENTS_CLEAR, feature},
     worker::run,
 };
@@ -47,9 +48,16 @@ impl Gpu {
 }
 
 impl VirtioDevice for Gpu {
-    /// What the guest has drawn, and the resources that it draws in, are not kept.
     fn save(&self) -> Result<Option<Encoded>, StateError> {
-        Err(StateError::Busy("its screen cannot be saved yet".to_owned()))
+        let state = lock(&self.display).save(self.events.load(Ordering::Acquire))?;
+        Encoded::new(STATE_VERSION, &state).map(Some)
+    }
+
+    fn restore(&self, state: Option<&Encoded>) -> Result<(), StateError> {
+        let state = state.ok_or_else(|| StateError::malformed("what the screen shows is missing"))?;
+        let state: SavedDisplay = state.decode(STATE_VERSION)?;
+        self.events.store(state.events, Ordering::Release);
+        lock(&self.display).restore(state)
     }
 
     fn kind(&self) -> DeviceKind {

@@ -8,6 +8,7 @@ mod commands;
 mod device;
 mod edid;
 mod resource;
+mod saved;
 mod spec;
 #[cfg(test)]
 mod tests;

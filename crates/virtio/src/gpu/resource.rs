@@ -45,6 +45,19 @@ impl Format {
         })
     }
 
+    fn number(self) -> u32 {
+        match self {
+            Self::Bgra => 1,
+            Self::Bgrx => 2,
+            Self::Argb => 3,
+            Self::Xrgb => 4,
+            Self::Rgba => 67,
+            Self::Xbgr => 68,
+            Self::Abgr => 121,
+            Self::Rgbx => 134,
+        }
+    }
+
     fn pixel(self, [a, b, c, d]: [u8; 4]) -> u32 {
         u32::from_be_bytes(match self {
             Self::Bgra => [d, c, b, a],
@@ -132,6 +145,23 @@ impl Resource {
         let row = self.pixels.chunks_exact(self.size.width as usize).nth(y as usize).unwrap_or_default();
         let rest = row.get(x as usize..).unwrap_or_default();
         rest.get(..len).unwrap_or(rest)
+    }
+
+    /// The number of its format.
+    pub(super) fn format_number(&self) -> u32 {
+        self.format.number()
+    }
+
+    /// Replaces all pixels by as many others.
+    pub(super) fn set_pixels(&mut self, pixels: Vec<u32>) {
+        if pixels.len() == self.pixels.len() {
+            self.pixels = pixels;
+        }
+    }
+
+    /// The guest memory behind it, in order.
+    pub(super) fn backing(&self) -> impl Iterator<Item = (Gpa, u32)> {
+        self.backing.pieces.iter().map(|(_, start, len)| (*start, *len))
     }
 
     /// All pixels.
@@ -227,6 +257,11 @@ impl Resources {
         let resource = self.by_id.get_mut(&id).ok_or(response::ERR_INVALID_RESOURCE_ID)?;
         self.ranges -= std::mem::take(&mut resource.backing).pieces.len();
         Ok(())
+    }
+
+    /// All pictures with their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Resource)> {
+        self.by_id.iter().map(|(id, resource)| (*id, resource))
     }
 
     /// A picture.

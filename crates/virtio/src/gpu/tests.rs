@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use tearless_display::{Mode, Screen, Size};
 use tearless_memory::Gpa;
+use tearless_state::Encoded;
 
 use super::Gpu;
+use crate::VirtioDevice as _;
 use crate::testing::{Driver, Queue, RAM, eventually, readable, writable};
 
 const OK: u32 = 0x1100;
@@ -13,6 +15,7 @@ const OK: u32 = 0x1100;
 const PICTURE: Gpa = Gpa(RAM.0 + (8 << 20));
 
 struct Guest {
+    gpu: Arc<Gpu>,
     driver: Driver,
     queues: Vec<Queue>,
     screen: Arc<Screen>,
@@ -21,9 +24,10 @@ struct Guest {
 impl Guest {
     fn new() -> Self {
         let screen = Screen::new(Mode { size: Size::new(640, 480), scale: 2 });
-        let mut driver = Driver::probe(Gpu::new(screen.clone()));
+        let gpu = Gpu::new(screen.clone());
+        let mut driver = Driver::probe(gpu.clone());
         let queues = driver.start(2, 2);
-        Self { driver, queues, screen }
+        Self { gpu, driver, queues, screen }
     }
 
     /// Sends a request of type `kind` with `words` behind its header; returns the answer.
@@ -184,4 +188,59 @@ fn what_makes_no_sense_is_refused_and_what_is_too_much_too() {
     let at = guest.driver.alloc_with(&words);
     guest.queues[0].offer(&guest.driver, &[readable(at, words.len())]);
     eventually("a device that asks for a reset", || guest.driver.broken());
+}
+
+#[test]
+fn a_saved_screen_shows_what_it_showed() {
+    let mut guest = Guest::new();
+    guest.picture(1, Size::new(64, 64), 4);
+    for i in 0..64 * 63u64 {
+        let at = PICTURE.0 + 0x10_0000 + 4 * i;
+        guest.driver.memory.write(Gpa(at), &(i as u32).to_le_bytes()).unwrap();
+    }
+    assert_eq!(guest.code(0x105, &[0, 0, 64, 64, 0, 0, 1, 0]), OK);
+    assert_eq!(guest.code(0x103, &[8, 8, 32, 32, 0, 1]), OK);
+    guest.picture_of_a_pointer();
+    guest.send_to(1, 0x300, &[0, 10, 20, 0, 2, 3, 4, 0]);
+    let state = guest.gpu.save().unwrap().unwrap();
+    let shown = guest.screen.picture().unwrap();
+    assert!(shown.1.iter().any(|pixel| *pixel != 0));
+
+    let mut other = Guest::new();
+    let viewer = other.screen.viewer();
+    other.gpu.restore(Some(&state)).unwrap();
+    assert_eq!(other.screen.picture().unwrap(), shown);
+    assert_eq!(other.gpu.save().unwrap().unwrap(), state);
+    drop(viewer);
+    // Its pictures are what they were: memory that the guest has changed since comes with the next transfer.
+    other.driver.memory.write(Gpa(PICTURE.0 + 0x10_0000), &[1; 4096]).unwrap();
+    assert_eq!(other.code(0x105, &[0, 0, 64, 64, 0, 0, 1, 0]), OK);
+    assert_eq!(other.code(0x104, &[8, 8, 32, 32, 1, 0]), OK);
+    assert!(other.screen.picture().unwrap().1.contains(&0x0001_0101));
+}
+
+#[test]
+fn damaged_screens_are_refused_before_anything_is_shown() {
+    let mut guest = Guest::new();
+    guest.picture(1, Size::new(8, 8), 4);
+    assert_eq!(guest.code(0x103, &[0, 0, 8, 8, 0, 1]), OK);
+    let state = guest.gpu.save().unwrap().unwrap();
+    let text = state.state.to_string();
+    for (old, new) in [
+        (r#""size":[8,8]"#, r#""size":[8,9]"#),
+        (r#""size":[8,8]"#, r#""size":[65535,65535]"#),
+        (r#""format":2"#, r#""format":9"#),
+        (r#""id":1"#, r#""id":0"#),
+        (r#""rect":[0,0,8,8]"#, r#""rect":[1,0,8,8]"#),
+        (r#""resource":1"#, r#""resource":7"#),
+        (r#""pixels":"78"#, r#""pixels":"99"#),
+        (r#""pixels":"78"#, r#""pixels":"7z"#),
+        (r#""size":[0,0]"#, r#""size":[64,65]"#),
+    ] {
+        let damaged = text.replacen(old, new, 1);
+        assert_ne!(damaged, text, "{old}");
+        let damaged = Encoded { version: 1, state: serde_json::from_str(&damaged).unwrap() };
+        assert!(Guest::new().gpu.restore(Some(&damaged)).is_err(), "{new}");
+    }
+    assert!(Guest::new().gpu.restore(None).is_err());
 }

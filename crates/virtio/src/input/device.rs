@@ -6,14 +6,16 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use serde::{Deserialize, Serialize};
 use tearless_display::input::{
     ABS_MAX, BUTTONS,
     evdev::{ABS_X, ABS_Y, EV_ABS, EV_KEY, EV_REL, KEY_LAST, REL_HWHEEL, REL_WHEEL},
 };
+use tearless_state::{Encoded, StateError};
 
 use super::{
     spec::{BUS_VIRTUAL, CLASS_KEYBOARD, CLASS_POINTER, DATA_LEN, DEVICE_ID, HEADER_LEN, event, select},
-    worker::{Events, run},
+    worker::{Events, SavedEvents, run},
 };
 use crate::{Activation, DeviceKind, VirtQueue, VirtioDevice, Wake, lock, read_window};
 
@@ -101,7 +103,29 @@ impl Input {
     }
 }
 
+/// The version of the state's format.
+const STATE_VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedInput {
+    selected: [u8; 2],
+    events: SavedEvents,
+}
+
 impl VirtioDevice for Input {
+    fn save(&self) -> Result<Option<Encoded>, StateError> {
+        let state = SavedInput { selected: *lock(&self.selected), events: self.events.save() };
+        Encoded::new(STATE_VERSION, &state).map(Some)
+    }
+
+    fn restore(&self, state: Option<&Encoded>) -> Result<(), StateError> {
+        let state = state.ok_or_else(|| StateError::malformed("what was typed is missing"))?;
+        let SavedInput { selected, events } = state.decode(STATE_VERSION)?;
+        *lock(&self.selected) = selected;
+        self.events.restore(events)
+    }
+
     fn kind(&self) -> DeviceKind {
         let class = match self.kind {
             Kind::Keyboard => CLASS_KEYBOARD,

@@ -1,8 +1,10 @@
 //! The input devices as a driver and a viewer see them.
 
 use tearless_display::Size;
+use tearless_state::Encoded;
 
 use super::{Input, Kind};
+use crate::VirtioDevice as _;
 use crate::testing::{Driver, readable, writable};
 
 fn select(driver: &Driver, what: u8, sub: u8) -> Vec<u8> {
@@ -90,4 +92,33 @@ fn lights_are_acknowledged() {
     let at = driver.alloc_with(&[0x11, 0, 1, 0, 1, 0, 0, 0]);
     queue.offer(&driver, &[readable(at, 8)]);
     assert_eq!(queue.wait(&driver).1, 0);
+}
+
+#[test]
+fn keys_that_were_held_when_a_vm_was_saved_are_let_go() {
+    let hub = tearless_display::Input::new();
+    let keyboard = Input::new(Kind::Keyboard, &hub);
+    let mut driver = Driver::probe(keyboard.clone());
+    let _queues = driver.start(0, 2);
+    hub.seat().key(16, true);
+    let mut seat = hub.seat();
+    seat.key(30, true);
+    let state = keyboard.save().unwrap().unwrap();
+
+    let hub = tearless_display::Input::new();
+    let keyboard = Input::new(Kind::Keyboard, &hub);
+    let mut driver = Driver::probe(keyboard.clone());
+    let mut queue = driver.start(0, 2).remove(0);
+    keyboard.restore(Some(&state)).unwrap();
+    let mut expected = vec![(1, 16, 1), (0, 0, 0), (1, 16, 0), (0, 0, 0)];
+    expected.extend([(1, 30, 1), (0, 0, 0), (1, 30, 0), (0, 0, 0)]);
+    let at = driver.alloc(8);
+    for expected in expected {
+        queue.offer(&driver, &[writable(at, 8)]);
+        queue.wait(&driver);
+        assert_eq!(event(&driver.bytes(at, 8)), expected);
+    }
+    let many = format!(r#"{{"selected":[0,0],"events":{{"waiting":[],"down":{:?}}}}}"#, vec![1; 5000]);
+    let state = Encoded { version: 1, state: serde_json::from_str(&many).unwrap() };
+    assert!(keyboard.restore(Some(&state)).is_err());
 }

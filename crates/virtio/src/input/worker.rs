@@ -10,12 +10,18 @@ use tearless_display::input::{
     evdev::{EV_KEY, EV_SYN},
 };
 
+use serde::{Deserialize, Serialize};
+use tearless_state::StateError;
+
 use super::spec::EVENT_LEN;
 use crate::{Chain, Ring, RingError, VirtQueue, Wake, lock};
 
 /// Most events that wait for a driver that does not take them. Keys that are let go come on top: there are not more of them than
 /// were pressed.
 const MAX_WAITING: usize = 1024;
+
+/// Keys and buttons that there are.
+const MAX_DOWN: usize = 0x300;
 
 #[derive(Default)]
 struct State {
@@ -46,6 +52,15 @@ impl State {
     }
 }
 
+/// What is on its way in a saved VM.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedEvents {
+    /// Types, codes and values.
+    waiting: Vec<(u16, u16, i32)>,
+    down: Vec<u16>,
+}
+
 /// Events on their way to the driver.
 pub(super) struct Events {
     state: Mutex<State>,
@@ -67,6 +82,33 @@ impl Events {
 
     pub(super) fn close(&self) {
         *lock(&self.state) = State::default();
+    }
+
+    pub(super) fn save(&self) -> SavedEvents {
+        let state = lock(&self.state);
+        SavedEvents {
+            waiting: state.waiting.iter().map(|e| (e.kind, e.code, e.value)).collect(),
+            down: state.down.iter().copied().collect(),
+        }
+    }
+
+    /// Takes over what was on its way. What was held down is let go: nobody holds it any more.
+    pub(super) fn restore(&self, SavedEvents { waiting, down }: SavedEvents) -> Result<(), StateError> {
+        // A report that lets keys go may come on top for each of them.
+        if waiting.len() > MAX_WAITING + 2 * MAX_DOWN || down.len() > MAX_DOWN {
+            return Err(StateError::malformed("more was typed than a device keeps"));
+        }
+        let mut state = lock(&self.state);
+        if !state.open {
+            return Ok(());
+        }
+        state.waiting =
+            waiting.into_iter().map(|(kind, code, value)| Event::new(kind, code, value)).collect();
+        state.down = down.iter().copied().collect();
+        let mut let_go: Vec<_> = down.into_iter().map(|code| Event::new(EV_KEY, code, 0)).collect();
+        let_go.push(Event::new(EV_SYN, 0, 0));
+        state.admit(&let_go);
+        Ok(())
     }
 
     fn first(&self) -> Option<Event> {
