@@ -34,12 +34,14 @@ impl Format {
 }
 
 /// How files of formats other than raw begin: their name, what `qemu-img` calls them, and whether we read them.
-const MAGICS: [(&[u8], Recognised); 6] = [
+const MAGICS: [(&[u8], Recognised); 8] = [
     (b"QFI\xfb", Recognised { name: "qcow2", qemu: "qcow2", known: true }),
     (b"KDMV", Recognised { name: "VMDK", qemu: "vmdk", known: true }),
     (b"# Disk DescriptorFile", Recognised { name: "VMDK", qemu: "vmdk", known: true }),
     (b"vhdxfile", Recognised { name: "VHDX", qemu: "vhdx", known: false }),
     (b"conectix", Recognised { name: "VHD", qemu: "vpc", known: false }),
+    (b"<<< Oracle VM VirtualBox", Recognised { name: "VDI", qemu: "vdi", known: false }),
+    (b"<<< QEMU VM Virtual Disk Image", Recognised { name: "VDI", qemu: "vdi", known: false }),
     (b"QED\0", Recognised { name: "QED", qemu: "qed", known: false }),
 ];
 
@@ -69,6 +71,7 @@ mod tests {
     #[test]
     fn tells_images_from_raw_disks() {
         assert_eq!(recognise(b"QFI\xfb\0\0\0\x03").map(|f| f.name), Some("qcow2"));
+        assert_eq!(recognise(b"<<< QEMU VM Virtual Disk Image >").map(|f| f.qemu), Some("vdi"));
         assert_eq!(recognise(b"QFI"), None);
         assert_eq!(recognise(&[0; HEAD]), None);
         assert_eq!(recognise(b""), None);

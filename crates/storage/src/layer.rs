@@ -124,6 +124,14 @@ pub fn open_ephemeral(path: &Path, options: OpenOptions, folder: &Path) -> Resul
         });
     }
     let format = options.format.or_else(|| Format::of_name(path)).unwrap_or(Format::Raw);
+    if format == Format::Vmdk {
+        return Err(DiskError::Image {
+            path: path.to_owned(),
+            format: format.name(),
+            why: "what is thrown away needs a layer above it, and no layer can be above a VMDK image".into(),
+            advice: "attach it read-only (FILE:ro), or `qemu-img convert -O qcow2` it",
+        });
+    }
     if options.format.is_none() && format == Format::Raw {
         // The rule for disks that only look raw holds here too.
         open(path, OpenOptions { read_only: true, ..options })?;
@@ -202,6 +210,9 @@ mod tests {
         drop((first, second));
         assert_eq!(fs::read(&path).unwrap(), vec![7; 4096]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let vmdk = folder.path().join("x.vmdk");
+        let refused = open_ephemeral(&vmdk, OpenOptions::default(), folder.path()).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("no layer can be above a VMDK"), "{refused}");
         let _writer = open(&path, OpenOptions::default()).unwrap();
         assert!(matches!(
             open_ephemeral(&path, OpenOptions::default(), folder.path()),
