@@ -65,6 +65,8 @@ pub enum Command {
     Proxy(ProxyArgs),
     /// Write what a VM's screen shows to a PNG file; its console, if it has no screen or does not use it yet.
     Screenshot(ScreenshotArgs),
+    /// Open a running VM's screen, in the browser or the viewer that this desktop has for it.
+    Open(OpenArgs),
     /// List the VMs.
     #[command(visible_alias = "ls")]
     List(ListArgs),
@@ -634,6 +636,15 @@ pub struct SetArgs {
 pub struct ConsoleArgs {
     /// The VM.
     pub name: String,
+}
+
+#[derive(Args)]
+pub struct OpenArgs {
+    /// The VM.
+    pub name: String,
+    /// Only print the address.
+    #[arg(long)]
+    pub print: bool,
 }
 
 #[derive(Args)]

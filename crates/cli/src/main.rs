@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         Command::Resume(args) => suspend::resume(&args, cli.verbose),
         Command::Console(args) => console::console(&args),
         Command::Screenshot(args) => display::screenshot(&args),
+        Command::Open(args) => display::open(&args),
         Command::Logs(args) => console::logs(&args),
         Command::Exec(args) => guest::exec(&args),
         Command::Cp(args) => guest::copy(&args),

@@ -90,7 +90,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         None => {
             let viewing = display::Viewing::prepare(&late.display)?;
             let (_, _place) = serve::confine(&mut hardware, &[], &late)?;
-            if let Some(url) = viewing.start(hardware.display.as_ref())? {
+            if let Some(url) = viewing.start(hardware.display.as_ref(), "tearless", None)? {
                 eprintln!("tearless: the screen is at {url}");
             }
             session::run(hardware, &events, session)

@@ -95,7 +95,9 @@ pub fn run(
         let forwarded = network.forwards.iter().filter(|f| f.protocol == PortProtocol::Tcp).map(|f| f.guest);
         service.forward_listening(forwarded.collect()).context("cannot start a thread")?;
     }
-    if let Some(url) = viewing.start(hardware.display.as_ref())? {
+    if let Some(url) =
+        viewing.start(hardware.display.as_ref(), bundle.bundle().name(), Some(Arc::new(service.clone())))?
+    {
         eprintln!("tearless: the screen is at {url}");
         service.set_display_at(url);
     }

@@ -75,6 +75,8 @@ pub enum DisplayKind {
     Hidden,
     /// Through VNC.
     Vnc,
+    /// In a browser.
+    Web,
     /// In a window on the host's own screen.
     Window,
 }
@@ -135,7 +137,7 @@ pub enum DisplayChoice {
 /// The text says nothing about a screen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "give none, hidden, window, vnc, vnc:PORT, vnc:ADDRESS, vnc:ADDRESS:PORT, no-clipboard, clipboard, or a size such as \
+    "give none, hidden, web, vnc, window, web or vnc with :PORT, :ADDRESS or :ADDRESS:PORT, no-clipboard, clipboard, or a size such as \
      1920x1200 or 2560x1600@2x"
 )]
 pub struct ParseDisplayError;
@@ -149,11 +151,13 @@ impl FromStr for DisplayChoice {
             "hidden" => Ok(Self::Kind(DisplayKind::Hidden, None)),
             "window" => Ok(Self::Kind(DisplayKind::Window, None)),
             "vnc" => Ok(Self::Kind(DisplayKind::Vnc, None)),
+            "web" => Ok(Self::Kind(DisplayKind::Web, None)),
             "clipboard" => Ok(Self::Clipboard(true)),
             "no-clipboard" => Ok(Self::Clipboard(false)),
-            _ => match text.strip_prefix("vnc:") {
-                Some(place) => Ok(Self::Kind(DisplayKind::Vnc, Some(parse_place(place)?))),
-                None => Ok(Self::Mode(parse_mode(text)?)),
+            _ => match text.split_once(':') {
+                Some(("vnc", place)) => Ok(Self::Kind(DisplayKind::Vnc, Some(parse_place(place)?))),
+                Some(("web", place)) => Ok(Self::Kind(DisplayKind::Web, Some(parse_place(place)?))),
+                _ => Ok(Self::Mode(parse_mode(text)?)),
             },
         }
     }
@@ -186,12 +190,15 @@ mod tests {
         let vnc = |place: &str| Ok(DisplayChoice::Kind(DisplayKind::Vnc, Some(place.parse().unwrap())));
         assert_eq!("vnc".parse(), Ok(DisplayChoice::Kind(DisplayKind::Vnc, None)));
         assert_eq!("vnc:5901".parse(), vnc("127.0.0.1:5901"));
+        assert_eq!("web".parse(), Ok(DisplayChoice::Kind(DisplayKind::Web, None)));
         assert_eq!("vnc:0.0.0.0".parse(), vnc("0.0.0.0:0"));
         assert_eq!("vnc:[::1]:7".parse(), vnc("[::1]:7"));
         let mode = |width, height, scale| Ok(DisplayChoice::Mode(ScreenMode { width, height, scale }));
         assert_eq!("1920x1200".parse(), mode(1920, 1200, 1));
         assert_eq!("2560x1600@2x".parse(), mode(2560, 1600, 2));
-        for wrong in ["", "tv", "vnc:", "vnc:x", "1x", "x1", "1x1@", "1x1@y", "-1x5", "99999999999x1"] {
+        for wrong in
+            ["", "tv", "vnc:", "vnc:x", "web:x", "1x", "x1", "1x1@", "1x1@y", "-1x5", "99999999999x1"]
+        {
             assert_eq!(wrong.parse::<DisplayChoice>(), Err(ParseDisplayError), "{wrong}");
         }
     }

@@ -1,7 +1,7 @@
 //! What a guest shows and what its viewers type.
 //!
 //! ```text
-//!   devices (virtio-gpu)  ──paint──►  Screen  ──changes──►  viewers: VNC clients, screenshots
+//!   devices (virtio-gpu)  ──paint──►  Screen  ──changes──►  viewers: VNC, browsers, screenshots
 //!   devices (virtio-input) ◄─events──  Input  ◄──seats─────
 //!   Agent (spice-vdagent)  ◄──text──►  Clipboard  ◄─text──►
 //! ```
@@ -18,6 +18,7 @@ mod picture;
 mod screen;
 pub mod terminal;
 pub mod vnc;
+pub mod web;
 
 pub use agent::Agent;
 pub use clipboard::{Clipboard, Party};

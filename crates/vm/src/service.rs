@@ -7,6 +7,7 @@
 //!                Stopping ◄──────┘ ──► the process ends
 //! ```
 
+mod page;
 mod snapshot;
 
 use std::{
@@ -88,6 +89,18 @@ struct Now {
     display_at: Option<String>,
     /// The images, in the order of the machine's disks.
     disks: Vec<Image>,
+}
+
+impl Now {
+    fn phase(&self) -> Phase {
+        match self {
+            Self { stopping: true, .. } | Self { ended: Some(_), .. } => Phase::Stopping,
+            Self { saving: true, .. } => Phase::Saving,
+            Self { handle: None, .. } => Phase::Starting,
+            Self { paused: true, .. } => Phase::Paused,
+            _ => Phase::Running,
+        }
+    }
 }
 
 /// A disk's image.
@@ -181,15 +194,8 @@ impl Service {
             self.ask_addresses();
         }
         let now = self.now();
-        let phase = match &*now {
-            Now { stopping: true, .. } | Now { ended: Some(_), .. } => Phase::Stopping,
-            Now { saving: true, .. } => Phase::Saving,
-            Now { handle: None, .. } => Phase::Starting,
-            Now { paused: true, .. } => Phase::Paused,
-            _ => Phase::Running,
-        };
         State {
-            phase,
+            phase: now.phase(),
             pid: std::process::id(),
             uptime_ms: u64::try_from(self.0.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             engine: self.0.engine.clone(),

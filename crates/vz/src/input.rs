@@ -12,7 +12,7 @@ const PIXELS_PER_INCH: [u64; 2] = [80, 226];
 /// The screen.
 pub(crate) fn graphics(config: &VmConfig, host: &Host) -> Result<Vec<Object>, Refusal> {
     let DisplayConfig { kind, mode, .. } = &config.display;
-    if *kind == DisplayKind::Vnc {
+    if matches!(kind, DisplayKind::Vnc | DisplayKind::Web) {
         let why = "the framework shows a screen in a window only";
         return refuse(
             "a screen for VNC",

@@ -49,7 +49,7 @@ pub use saved::saved;
 pub(crate) use saved::seed as saved_seed;
 pub use share::share;
 pub use unpack::unpack;
-pub use viewer::{desktop_agent, terminal_picture, vnc};
+pub use viewer::{desktop_agent, terminal_picture, vnc_viewer as vnc, web_page};
 pub use virtqueue::{display, virtqueue};
 pub use vmdk::vmdk;
 
@@ -103,6 +103,13 @@ pub const TARGETS: &[Target] = &[
         name: "vnc",
         about: "messages of VNC viewers",
         run: vnc,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "web_page",
+        about: "messages of a page in a browser",
+        run: web_page,
         seeds: seeds::none,
         memory_mib: LITTLE,
     },

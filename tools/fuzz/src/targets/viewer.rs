@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use tearless_display::{Agent, Clipboard, Mode, Screen, Size, terminal, vnc::Message};
+use tearless_display::{Agent, Clipboard, Mode, Screen, Size, terminal, vnc, web};
 
 /// Messages of a VNC viewer, one after the other.
-pub fn vnc(data: &[u8]) {
+pub fn vnc_viewer(data: &[u8]) {
     let mut rest = data;
-    while Message::read(&mut rest).is_ok() {}
+    while vnc::Message::read(&mut rest).is_ok() {}
+}
+
+/// A message of a page in a browser.
+pub fn web_page(data: &[u8]) {
+    drop(web::Message::parse(data));
 }
 
 /// A console as a picture.
