@@ -73,7 +73,7 @@ fn viewers_find_the_screen_where_it_is_said_to_be() {
 fn mistakes_with_screens_are_explained() {
     let tool = Tool::new();
     for (display, why) in [
-        ("tv", "give none, hidden, window, vnc"),
+        ("tv", "give none, hidden, web, vnc"),
         ("5000x100", "sides are 64 to 4095"),
         ("800x600@9x", "scales 1 to 4"),
     ] {

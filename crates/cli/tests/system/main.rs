@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod boot;
+mod browser;
 mod display;
 mod efi;
 mod guest;
