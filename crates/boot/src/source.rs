@@ -102,6 +102,27 @@ impl Source {
         Ok(bytes)
     }
 
+    /// It as an EFI program, as firmware loads it: kernels are such programs, unless somebody packed them.
+    ///
+    /// # Errors
+    /// As [`Source::kernel_image`]; [`Error::Unsuitable`] for a kernel that is no EFI program.
+    pub fn efi_program(&self) -> Result<Vec<u8>> {
+        const MAGIC: &[u8] = b"MZ";
+        let packed = self.read()?;
+        if packed.starts_with(MAGIC) {
+            return Ok(packed);
+        }
+        let bytes = kernel::load(packed, &self.what)?.into_bytes();
+        if bytes.starts_with(MAGIC) {
+            return Ok(bytes);
+        }
+        Err(Error::unsuitable(
+            &self.what,
+            "no EFI program",
+            "boot it without --firmware, or give a kernel with an EFI stub",
+        ))
+    }
+
     /// It as a kernel.
     ///
     /// # Errors

@@ -42,7 +42,7 @@ impl Bundle {
             copy(&self.path().join(path), &new.path().join(path))?;
         }
         let mut lent = BTreeSet::new();
-        if let Some(file) = layers::firmware(&config) {
+        for file in layers::firmware(&config) {
             link(&self.path().join(file), &new.path().join(file))?;
             lent.insert(file.to_owned());
         }
@@ -136,7 +136,8 @@ fn boot_files(config: &VmConfig) -> impl Iterator<Item = &Path> {
             own.map(PathBuf::as_path).collect()
         }
     };
-    files.into_iter().filter(|path| path.is_relative())
+    let firmware = config.firmware.iter().map(|firmware| firmware.code.as_path());
+    files.into_iter().chain(firmware).filter(|path| path.is_relative())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -87,17 +87,20 @@ pub(crate) fn derive_all(bundle: &Path, config: &VmConfig) -> Result<VmConfig> {
 
 /// Copies what firmware keeps into the folder of the layers, for `config` to name it.
 pub(crate) fn copy_firmware(bundle: &Path, config: &mut VmConfig) -> Result<()> {
-    let (file, extension) = match &mut config.boot {
-        BootConfig::MacOs { auxiliary, .. } => (auxiliary, "aux"),
-        BootConfig::Efi { variables, .. } => (variables, "nvram"),
-        BootConfig::LinuxKernel { .. } | BootConfig::LinuxDebian { .. } => return Ok(()),
+    let own = match &mut config.boot {
+        BootConfig::MacOs { auxiliary, .. } => Some((auxiliary, "aux")),
+        BootConfig::Efi { variables, .. } => Some((variables, "nvram")),
+        BootConfig::LinuxKernel { .. } | BootConfig::LinuxDebian { .. } => None,
     };
-    if reference(file).is_none() {
-        return Err(Error::Foreign { path: file.clone() });
+    let others = config.firmware.iter_mut().filter_map(|firmware| firmware.variables.as_mut());
+    for (file, extension) in own.into_iter().chain(others.map(|file| (file, "fd"))) {
+        if reference(file).is_none() {
+            return Err(Error::Foreign { path: file.clone() });
+        }
+        let copy = Path::new(FOLDER).join(new_id()?).with_extension(extension);
+        tearless_storage::copy(&bundle.join(&file), &bundle.join(&copy))?;
+        *file = copy;
     }
-    let copy = Path::new(FOLDER).join(new_id()?).with_extension(extension);
-    tearless_storage::copy(&bundle.join(&file), &bundle.join(&copy))?;
-    *file = copy;
     Ok(())
 }
 
@@ -113,14 +116,15 @@ pub(crate) fn freeze(bundle: &Path, config: &VmConfig) -> Result<()> {
     Ok(())
 }
 
-/// What firmware keeps, which belongs to the disks: the auxiliary storage of a virtual Mac, EFI's variables.
-pub(crate) fn firmware(config: &VmConfig) -> Option<&Path> {
-    match &config.boot {
-        BootConfig::MacOs { auxiliary: file, .. } | BootConfig::Efi { variables: file, .. } => {
-            Some(file.as_path()).filter(|path| path.is_relative())
-        }
+/// What firmware keeps, which belongs to the disks: the auxiliary storage of a virtual Mac, EFI's variables, those of firmware of
+/// another's making.
+pub(crate) fn firmware(config: &VmConfig) -> impl Iterator<Item = &Path> {
+    let own = match &config.boot {
+        BootConfig::MacOs { auxiliary: file, .. } | BootConfig::Efi { variables: file, .. } => Some(file),
         BootConfig::LinuxKernel { .. } | BootConfig::LinuxDebian { .. } => None,
-    }
+    };
+    let others = config.firmware.iter().filter_map(|firmware| firmware.variables.as_ref());
+    own.into_iter().chain(others).map(PathBuf::as_path).filter(|path| path.is_relative())
 }
 
 /// What the bundle's file `path` is called in a layer above it.

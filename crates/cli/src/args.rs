@@ -123,6 +123,8 @@ pub struct RunArgs {
     /// Boot what EFI finds on the disks; or --kernel as an EFI program.
     #[arg(long, conflicts_with_all = ["command", "name"])]
     pub efi: bool,
+    #[command(flatten)]
+    pub firmware: FirmwareArgs,
     /// An installation medium, attached read-only as the last disk. Without a VM it is booted.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "command"])]
     pub iso: Option<PathBuf>,
@@ -415,6 +417,18 @@ pub struct RenameArgs {
 }
 
 #[derive(Args)]
+pub struct FirmwareArgs {
+    /// Boot with this firmware instead of Tearless' own EFI or loader: EDK2 for QEMU's `virt` machine, such as QEMU_EFI.fd or
+    /// AAVMF_CODE.fd of Debian's package qemu-efi-aarch64. It boots the kernel, if there is one, else what it finds on the disks.
+    #[arg(long, value_name = "FILE")]
+    pub firmware: Option<PathBuf>,
+    /// The flash that keeps the firmware's variables, which is made if it is not there; `create` copies it. Default: NVRAM.fd in
+    /// the VM's folder; without a VM they are gone in the end.
+    #[arg(long, value_name = "FILE")]
+    pub firmware_vars: Option<PathBuf>,
+}
+
+#[derive(Args)]
 pub struct ShareArgs {
     /// A host folder to share with the guest; ours mount it at /mnt/TAG, which is the folder's name unless given. `ro`
     /// refuses changes; `uid=N` shows your files as those of the guest's user N instead of root. Repeat it for more.
@@ -477,6 +491,8 @@ pub struct CreateArgs {
     pub ssh_key: Option<PathBuf>,
     #[command(flatten)]
     pub unattended: UnattendedArgs,
+    #[command(flatten)]
+    pub firmware: FirmwareArgs,
     /// Size of the VM's disk, for example 64G; it takes room only as it fills.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub disk: Option<ByteSize>,

@@ -10,6 +10,7 @@ mod console;
 mod disks;
 mod display;
 mod doctor;
+mod firmware;
 mod guest;
 mod install;
 mod ipsw;

@@ -21,7 +21,7 @@ use tearless_vm::{
 
 use crate::{
     args::{DebianArgs, HardwareArgs, RunArgs},
-    disks, display,
+    disks, display, firmware,
     progress::Bars,
     qos, serve,
     session::{self, CommandSession, End, Events, InteractiveSession, Primary, Session, Status},
@@ -51,6 +51,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         }
         (None, _) if args.efi || args.iso.is_some() => prepare_efi(&args)?,
         (None, Some(path)) => prepare_kernel(path.clone(), &args)?,
+        (None, None) if args.firmware.firmware.is_some() => prepare_efi(&args)?,
         (None, None) => prepare_quick(&args)?,
     };
     if args.print_plan {
@@ -148,16 +149,16 @@ impl Prepared {
         shares: Vec<SharedFolder>,
         session: Box<dyn Session>,
         events: Events,
-    ) -> Self {
-        Self {
-            hardware: hardware(&config, payload, shares, None),
+    ) -> Result<Self> {
+        Ok(Self {
+            hardware: hardware(&config, payload, shares, None)?,
             session,
             events,
             bundle: None,
             network: network_of(&config, None),
             display: config.display,
             qos: config.qos,
-        }
+        })
     }
 
     /// The plan of the machine.
@@ -206,7 +207,7 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
         &Bars::new(),
     )?;
     payload.mount(&shares)?;
-    Ok(Prepared::unnamed(config, payload.into(), shares, session, events))
+    Prepared::unnamed(config, payload.into(), shares, session, events)
 }
 
 fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
@@ -225,7 +226,7 @@ fn prepare_kernel(path: PathBuf, args: &RunArgs) -> Result<Prepared> {
     let payload = linux_payload(&path, args)?;
     let events = Events::default();
     let session = interactive(config.console, &events, &Keyboard::default());
-    Ok(Prepared::unnamed(config, payload.into(), shares, session, events))
+    Prepared::unnamed(config, payload.into(), shares, session, events)
 }
 
 /// The user's own kernel with what belongs to it.
@@ -251,7 +252,7 @@ fn prepare_efi(args: &RunArgs) -> Result<Prepared> {
     let payload = Payload::Efi { variables: Arc::default(), identity: Identity::default(), kernel };
     let events = Events::default();
     let session = interactive(config.console, &events, &Keyboard::default());
-    Ok(Prepared::unnamed(config, payload, shares, session, events))
+    Prepared::unnamed(config, payload, shares, session, events)
 }
 
 fn refuse_recovery(bundle: &store::Opened, args: &RunArgs) -> Result<()> {
@@ -311,7 +312,7 @@ fn prepare_bundle(bundle: store::Opened, config: VmConfig, args: &RunArgs) -> Re
     } else {
         interactive(config.console, &events, &keyboard)
     };
-    let hardware = hardware(&config, payload, shares, Some(bundle.path()));
+    let hardware = hardware(&config, payload, shares, Some(bundle.path()))?;
     let network = network_of(&config, Some(bundle.path()));
     let VmConfig { display, qos, .. } = config;
     Ok(Prepared { hardware, session, events, bundle: Some((bundle, keyboard)), network, display, qos })
@@ -382,6 +383,7 @@ fn check(config: &VmConfig) -> Result<()> {
 /// As [`apply`], for one run.
 fn apply_run(config: &mut VmConfig, args: &RunArgs) -> Result<()> {
     apply(config, &args.hardware);
+    firmware::apply(config, &args.firmware)?;
     if args.lockstep {
         config.cpus = args.hardware.cpus.unwrap_or(1);
         if config.cpus > 1 {
@@ -419,8 +421,9 @@ fn hardware(
     payload: Payload,
     shares: Vec<SharedFolder>,
     bundle: Option<&Path>,
-) -> Hardware {
-    Hardware {
+) -> Result<Hardware> {
+    Ok(Hardware {
+        firmware: config.firmware.as_ref().map(|f| firmware::open(f, config, bundle)).transpose()?,
         engine: config.engine,
         vcpus: config.cpus,
         memory: config.memory.bytes(),
@@ -433,7 +436,7 @@ fn hardware(
         lockstep: false,
         payload,
         saved: None,
-    }
+    })
 }
 
 /// The network of `config`, with what a VM has that the configuration says nothing of.

@@ -30,7 +30,7 @@ use tearless_vm::{
 
 use crate::{
     args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
-    disks,
+    disks, firmware,
     install::{self, Unattended},
     life, login, mac,
     out::say,
@@ -162,6 +162,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         config.console = ConsoleKind::Uart;
     }
     run::apply(&mut config, &args.hardware);
+    config.firmware = firmware::describe(&args.firmware)?;
     config.network.mac.get_or_insert_with(network::random_mac);
     let disk_size = args.disk.or(args.kernel.is_none().then_some(DEFAULT_DISK));
     config.disks.extend(disk_size.map(|_| DiskConfig::new(DISK)));
@@ -183,6 +184,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
     if let Some(unattended) = unattended {
         unattended.write(new.path())?;
     }
+    firmware::copy(new.path(), &args.firmware)?;
     let bundle = new.finish(&config)?;
     say!(
         "created {0}; start it here with: tearless run {0}; or in the background: tearless start {0}",

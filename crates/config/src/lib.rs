@@ -19,8 +19,8 @@ pub use qos::{CpuList, Qos};
 pub use size::{ByteSize, ParseSizeError};
 pub use validate::{HostLimits, MAX_SHARES, MAX_TAG, MIN_MEMORY};
 pub use vm::{
-    BootConfig, CacheMode, ConsoleKind, DiskBus, DiskConfig, DiskFormat, EngineChoice, InstallerConfig,
-    ShareConfig, SyncMode, UnattendedConfig, UnknownEngine, VERSION, VmConfig,
+    BootConfig, CacheMode, ConsoleKind, DiskBus, DiskConfig, DiskFormat, EngineChoice, FirmwareConfig,
+    InstallerConfig, ShareConfig, SyncMode, UnattendedConfig, UnknownEngine, VERSION, VmConfig,
 };
 
 /// Why a description of a VM is refused.

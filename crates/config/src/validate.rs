@@ -266,6 +266,9 @@ impl VmConfig {
         {
             return invalid("the disks", "Debian's root is the first disk, writable", "attach it first");
         }
+        if self.boot.is_mac() && self.firmware.is_some() {
+            return invalid("firmware", "macOS boots with Apple's", "leave it out");
+        }
         match &self.boot {
             BootConfig::MacOs { version, build, .. } => self.validate_mac([version, build]),
             _ => Ok(()),

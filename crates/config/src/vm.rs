@@ -43,6 +43,9 @@ pub struct VmConfig {
     pub apple: AppleConfig,
     /// How it starts.
     pub boot: BootConfig,
+    /// Firmware that boots it instead of Tearless.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<FirmwareConfig>,
     /// Which device is the console.
     #[serde(default)]
     pub console: ConsoleKind,
@@ -343,6 +346,17 @@ impl BootConfig {
     }
 }
 
+/// Firmware of another's making, such as EDK2. Relative paths start at the bundle's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirmwareConfig {
+    /// Its code.
+    pub code: PathBuf,
+    /// The image of the flash that keeps its variables; none: they are gone when the VM ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variables: Option<PathBuf>,
+}
+
 /// Which device the guest's console is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -370,6 +384,7 @@ impl VmConfig {
             display: DisplayConfig::default(),
             apple: AppleConfig::default(),
             boot,
+            firmware: None,
             console: ConsoleKind::default(),
             machine_id: None,
             snapshot: None,

@@ -11,6 +11,15 @@ pub struct Identity {
 
 const ANCHOR: usize = 24;
 
+impl Identity {
+    /// The anchor, whose address and checksum are for firmware to set, and the tables that it leads to.
+    pub fn smbios(&self) -> (Vec<u8>, Vec<u8>) {
+        let mut anchor = tables(self, 0);
+        let tables = anchor.split_off(ANCHOR);
+        (anchor, tables)
+    }
+}
+
 /// The anchor, for address `at`, and the tables right behind it.
 pub(crate) fn tables(identity: &Identity, at: u64) -> Vec<u8> {
     let mut tables = Vec::new();

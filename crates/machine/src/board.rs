@@ -9,6 +9,10 @@ const fn range(start: u64, len: u64) -> Range<Gpa> {
     Gpa(start)..Gpa(start + len)
 }
 
+/// Flash with the firmware's code, where there is firmware: the first instruction.
+pub const FLASH_CODE: Range<Gpa> = range(0, 0x400_0000);
+/// Flash with the firmware's variables.
+pub const FLASH_VARIABLES: Range<Gpa> = range(0x0400_0000, 0x400_0000);
 /// GICv3 distributor.
 pub const GICD: Range<Gpa> = range(0x0800_0000, 0x1_0000);
 /// GICv3 interrupt translation service: control frame, then the translation frame with the MSI doorbell.
@@ -23,12 +27,16 @@ pub const REDISTRIBUTOR_SIZE: u64 = 0x2_0000;
 pub const UART: Range<Gpa> = range(0x0900_0000, 0x1000);
 /// PL031 real time clock.
 pub const RTC: Range<Gpa> = range(0x0901_0000, 0x1000);
+/// What firmware is told.
+pub const FW_CFG: Range<Gpa> = range(0x0902_0000, 0x18);
 /// PL061 GPIO with the power button.
 pub const GPIO: Range<Gpa> = range(0x0903_0000, 0x1000);
 /// Where EFI in the VMM is called: in what QEMU leaves for devices that are plugged in while it runs, of which we have none.
 pub const EFI_DOORBELL: Range<Gpa> = range(0x0c00_0000, 0x1_0000);
 /// PCIe window for 32-bit BARs.
 pub const PCIE_MEM32: Range<Gpa> = range(0x1000_0000, 0x2eff_0000);
+/// PCIe window for I/O ports, which firmware wants to see. No device has any.
+pub const PCIE_IO: Range<Gpa> = range(0x3eff_0000, 0x1_0000);
 /// Where RAM starts.
 pub const RAM_BASE: Gpa = Gpa(0x4000_0000);
 /// RAM ends below the PCIe configuration space.

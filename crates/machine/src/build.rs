@@ -30,6 +30,7 @@ use tearless_virtio::{
 
 use crate::{
     Error, Outcome, Plan, Shape, SlotKind, board, fdt,
+    firmware::{self, FirmwareBoot, FirmwareDevices},
     gate::Gate,
     psci::{Entry, Power},
     state,
@@ -59,6 +60,8 @@ pub enum Boot {
         /// A kernel that it boots instead.
         kernel: Option<efi::Kernel>,
     },
+    /// With firmware of another's making.
+    Firmware(FirmwareBoot),
 }
 
 /// What a machine is made of.
@@ -113,6 +116,8 @@ pub(crate) struct Devices {
     pub plan: Plan,
     /// What answers the guest's calls of EFI.
     pub firmware: Option<Arc<Firmware>>,
+    /// What firmware of another's making has.
+    pub flashed: Option<FirmwareDevices>,
 }
 
 /// The virtio consoles.
@@ -286,9 +291,16 @@ impl<V: Vm> Machine<V> {
         let disks: Vec<_> = spec.disks.iter().map(|disk| Blk::new(Arc::clone(disk), &options)).collect();
         let pci = board.add_pcie(&plan, &serial, &disks, &spec.attached)?;
 
+        let flashed = match &spec.boot {
+            Boot::Firmware(boot) => {
+                firmware::map_code(&vm, &boot.code)?;
+                Some(board.add_firmware(&plan, boot)?)
+            }
+            _ => None,
+        };
         let mut firmware = None;
         let (power, restored) = match (restored, spec.boot) {
-            (Some((power, restored)), Boot::Linux { .. }) => (power, Some(restored)),
+            (Some((power, restored)), Boot::Linux { .. } | Boot::Firmware(_)) => (power, Some(restored)),
             (Some((power, restored)), Boot::Efi { variables, display, .. }) => {
                 let screen = display.map(|(screen, _)| screen);
                 firmware = Some(board.add_resumed_efi(&plan, Arc::clone(&uart) as _, (variables, screen))?);
@@ -315,6 +327,9 @@ impl<V: Vm> Machine<V> {
                 firmware = Some(efi);
                 (Power::new(plan.vcpus, boot), None)
             }
+            (None, Boot::Firmware(_)) => {
+                (Power::new(plan.vcpus, firmware::load(&plan, &board.memory)?), None)
+            }
         };
         let shared = Arc::new(Shared {
             bus: board.bus,
@@ -325,7 +340,7 @@ impl<V: Vm> Machine<V> {
             memory: memory.clone(),
             restored,
         });
-        let devices = Arc::new(Devices { uart, rtc, gpio, pci, disks, memory, plan, firmware });
+        let devices = Arc::new(Devices { uart, rtc, gpio, pci, disks, memory, plan, firmware, flashed });
         Ok(Self { vm, handle: Handle { shared, devices, serial } })
     }
 
@@ -405,14 +420,14 @@ fn load(
 type PlatformDevices = (Arc<Pl011>, Arc<Pl031>, Arc<Pl061>);
 
 /// The board while it is being put together.
-struct Board {
+pub(crate) struct Board {
     bus: MmioBus,
     gic: Arc<Gic>,
-    memory: GuestMemory,
+    pub memory: GuestMemory,
 }
 
 impl Board {
-    fn insert(
+    pub(crate) fn insert(
         &mut self,
         name: &str,
         range: std::ops::Range<tearless_memory::Gpa>,

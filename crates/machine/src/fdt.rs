@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use tearless_arm64::gic::{INTID_HYP_PTIMER, INTID_PTIMER, INTID_VTIMER};
-use tearless_boot::fdt::{self, Chosen, Device, FdtSpec, GicNode, GpioNode, PcieNode, TimerIntids};
+use tearless_boot::fdt::{
+    self, Chosen, Device, FdtSpec, FirmwareNodes, GicNode, GpioNode, PcieNode, TimerIntids,
+};
 use tearless_memory::Gpa;
 
 use crate::{Error, Plan, board};
@@ -15,6 +17,21 @@ const POWER_BUTTON: u32 = 3;
 
 /// The device tree blob that tells a kernel about `plan`.
 pub(crate) fn build(plan: &Plan, initrd: Option<Range<Gpa>>, cmdline: &str) -> Result<Vec<u8>, Error> {
+    describe(plan, initrd, cmdline, None)
+}
+
+/// The device tree blob that tells firmware about `plan`.
+pub(crate) fn for_firmware(plan: &Plan) -> Result<Vec<u8>, Error> {
+    let nodes = FirmwareNodes { flash: board::FLASH_VARIABLES, fw_cfg: board::FW_CFG };
+    describe(plan, None, "", Some(nodes))
+}
+
+fn describe(
+    plan: &Plan,
+    initrd: Option<Range<Gpa>>,
+    cmdline: &str,
+    firmware: Option<FirmwareNodes>,
+) -> Result<Vec<u8>, Error> {
     let random = random()?;
     let mut rng_seed = [0; 32];
     let mut kaslr_seed = [0; 8];
@@ -44,11 +61,13 @@ pub(crate) fn build(plan: &Plan, initrd: Option<Range<Gpa>>, cmdline: &str) -> R
         clock_hz: board::APB_CLOCK_HZ,
         pcie: PcieNode {
             ecam: board::PCIE_ECAM,
-            io: None,
+            // Firmware looks for one; kernels do without.
+            io: firmware.is_some().then_some(board::PCIE_IO),
             mem32: board::PCIE_MEM32,
             mem64: board::PCIE_MEM64,
             intx: board::PCIE_INTX,
         },
+        firmware,
         chosen: Chosen { cmdline, initrd, rng_seed, kaslr_seed: u64::from_le_bytes(kaslr_seed) },
     };
     Ok(fdt::build(&spec)?)

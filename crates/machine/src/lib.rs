@@ -10,6 +10,7 @@
 pub mod board;
 mod build;
 mod fdt;
+mod firmware;
 mod gate;
 mod plan;
 mod psci;
@@ -18,8 +19,10 @@ mod vcpu_loop;
 mod wake;
 
 pub use build::{Boot, Handle, Machine, Spec, device_tree};
+pub use firmware::FirmwareBoot;
 pub use plan::{Plan, Shape, Slot, SlotKind};
 pub use state::Still;
+pub use tearless_devices::{fw_cfg::Kernel as FirmwareKernel, pflash::Flash};
 pub use tearless_efi as efi;
 
 /// How a machine ended.

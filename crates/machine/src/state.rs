@@ -143,6 +143,10 @@ impl Still {
         parts.put("uart", devices.uart.save()?);
         parts.put("rtc", devices.rtc.save()?);
         parts.put("gpio", devices.gpio.save()?);
+        if let Some((flash, fw_cfg)) = devices.firmware_parts() {
+            parts.put("flash", flash.save()?);
+            parts.put("fw-cfg", fw_cfg.save()?);
+        }
         parts.put("gic", shared.gic.save()?);
         Ok((devices.outline(engine), parts))
     }
@@ -249,6 +253,10 @@ impl Handle {
         give("gpio", &|state| devices.gpio.restore(state))?;
         if let Some(firmware) = &devices.firmware {
             give(FIRMWARE, &|state| firmware.restore(state))?;
+        }
+        if let Some((flash, fw_cfg)) = devices.firmware_parts() {
+            give("flash", &|state| flash.restore(state))?;
+            give("fw-cfg", &|state| fw_cfg.restore(state))?;
         }
         give("gic", &|state| self.shared.gic.restore(state))?;
         parts.finish()?;

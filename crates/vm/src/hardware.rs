@@ -16,7 +16,7 @@ use tearless_virtio::{
     vsock,
 };
 
-use crate::{Display, Error, HostSide, Network, SharedFolder};
+use crate::{Display, Error, Firmware, HostSide, Network, SharedFolder};
 
 /// A disk of the machine.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub struct Hardware {
     pub lockstep: bool,
     /// What it boots.
     pub payload: Payload,
+    /// Firmware that does that instead of Tearless.
+    pub firmware: Option<Firmware>,
     /// What it goes on from instead, the first time.
     pub saved: Option<SavedState>,
 }
@@ -216,13 +218,14 @@ impl Hardware {
         Ok(Spec {
             vcpus: self.vcpus,
             memory: self.memory,
-            boot: match &self.payload {
-                Payload::Linux(LinuxPayload { kernel, initrd, cmdline }) => Boot::Linux {
+            boot: match (&self.firmware, &self.payload) {
+                (Some(firmware), payload) => Boot::Firmware(firmware.boot(payload)?),
+                (None, Payload::Linux(LinuxPayload { kernel, initrd, cmdline })) => Boot::Linux {
                     kernel: kernel.kernel_image()?,
                     initrd: initrd.read()?,
                     cmdline: cmdline.clone(),
                 },
-                Payload::Efi { variables, identity, kernel } => {
+                (None, Payload::Efi { variables, identity, kernel }) => {
                     let kernel = kernel.as_ref().filter(|_| !variables.is_installed());
                     Boot::Efi {
                         variables: Arc::clone(variables),

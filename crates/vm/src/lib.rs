@@ -14,6 +14,7 @@ mod datagrams;
 pub mod debian;
 mod display;
 pub mod engines;
+mod firmware;
 pub mod forward;
 pub mod guest;
 mod hardware;
@@ -30,6 +31,7 @@ pub mod whole;
 
 pub use console::Console;
 pub use display::Display;
+pub use firmware::{Firmware, MAX_FIRMWARE};
 pub use hardware::{DiskSpec, Hardware, LinuxPayload, Payload, SavedState};
 pub use keyboard::Keyboard;
 pub use log::LogFile;
@@ -65,6 +67,17 @@ pub enum Error {
     /// Debian cannot be had.
     #[error(transparent)]
     Image(#[from] tearless_image::Error),
+    /// Firmware, or the file with its variables, cannot be used.
+    #[error(
+        "cannot use {} as firmware or its variables\n  because: {why}\n  try: EDK2's QEMU_EFI.fd or AAVMF_CODE.fd (Debian's package qemu-efi-aarch64); variables in a file of their own, 64 MiB at most",
+        path.display()
+    )]
+    Firmware {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the host says, or what it is.
+        why: String,
+    },
     /// The kernel or its companions cannot be used.
     #[error(transparent)]
     Boot(#[from] tearless_boot::Error),

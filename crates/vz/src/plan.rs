@@ -207,6 +207,13 @@ fn platform(machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
 }
 
 fn boot_loader(machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
+    if machine.config.firmware.is_some() {
+        return refuse(
+            "firmware",
+            "the framework boots with its own",
+            "leave --firmware out, or --engine soft",
+        );
+    }
     let (kernel, initrd) = match &machine.config.boot {
         BootConfig::MacOs { .. } => return Ok(Object::new("VZMacOSBootLoader")),
         BootConfig::Efi { .. } if !host.has(13) => {

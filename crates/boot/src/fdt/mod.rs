@@ -77,6 +77,15 @@ pub struct PcieNode {
     pub intx: [u32; 4],
 }
 
+/// What firmware finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirmwareNodes {
+    /// The NOR flash for its variables: two chips of 16 bits side by side.
+    pub flash: Range<Gpa>,
+    /// What it is told.
+    pub fw_cfg: Range<Gpa>,
+}
+
 /// What the boot loader tells the kernel (`chosen`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen<'a> {
@@ -111,6 +120,8 @@ pub struct FdtSpec<'a> {
     pub clock_hz: u32,
     /// The PCIe host bridge.
     pub pcie: PcieNode,
+    /// What firmware finds, where there is any.
+    pub firmware: Option<FirmwareNodes>,
     /// What the boot loader tells the kernel.
     pub chosen: Chosen<'a>,
 }
@@ -140,6 +151,9 @@ pub fn build(spec: &FdtSpec<'_>) -> Result<Vec<u8>> {
     nodes::rtc(&mut tree, spec)?;
     nodes::gpio(&mut tree, spec)?;
     nodes::pcie(&mut tree, spec)?;
+    if let Some(firmware) = &spec.firmware {
+        nodes::firmware(&mut tree, firmware)?;
+    }
     tree.end(root)?;
     tree.0.finish().map_err(refused)
 }

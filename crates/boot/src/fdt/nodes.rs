@@ -1,6 +1,6 @@
 //! One function for each node.
 
-use super::{Device, FdtSpec, Tree, length};
+use super::{Device, FdtSpec, FirmwareNodes, Tree, length};
 use crate::{Error, Result};
 
 // Handles by which nodes refer to each other.
@@ -238,4 +238,19 @@ fn interrupt_map(intx: [u32; 4]) -> Result<Vec<u32>> {
         }
     }
     Ok(map)
+}
+
+/// `mtd/mtd-physmap.yaml` and `firmware/qemu,fw-cfg-mmio.yaml`.
+pub(super) fn firmware(tree: &mut Tree, firmware: &FirmwareNodes) -> Result<()> {
+    let flash = tree.begin(&format!("flash@{:x}", firmware.flash.start.0))?;
+    tree.text("compatible", "cfi-flash")?;
+    tree.reg(std::slice::from_ref(&firmware.flash))?;
+    tree.cells("bank-width", &[4])?;
+    tree.end(flash)?;
+
+    let fw_cfg = tree.begin(&format!("fw-cfg@{:x}", firmware.fw_cfg.start.0))?;
+    tree.text("compatible", "qemu,fw-cfg-mmio")?;
+    tree.reg(std::slice::from_ref(&firmware.fw_cfg))?;
+    tree.flag("dma-coherent")?;
+    tree.end(fw_cfg)
 }

@@ -29,6 +29,7 @@ fn virt<'a>(cpus: &'a [u64], memory: &'a [Range<Gpa>]) -> FdtSpec<'a> {
             mem64: range(0x80_0000_0000, 0x80_0000_0000),
             intx: [35, 36, 37, 38],
         },
+        firmware: None,
         chosen: Chosen {
             cmdline: "console=hvc0",
             initrd: Some(range(0x4800_0000, 0x12_3456)),
@@ -142,6 +143,20 @@ fn describes_pcie_like_qemus_virt() {
     // Pin INTB of device 3 is INTA of device 0.
     let entry = [&cells(&[0x1800, 0, 0, 2])[..], gic, &cells(&[0, 0, 0, 3, 4])].concat();
     assert_eq!(map[13 * 40..14 * 40], entry);
+}
+
+#[test]
+fn tells_firmware_where_its_flash_and_its_answers_are() {
+    let memory = [range(0x4000_0000, 1 << 30)];
+    let mut spec = virt(&[0], &memory);
+    assert!(!read(&build(&spec).unwrap()).keys().any(|k| k.contains("flash") || k.contains("fw-cfg")));
+    let flash = range(0x400_0000, 0x400_0000);
+    spec.firmware = Some(FirmwareNodes { flash, fw_cfg: range(0x902_0000, 0x18) });
+    let tree = read(&build(&spec).unwrap());
+    assert_eq!(tree["/flash@4000000/reg"], cells(&[0, 0x400_0000, 0, 0x400_0000]));
+    assert_eq!(tree["/flash@4000000/bank-width"], cells(&[4]));
+    assert_eq!(tree["/fw-cfg@9020000/compatible"], b"qemu,fw-cfg-mmio\0");
+    assert_eq!(tree["/fw-cfg@9020000/reg"], cells(&[0, 0x902_0000, 0, 0x18]));
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl KernelImage {
         }
     }
 
+    /// What is loaded, unpacked.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Bytes of memory that it needs from its load address on.
     pub(crate) fn span(&self) -> u64 {
         match &self.shape {

@@ -43,7 +43,7 @@ pub use network::network;
 pub use oci::{foreign, oci};
 pub use packages::packages;
 pub use pci::pci;
-pub use platform::{pl011, pl031, pl061};
+pub use platform::{fw_cfg, pflash, pl011, pl031, pl061};
 pub use release::release;
 pub use saved::saved;
 pub(crate) use saved::seed as saved_seed;
@@ -150,6 +150,14 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "pl011", about: "serial port", run: pl011, seeds: seeds::none, memory_mib: LITTLE },
     Target { name: "pl031", about: "clock", run: pl031, seeds: seeds::none, memory_mib: LITTLE },
+    Target { name: "pflash", about: "NOR flash", run: pflash, seeds: seeds::none, memory_mib: 96 },
+    Target {
+        name: "fw_cfg",
+        about: "what firmware is told, and its transfers",
+        run: fw_cfg,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
     Target { name: "pl061", about: "GPIO", run: pl061, seeds: seeds::none, memory_mib: LITTLE },
     Target {
         name: "pci",
