@@ -4,8 +4,10 @@
 //! locked, what backs an image is opened read-only, cycles end, and errors say what to do.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Read},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -39,7 +41,39 @@ pub struct ImageDisk {
     name: String,
     size: AtomicU64,
     options: OpenOptions,
+    tables: Tables,
 }
+
+/// Which parts of a disk have been written to.
+///
+/// When a part of a qcow2 image is written to first, its table is entered in the file at once, but that the table's place is
+/// taken only with the next flush. An end by force in between would have the place given away again. So there is a flush
+/// after the first write to each part: seldom, for a part has half a gibibyte.
+struct Tables {
+    /// Bytes that one table describes.
+    span: u64,
+    known: Mutex<BTreeSet<u64>>,
+}
+
+impl Tables {
+    /// Those of the qcow2 image in `file`: a table is a cluster of entries of 8 bytes, each for a cluster.
+    fn of(file: &fs::File) -> Self {
+        let mut bits = [0; 4];
+        let known = file.read_exact_at(&mut bits, CLUSTER_BITS_AT).is_ok();
+        let bits = if known { u32::from_be_bytes(bits).clamp(9, 21) } else { 9 };
+        Self { span: 1 << (2 * bits - 3), known: Mutex::default() }
+    }
+
+    /// `len` bytes from `offset` on have been written; whether some of them lie in a part for the first time.
+    fn note(&self, offset: u64, len: u64) -> bool {
+        let last = offset.saturating_add(len.saturating_sub(1)) / self.span;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        (offset / self.span..=last).filter(|part| known.insert(*part)).count() > 0
+    }
+}
+
+/// Where a qcow2 image says how large its clusters are, as a power of two.
+const CLUSTER_BITS_AT: u64 = 20;
 
 impl ImageDisk {
     /// Opens the image in `path`; see [`crate::open`].
@@ -56,8 +90,9 @@ impl ImageDisk {
             });
         }
         let file = open_file(path, options.read_only)?;
+        let tables = Tables::of(&file);
         let access = open_access(file, path, format, options.read_only, Files::default())?;
-        Self::of(access, path, options)
+        Self::of(access, path, options, tables)
     }
 
     /// Opens a qcow2 image that is handed over as open files, from the top down, with their names: this process may not be
@@ -72,17 +107,18 @@ impl ImageDisk {
     ) -> Result<Self, DiskError> {
         lock_file(&top, &path, options.read_only)?;
         let files = Files { handed: Some(Arc::new(below)), ..Files::default() };
+        let tables = Tables::of(&top);
         let access = open_access(top, &path, Format::Qcow2, options.read_only, files)?;
-        Self::of(access, &path, options)
+        Self::of(access, &path, options, tables)
     }
 
-    fn of(access: Access, path: &Path, options: OpenOptions) -> Result<Self, DiskError> {
+    fn of(access: Access, path: &Path, options: OpenOptions, tables: Tables) -> Result<Self, DiskError> {
         let size = access.size() / SECTOR * SECTOR;
         if size == 0 {
             return Err(DiskError::Empty(path.to_owned()));
         }
         let name = path.display().to_string();
-        Ok(Self { access: RwLock::new(access), name, size: AtomicU64::new(size), options })
+        Ok(Self { access: RwLock::new(access), name, size: AtomicU64::new(size), options, tables })
     }
 
     fn shared(&self) -> RwLockReadGuard<'_, Access> {
@@ -92,6 +128,11 @@ impl ImageDisk {
     fn alone(&self) -> io::Result<RwLockWriteGuard<'_, Access>> {
         self.check_writable()?;
         Ok(self.access.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// After a change of `len` bytes from `offset` on.
+    fn settle(&self, access: &Access, offset: u64, len: u64) -> io::Result<()> {
+        if self.tables.note(offset, len) { access.flush() } else { Ok(()) }
     }
 
     fn check_writable(&self) -> io::Result<()> {
@@ -239,7 +280,9 @@ impl Disk for ImageDisk {
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         self.check_writable()?;
-        self.shared().write(data, offset)
+        let access = self.shared();
+        access.write(data, offset)?;
+        self.settle(&access, offset, data.len() as u64)
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -260,7 +303,7 @@ impl Disk for ImageDisk {
         // To zeros, not to anything: what a layer below holds must not come back.
         match access.discard_to_zero(offset, len) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-            other => other,
+            other => other.and_then(|()| self.settle(&access, offset, len)),
         }
     }
 
@@ -269,10 +312,11 @@ impl Disk for ImageDisk {
         if may_unmap {
             match access.discard_to_zero(offset, len) {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-                other => return other,
+                other => return other.and_then(|()| self.settle(&access, offset, len)),
             }
         }
-        access.write_zeroes(offset, len)
+        access.write_zeroes(offset, len)?;
+        self.settle(&access, offset, len)
     }
 
     fn grow(&self, size: u64) -> io::Result<()> {
@@ -358,6 +402,27 @@ mod tests {
                 (vec![0xaa; 700], content()[8700..8701].to_vec())
             );
         }
+    }
+
+    #[test]
+    fn an_end_by_force_leaves_no_table_in_a_place_that_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        if !qemu_img(at, &["create", "-q", "-f", "qcow2", "a.qcow2", "4G"]) {
+            return;
+        }
+        let disk = open(at.join("a.qcow2"), false).unwrap();
+        for (i, part) in [0, 3, 1, 5].into_iter().enumerate() {
+            disk.write_at(&[1; 4096], part << 29).unwrap();
+            // What is there if nothing more gets written.
+            let left = format!("{i}.qcow2");
+            fs::copy(at.join("a.qcow2"), at.join(&left)).unwrap();
+            check(at, &left);
+        }
+        disk.discard(6 << 29, 1 << 16).unwrap();
+        disk.write_zeroes(7 << 29, 1 << 16, false).unwrap();
+        fs::copy(at.join("a.qcow2"), at.join("left.qcow2")).unwrap();
+        check(at, "left.qcow2");
     }
 
     #[test]

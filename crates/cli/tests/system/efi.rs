@@ -250,6 +250,14 @@ fn a_disk_without_a_boot_loader_says_so_and_ends() {
     assert!(outcome.stdout.contains("because: no disk has an EFI boot loader"), "{}", outcome.stdout);
 }
 
+/// Where a VM's variables are: a clone or a snapshot gives it a file of its own to go on with.
+fn variables(tool: &Tool, name: &str) -> std::path::PathBuf {
+    let folder = tool.home().join(format!("{name}.vm"));
+    let config = std::fs::read(folder.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    folder.join(config["boot"]["variables"].as_str().unwrap())
+}
+
 #[test]
 fn a_vm_keeps_its_disk_image_and_its_variables() {
     let tool = Tool::new();
@@ -263,8 +271,8 @@ fn a_vm_keeps_its_disk_image_and_its_variables() {
     assert_eq!(std::fs::metadata(tool.home().join("e.vm/Disk.img")).unwrap().len(), 128 << 20);
     let cloned = tool.run(&["clone", "e", "f"]);
     assert_eq!(cloned.status, Some(0), "{}", cloned.stderr);
-    assert!(tool.home().join("f.vm/NVRAM").exists());
-    std::fs::write(tool.home().join("e.vm/NVRAM"), "damaged").unwrap();
+    assert!(variables(&tool, "f").exists());
+    std::fs::write(variables(&tool, "e"), "damaged").unwrap();
     let outcome = tool.run(&["run", "e"]);
     assert!(outcome.status == Some(1) && outcome.stderr.contains("EFI's variables"), "{}", outcome.stderr);
     let small = tool.run(&["create", "g", "--disk-image", disk, "--disk", "16M"]);
