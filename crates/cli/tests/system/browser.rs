@@ -25,8 +25,9 @@ exec 4</dev/input/${pointer##*/}
 echo ready
 read line <&3
 echo "typed $line"
-# Where it is, in two events, and the button.
-dd bs=24 count=3 <&4 2>/dev/null | hexdump -ve '8/1 "%02x" "\n"' | grep -q 0100100101000000 && echo clicked
+# Event by event, until it is the button.
+until dd bs=24 count=1 <&4 2>/dev/null | hexdump -ve '8/1 "%02x" "\n"' | grep -q 0100100101000000; do :; done
+echo clicked
 cat <&3
 "#;
 

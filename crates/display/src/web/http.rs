@@ -4,7 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, TcpStream},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tungstenite::handshake::derive_accept_key;
@@ -43,7 +43,6 @@ struct Request {
 /// # Errors
 /// When it does not take the answer, or leaves.
 pub(super) fn answer(mut stream: TcpStream, served: &Arc<Served>) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let Some(request) = read(&mut stream)? else {
@@ -92,9 +91,12 @@ pub(super) fn answer(mut stream: TcpStream, served: &Arc<Served>) -> io::Result<
 
 /// Reads a request; `None` for what is none. Browsers send nothing behind it before they have the answer.
 fn read(stream: &mut TcpStream) -> io::Result<Option<Request>> {
-    let mut bytes = Vec::new();
+    let (begun, mut bytes) = (Instant::now(), Vec::new());
     let mut buffer = [0; 4096];
     loop {
+        // For all of it: whoever says a byte now and then must not keep others out.
+        let left = PATIENCE.checked_sub(begun.elapsed()).ok_or(io::ErrorKind::TimedOut)?;
+        stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let len = stream.read(&mut buffer)?;
         bytes.extend(buffer.get(..len).unwrap_or_default());
         if len == 0 || bytes.len() > MAX_REQUEST {
