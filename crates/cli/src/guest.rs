@@ -45,13 +45,21 @@ fn agent_of(name: &str, patience: Duration) -> Result<Agent> {
 
 /// The agent in the VM of `bundle`; waits up to `patience` for it.
 pub fn agent(bundle: &Bundle, patience: Duration) -> Result<Agent> {
+    Ok(Agent::new(connector(bundle, patience)?))
+}
+
+/// What connects with the agent in the VM of `bundle`; waits up to `patience` for it.
+fn connector(
+    bundle: &Bundle,
+    patience: Duration,
+) -> Result<impl Fn() -> io::Result<UnixStream> + Send + Sync + 'static> {
     let client = life::client(bundle);
     // The first connection is kept for the first request.
     let first = std::sync::Mutex::new(Some(wait_for(&client, bundle.name(), patience)?));
-    Ok(Agent::new(move || match first.lock().ok().and_then(|mut first| first.take()) {
+    Ok(move || match first.lock().ok().and_then(|mut first| first.take()) {
         Some(stream) => Ok(stream),
         None => client.stream(&Request::GuestConnect { port: AGENT_PORT }).map_err(io::Error::other),
-    }))
+    })
 }
 
 fn wait_for(client: &Client, name: &str, patience: Duration) -> Result<UnixStream> {

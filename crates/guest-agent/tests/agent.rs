@@ -200,6 +200,64 @@ fn files_go_both_ways() {
     assert!(matches!(error, Error::Guest(f) if f.kind == FailureKind::NotFound));
 }
 
+/// A connection that passes `most` bytes from one side to the other and breaks then.
+fn breaking(most: usize, to_guest: bool) -> Agent {
+    Agent::new(move || {
+        let (ours, near) = UnixStream::pair()?;
+        let (far, theirs) = UnixStream::pair()?;
+        let stdin = Stdio::from(std::os::fd::OwnedFd::from(theirs));
+        let mut child =
+            Command::new(env!("CARGO_BIN_EXE_tearless-guest-agent")).arg("--stdin").stdin(stdin).spawn()?;
+        let pass = |mut from: UnixStream, mut to: UnixStream, most: u64| {
+            drop(std::io::copy(&mut Read::by_ref(&mut from).take(most), &mut to));
+            drop(from.shutdown(std::net::Shutdown::Both));
+            drop(to.shutdown(std::net::Shutdown::Both));
+        };
+        let (up, down) = if to_guest { (most as u64, u64::MAX) } else { (u64::MAX, most as u64) };
+        let (near_too, far_too) = (near.try_clone()?, far.try_clone()?);
+        thread::spawn(move || pass(near, far, up));
+        thread::spawn(move || {
+            pass(far_too, near_too, down);
+            child.wait()
+        });
+        Ok(ours)
+    })
+}
+
+#[test]
+fn a_connection_that_breaks_leaves_no_part_of_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let guest = |name: &str| at(name).to_str().unwrap().as_bytes().to_vec();
+    fs::create_dir_all(at("src/sub")).unwrap();
+    fs::write(at("src/sub/f"), vec![5; 300_000]).unwrap();
+    fs::create_dir(at("to")).unwrap();
+    let left = || fs::read_dir(at("to")).unwrap().count();
+    for source in ["src", "src/sub/f"] {
+        for most in [60, 100_000, 301_000] {
+            breaking(most, false).get(&guest(source), &at("to/new"), &mut |_, _| {}).unwrap_err();
+            assert_eq!(left(), 0, "{source} after {most} bytes");
+            breaking(most, true).put(&at(source), &guest("to/new"), &mut |_, _| {}).unwrap_err();
+            eventually("the agent's clean-up", || left() == 0);
+        }
+    }
+    let path = guest("to/stream");
+    let mut content = std::io::repeat(7).take(1 << 20);
+    breaking(100_000, true).write(&mut content, &path, &mut |_, _| {}).unwrap_err();
+    eventually("the agent's clean-up", || left() == 0);
+    fs::write(at("to/stream"), "old").unwrap();
+    fs::set_permissions(at("to/stream"), fs::Permissions::from_mode(0o751)).unwrap();
+    let mut content = std::io::repeat(7).take(1 << 20);
+    breaking(100_000, true).write(&mut content, &path, &mut |_, _| {}).unwrap_err();
+    eventually("the agent's clean-up", || left() == 1);
+    assert_eq!(fs::read(at("to/stream")).unwrap(), b"old");
+    agent().write(&mut &b"new"[..], &path, &mut |_, _| {}).unwrap();
+    assert_eq!(fs::read(at("to/stream")).unwrap(), b"new");
+    assert_eq!(fs::metadata(at("to/stream")).unwrap().mode() & 0o7777, 0o751);
+    agent().write(&mut &b"gone"[..], b"/dev/null", &mut |_, _| {}).unwrap();
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+}
+
 #[test]
 fn streams_become_files_and_files_streams() {
     let dir = tempfile::tempdir().unwrap();

@@ -148,7 +148,7 @@ impl<W: Write> Write for DataWriter<W> {
     }
 }
 
-/// Reads a stream of [`Kind::Data`] to its end. A message in between is kept for [`DataReader::message`] and ends it too.
+/// Reads a stream of [`Kind::Data`] to its end. A message in between ends it too, and is kept.
 pub struct DataReader<R: Read> {
     from: R,
     buffer: Vec<u8>,
@@ -161,6 +161,11 @@ impl<R: Read> DataReader<R> {
     /// The stream that comes from `from`.
     pub fn new(from: R) -> Self {
         Self { from, buffer: Vec::new(), taken: 0, done: false, message: None }
+    }
+
+    /// The message that has come instead of the stream's end.
+    pub fn into_message(self) -> Option<Vec<u8>> {
+        self.message
     }
 
     /// Skips the rest of the stream. Returns the message that came instead of its end.

@@ -4,18 +4,21 @@
 //! links and holes are kept; owners are not, nor are devices, sockets and pipes.
 //!
 //! Whoever unpacks trusts nobody: entries that would lead out of the target are refused, and so is everything that is no
-//! file, folder or link.
+//! file, folder or link. What breaks off leaves nothing that is not whole: see [`Unpack::unpack`].
+
+mod stage;
 
 use std::{
     cell::Cell,
-    fs::{self, File, FileTimes, Metadata, OpenOptions, Permissions},
+    fs::{self, File, FileTimes, Metadata, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Component, Path, PathBuf},
     rc::Rc,
     time::{Duration, SystemTime},
 };
 
+pub use stage::Stage;
 use tar::{Archive, Builder, Entry, EntryType, Header};
 
 /// Files of no size, such as those of procfs, may have content all the same; so much of it is taken.
@@ -208,55 +211,124 @@ pub struct Unpack {
     pub special_bits: bool,
 }
 
+/// A tree that has arrived. What is new appears at its place with [`Unpacked::place`] only; dropping this removes it.
+#[must_use = "nothing is at its place yet"]
+pub struct Unpacked {
+    target: PathBuf,
+    /// What `target` is made of, unless it is a folder that is added to.
+    stage: Option<Stage>,
+    /// Paths in the target, modes and times, for the end: modes may forbid writing.
+    folders: Vec<(PathBuf, u32, u64)>,
+}
+
+impl Unpacked {
+    /// Puts it at its place.
+    ///
+    /// # Errors
+    /// When the host's file system refuses.
+    pub fn place(self) -> io::Result<()> {
+        if let Some(stage) = self.stage {
+            stage.place(&self.target)?;
+        }
+        for (name, mode, mtime) in self.folders.into_iter().rev() {
+            let folder = File::open(join(&self.target, &name))?;
+            folder.set_permissions(Permissions::from_mode(mode))?;
+            set_mtime(&folder, mtime)?;
+        }
+        Ok(())
+    }
+
+    /// The folder that the names of the tree begin at, once there is one.
+    fn root(&self) -> Option<&Path> {
+        match &self.stage {
+            Some(stage) => Some(stage.path()),
+            None => (!self.folders.is_empty()).then_some(&self.target),
+        }
+    }
+
+    fn folder(&mut self, name: PathBuf, mode: u32, mtime: u64) -> io::Result<PathBuf> {
+        if self.folders.len() == MOST_FOLDERS {
+            return Err(invalid(format!("there are more than {MOST_FOLDERS} folders")));
+        }
+        let path = match self.root() {
+            Some(root) => join(root, &name),
+            // The target itself may be a link to a folder; inside, a link could be one that the tree brought.
+            None if self.target.is_dir() => self.target.clone(),
+            None => {
+                let stage = Stage::folder(parent(&self.target))?;
+                self.stage.insert(stage).path().to_owned()
+            }
+        };
+        if !name.as_os_str().is_empty() {
+            make_folder(&path)?;
+        }
+        self.folders.push((name, mode, mtime));
+        Ok(path)
+    }
+}
+
 impl Unpack {
-    /// Reads a tree from `from` and makes it at `target`: a folder that exists is added to, a file replaced. Calls
-    /// `made` for everything that it makes.
+    /// Reads a tree from `from`, for `target`: a folder that exists is added to, file by file, each of which replaces one that
+    /// was there when it is whole. What is new is put at its place by the result, all at once. Calls `made` for everything that
+    /// it makes, with the name that it has then.
     ///
     /// # Errors
     /// When the stream is broken or malicious, or the host's file system fails.
-    pub fn unpack(self, from: impl Read, target: &Path, mut made: impl FnMut(&Path)) -> io::Result<()> {
+    pub fn unpack(self, from: impl Read, target: &Path, mut made: impl FnMut(&Path)) -> io::Result<Unpacked> {
         let budget = Rc::new(Cell::new(u64::MAX));
         let mut archive = Archive::new(Metered { from, budget: budget.clone() });
-        archive.set_preserve_mtime(true);
-        // Folders get their modes and times at the end: they may forbid writing.
-        let mut folders = Vec::new();
+        let mut unpacked = Unpacked { target: target.to_owned(), stage: None, folders: Vec::new() };
         let mut entries = archive.entries()?;
         loop {
             budget.set(LONGEST_HEADERS);
             let Some(entry) = entries.next() else { break };
             let mut entry = entry?;
-            let name = relative(&entry.path()?)?;
-            let path = if name.as_os_str().is_empty() { target.to_owned() } else { target.join(&name) };
-            if !name.as_os_str().is_empty() {
-                check_parents(target, &name)?;
+            if unpacked.stage.is_some() && unpacked.folders.is_empty() {
+                return Err(invalid("something follows a file that was to come alone".into()));
             }
+            let name = relative(&entry.path()?)?;
+            let is_root = name.as_os_str().is_empty();
+            // Its kind is that of the first entry.
+            let path = match (is_root, unpacked.root()) {
+                (true, _) => target.to_owned(),
+                (false, Some(root)) => {
+                    check_parents(root, &name)?;
+                    root.join(&name)
+                }
+                (false, None) => return Err(invalid("it does not begin with what is copied".into())),
+            };
             match entry.header().entry_type() {
                 EntryType::Directory => {
-                    make_folder(&path, name.as_os_str().is_empty())?;
-                    if folders.len() == MOST_FOLDERS {
-                        let why = format!("there are more than {MOST_FOLDERS} folders");
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-                    }
-                    folders.push((path.clone(), self.mode(&entry)?, entry.header().mtime()?));
+                    let (mode, mtime) = (self.mode(&entry)?, entry.header().mtime()?);
+                    made(&unpacked.folder(name, mode, mtime)?);
                 }
-                EntryType::Symlink if !name.as_os_str().is_empty() => make_link(&entry, &path)?,
+                EntryType::Symlink if !is_root => {
+                    make_link(&entry, &path)?;
+                    made(&path);
+                }
                 EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                     budget.set(u64::MAX);
-                    self.make_file(&mut entry, &path)?;
+                    if is_root {
+                        check_replaceable(&unpacked)?;
+                    }
+                    let stage = self.make_file(&mut entry, &path, &mut made)?;
+                    match is_root {
+                        true => unpacked.stage = Some(stage),
+                        false => stage.place(&path)?,
+                    }
                 }
                 other => {
-                    let why = format!("{} is of a kind that is not copied: {other:?}", name.display());
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                    return Err(invalid(format!(
+                        "{} is of a kind that is not copied: {other:?}",
+                        name.display()
+                    )));
                 }
             }
-            made(&path);
         }
-        for (path, mode, mtime) in folders.into_iter().rev() {
-            let folder = File::open(&path)?;
-            folder.set_permissions(Permissions::from_mode(mode))?;
-            set_mtime(&folder, mtime)?;
+        if unpacked.root().is_none() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "there is nothing in it"));
         }
-        Ok(())
+        Ok(unpacked)
     }
 
     fn mode(self, entry: &Entry<'_, impl Read>) -> io::Result<u32> {
@@ -264,34 +336,70 @@ impl Unpack {
         Ok(entry.header().mode()? & bits)
     }
 
-    fn make_file(self, entry: &mut Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
-        match fs::symlink_metadata(path) {
-            Ok(old) if old.is_dir() => {
-                let why = format!("{} is a folder", path.display());
-                return Err(io::Error::new(io::ErrorKind::IsADirectory, why));
-            }
-            // Replaced rather than written to: it may be a link, or a program that runs.
-            Ok(_) => fs::remove_file(path)?,
-            Err(_) => {}
+    /// Makes the file that is to be at `path`. Never writes to what is there: it may be a link, or a program that runs.
+    fn make_file(
+        self,
+        entry: &mut Entry<'_, impl Read>,
+        path: &Path,
+        made: &mut impl FnMut(&Path),
+    ) -> io::Result<Stage> {
+        if fs::symlink_metadata(path).is_ok_and(|old| old.is_dir()) {
+            let why = format!("{} is a folder", path.display());
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, why));
         }
         if entry.size() > LARGEST {
             let why = format!("{} is larger than 16 TiB", path.display());
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
-        let mode = self.mode(entry)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        copy_with_holes(entry, &mut file)?;
-        file.set_permissions(Permissions::from_mode(mode))?;
-        set_mtime(&file, entry.header().mtime()?)
+        let mut stage = Stage::file(parent(path))?;
+        let (mode, size) = (self.mode(entry)?, entry.size());
+        if copy_with_holes(entry, stage.handle())? != size {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it broke off inside of a file"));
+        }
+        // The owner first: another owner takes the set-user-ID bit away.
+        made(stage.path());
+        stage.handle().set_permissions(Permissions::from_mode(mode))?;
+        set_mtime(stage.handle(), entry.header().mtime()?)?;
+        Ok(stage)
     }
 }
 
-/// The target itself may be a link to a folder; inside, a link could be one that the tree brought.
-fn make_folder(path: &Path, is_target: bool) -> io::Result<()> {
-    let is_there =
-        || if is_target { path.is_dir() } else { fs::symlink_metadata(path).is_ok_and(|m| m.is_dir()) };
+/// `folder` itself if `name` is empty.
+fn join(folder: &Path, name: &Path) -> PathBuf {
+    if name.as_os_str().is_empty() { folder.to_owned() } else { folder.join(name) }
+}
+
+/// The folder that `path` is in.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
+/// A single file takes no other place than that of a file.
+fn check_replaceable(unpacked: &Unpacked) -> io::Result<()> {
+    if unpacked.root().is_some() {
+        return Err(invalid("a folder turns into a file".into()));
+    }
+    match fs::metadata(&unpacked.target) {
+        Ok(old) if !old.is_file() && !old.is_dir() => {
+            let why = "it is a device, socket or pipe; `-` as the target gives a stream that may go there";
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_there() => Ok(()),
+        Err(e)
+            if e.kind() == io::ErrorKind::AlreadyExists
+                && fs::symlink_metadata(path).is_ok_and(|old| old.is_dir()) =>
+        {
+            Ok(())
+        }
         result => result,
     }
 }
@@ -369,7 +477,10 @@ fn check_parents(target: &Path, name: &Path) -> io::Result<()> {
 }
 
 fn escape(path: &Path) -> io::Error {
-    let why = format!("{} leads out of the copied folder", path.display());
+    invalid(format!("{} leads out of the copied folder", path.display()))
+}
+
+fn invalid(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 

@@ -54,7 +54,8 @@ impl<S: Write> Write for Counted<'_, S> {
 }
 
 impl Agent {
-    /// Copies the file or folder `from` to `to` in the guest, or into it if that is a folder.
+    /// Copies the file or folder `from` to `to` in the guest, or into it if that is a folder. What is there if this fails is
+    /// said at [`Agent::get`].
     ///
     /// # Errors
     /// When `from` cannot be read, or as [`Agent::info`].
@@ -77,6 +78,7 @@ impl Agent {
         let skipped = match packed {
             Ok(skipped) => skipped,
             // The agent may have given up before, and says why.
+            Err(error) if is_gone(&error) => return Err(answer_or(&mut stream, Error::Lost(error))),
             Err(error) => return Err(answer_or(&mut stream, local(error))),
         };
         if let Err(error) = data.stream.finish() {
@@ -89,7 +91,8 @@ impl Agent {
     }
 
     /// Copies the file or folder `from` of the guest to `to`, or into it if that is a folder. Nothing outside of that is
-    /// touched, whatever the guest sends.
+    /// touched, whatever the guest sends. If this fails, a file or folder that would be new is not there, and in a folder that
+    /// was there before, each file is as it was or as it should be.
     ///
     /// # Errors
     /// When `to` cannot be written, or as [`Agent::info`].
@@ -104,14 +107,21 @@ impl Agent {
         let (stream, reply) = self.open(&Request::Get { path: from.to_owned() })?;
         let Reply::Size { bytes } = reply else { return Err(unexpected("something else than a size")) };
         let mut data = Counted { stream: DataReader::new(stream), total: Some(bytes), progress };
-        let unpacked = Unpack::default().unpack(&mut data, &target, |_| {});
-        let (mut stream, message) = match (unpacked, data.stream.finish()) {
-            (Ok(()), finished) => finished.map_err(Error::Lost)?,
-            // What the agent says explains why its data broke off.
-            (Err(_), Ok((stream, Some(message)))) => (stream, Some(message)),
-            (Err(error), _) => return Err(Error::Local { what: "write", path: target, error }),
+        let unpacked = match Unpack::default().unpack(&mut data, &target, |_| {}) {
+            Ok(unpacked) => unpacked,
+            // What the agent says explains why its data broke off; the rest of the data explains nothing.
+            Err(error) => {
+                let failure = data.stream.into_message().and_then(|message| frame::decode(&message).ok());
+                return Err(match failure {
+                    Some(Reply::Failed(failure)) => failure.into(),
+                    _ => Error::Local { what: "write", path: target, error },
+                });
+            }
         };
-        copied(&mut stream, message)
+        let (mut stream, message) = data.stream.finish().map_err(Error::Lost)?;
+        let copied = copied(&mut stream, message)?;
+        unpacked.place().map_err(|error| Error::Local { what: "write", path: target, error })?;
+        Ok(copied)
     }
 
     /// Writes the content of the guest's file `from` to `to`. The file may be a device or a pipe.
@@ -127,7 +137,8 @@ impl Agent {
         copied(&mut stream, message).map(drop)
     }
 
-    /// Makes what `from` gives the content of the guest's file `to`.
+    /// Makes what `from` gives the content of the guest's file `to`. If this fails, the file is as it was; unless it is a
+    /// device, a pipe or the like, or a file that takes no other's place, such as those of procfs.
     ///
     /// # Errors
     /// When `from` cannot be read, or as [`Agent::info`].
@@ -155,6 +166,11 @@ impl Agent {
             _ => Err(unexpected("something else")),
         }
     }
+}
+
+/// Whether it is the other side that is missing, rather than a file.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn local_stream(what: &'static str) -> impl Fn(io::Error) -> Error {

@@ -3,16 +3,25 @@
 use std::{
     ffi::{OsStr, OsString},
     io::{self, IsTerminal},
-    os::unix::ffi::OsStrExt,
+    net::Shutdown,
+    os::unix::{ffi::OsStrExt, net::UnixStream},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
 };
 
-use anyhow::{Result, bail};
-use tearless_guest::Copied;
+use anyhow::{Context, Result, bail};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use tearless_bundle::Store;
+use tearless_guest::{Agent, Copied};
 use tearless_image::Progress;
 
-use super::agent_of;
+use super::{agent_of, connector};
 use crate::{args::CopyArgs, progress::Bars};
 
 /// One side of a copy.
@@ -74,7 +83,18 @@ pub fn copy(args: &CopyArgs) -> Result<ExitCode> {
         (Place::Host(from), Place::Guest { name, path }) => {
             agent(&name)?.put(&from, or_home(&path), &mut progress)?
         }
-        (Place::Guest { name, path }, Place::Host(to)) => get(&agent(&name)?, &path, &to, &mut progress)?,
+        (Place::Guest { name, path }, Place::Host(to)) => {
+            let interruption = Interruption::default();
+            let agent = interruption.agent(&name, args.wait.time)?;
+            match (get(&agent, &path, &to, &mut progress), interruption.signal()) {
+                (Err(_), Some(signal)) => {
+                    drop(bar);
+                    eprintln!("tearless: interrupted; no part of a file was left at {}", to.display());
+                    return Ok(ExitCode::from(signal_status(signal)));
+                }
+                (got, _) => got?,
+            }
+        }
         (Place::Stdio, Place::Guest { name, path }) => {
             agent(&name)?.write(&mut io::stdin().lock(), &path, &mut progress)?;
             Copied::default()
@@ -100,17 +120,61 @@ pub fn copy(args: &CopyArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn get(
-    agent: &tearless_guest::Agent,
-    from: &[u8],
-    to: &Path,
-    progress: tearless_guest::Progress<'_>,
-) -> Result<Copied> {
+fn get(agent: &Agent, from: &[u8], to: &Path, progress: tearless_guest::Progress<'_>) -> Result<Copied> {
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
         bail!("cannot write {}\n  because: there is no folder {}", to.display(), parent.display());
     }
     Ok(agent.get(or_home(from), to, progress)?)
+}
+
+/// Lets a signal end what is copied to this host in order, so that nothing of it is left.
+#[derive(Clone, Default)]
+struct Interruption(Arc<Mutex<Interrupted>>);
+
+#[derive(Default)]
+struct Interrupted {
+    by: Option<i32>,
+    connection: Option<UnixStream>,
+}
+
+impl Interruption {
+    fn lock(&self) -> MutexGuard<'_, Interrupted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The agent in the VM `name`, whose connection ends with the first signal. The second signal ends this program.
+    fn agent(&self, name: &str, patience: Duration) -> Result<Agent> {
+        let connect = connector(&Store::open()?.find(name)?, patience)?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
+        let watched = self.clone();
+        thread::spawn(move || {
+            for signal in signals.forever() {
+                let mut state = watched.lock();
+                let connection = state.connection.take();
+                if connection.is_none_or(|connection| connection.shutdown(Shutdown::Both).is_err()) {
+                    std::process::exit(signal_status(signal).into());
+                }
+                state.by = Some(signal);
+            }
+        });
+        let connected = self.clone();
+        Ok(Agent::new(move || {
+            let stream = connect()?;
+            connected.lock().connection = Some(stream.try_clone()?);
+            Ok(stream)
+        }))
+    }
+
+    /// The signal that came, if one did.
+    fn signal(&self) -> Option<i32> {
+        self.lock().by
+    }
+}
+
+/// The exit status of a program that a signal has ended.
+fn signal_status(signal: i32) -> u8 {
+    128_u8.saturating_add(u8::try_from(signal).unwrap_or(127))
 }
 
 /// `NAME:` alone is root's home.

@@ -163,6 +163,20 @@ fn files_and_ports_of_a_running_guest() {
     let missing = tool.run(&["cp", "g:/nothing", "x"]);
     assert!(missing.status == Some(1) && missing.stderr.contains("/nothing"), "{}", missing.stderr);
 
+    let into = tool.home().join("into");
+    fs::create_dir(&into).unwrap();
+    tool.succeeds(&["exec", "g", "--", "dd", "if=/dev/urandom", "of=/tmp/big", "bs=1M", "count=128"]);
+    // A copy that was faster than the signal is none that was interrupted.
+    let interrupted = (0..5).any(|_| {
+        let mut child = tool.command(["cp", "g:/tmp/big", into.to_str().unwrap()]).spawn().unwrap();
+        wait_for("the copy's beginning", || fs::read_dir(&into).unwrap().count() > 0);
+        Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
+        child.wait().unwrap().code() == Some(130)
+    });
+    assert!(interrupted);
+    let names: Vec<_> = fs::read_dir(&into).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| name == "big"), "{names:?}");
+
     tool.succeeds(&["exec", "-d", "g", "--", "sh", "-c", "while :; do nc -l -p 8123 -e cat; done"]);
     // A port of the host that is free now.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

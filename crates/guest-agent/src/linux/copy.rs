@@ -2,11 +2,11 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
-    io::{Read, Write},
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Read, Write},
     os::unix::{
         ffi::OsStringExt,
-        fs::{MetadataExt, OpenOptionsExt},
+        fs::{MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -14,13 +14,16 @@ use std::{
 use tearless_guest_proto::{
     FailureKind, Put, Reply,
     frame::{self, DataReader},
-    tree::{self, Unpack},
+    tree::{self, Stage, Unpack},
 };
 
 use super::{
     failure::{Explain, Outcome, failure},
     server::{Gone, Host},
 };
+
+/// Of a file that is written for the first time.
+const NEW_MODE: u32 = 0o644;
 
 fn path_of(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
@@ -41,11 +44,11 @@ pub fn put(host: &Host, put: &Put) -> Result<Reply, Gone> {
             drop(std::os::unix::fs::lchown(path, Some(uid), Some(gid)));
         }
     };
-    Unpack { special_bits: true }
-        .unpack(&mut data, &target, made)
-        .explain(|| format!("cannot write {}", target.display()))?;
+    let cannot = || format!("cannot write {}", target.display());
+    let unpacked = Unpack { special_bits: true }.unpack(&mut data, &target, made).explain(cannot)?;
     let (_, message) = data.finish()?;
     given_up(message)?;
+    unpacked.place().explain(cannot)?;
     Ok(Reply::Done)
 }
 
@@ -129,8 +132,7 @@ pub fn read(host: &Host, path: Vec<u8>) -> Result<(), Gone> {
 pub fn write(host: &Host, path: Vec<u8>) -> Result<Reply, Gone> {
     let path = path_of(path);
     let cannot = || format!("cannot write {}", path.display());
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o644).open(&path).explain(cannot)?;
+    let mut place = Place::of(&path).explain(cannot)?;
     host.send(&Reply::Ready)?;
     let mut data = DataReader::new(host.reader());
     let mut buffer = vec![0; frame::MAX];
@@ -139,13 +141,71 @@ pub fn write(host: &Host, path: Vec<u8>) -> Result<Reply, Gone> {
         if len == 0 {
             break;
         }
-        if let Err(error) = file.write_all(buffer.get(..len).unwrap_or_default()) {
-            // The host hears of it when it has sent all.
-            data.finish()?;
-            return Err(failure(FailureKind::System, cannot(), error).into());
-        }
+        place.file().write_all(buffer.get(..len).unwrap_or_default()).explain(cannot)?;
     }
     let (_, message) = data.finish()?;
     given_up(message)?;
+    place.take().explain(cannot)?;
     Ok(Reply::Done)
+}
+
+/// Where content goes.
+enum Place {
+    /// To the file itself: a device, a pipe.
+    There(File),
+    /// Beside the file, and in its place when it is whole.
+    Beside(Stage, PathBuf),
+}
+
+impl Place {
+    fn of(path: &Path) -> io::Result<Self> {
+        // A link leads to what is to be replaced.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let old = match fs::metadata(&path) {
+            Ok(old) => old,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let stage = stage_beside(&path)?;
+                fs::set_permissions(stage.path(), Permissions::from_mode(NEW_MODE))?;
+                return Ok(Self::Beside(stage, path));
+            }
+            Err(error) => return Err(error),
+        };
+        if old.is_file() {
+            match stage_beside(&path) {
+                Ok(stage) => {
+                    // The owner first: another owner takes the set-user-ID bit away.
+                    std::os::unix::fs::chown(stage.path(), Some(old.uid()), Some(old.gid()))?;
+                    fs::set_permissions(stage.path(), old.permissions())?;
+                    return Ok(Self::Beside(stage, path));
+                }
+                Err(error) if is_full(&error) => return Err(error),
+                // procfs and the like have no new files, and theirs are no common ones.
+                Err(_) => {}
+            }
+        }
+        Ok(Self::There(OpenOptions::new().write(true).truncate(true).open(&path)?))
+    }
+
+    fn file(&mut self) -> &mut File {
+        match self {
+            Self::There(file) => file,
+            Self::Beside(stage, _) => stage.handle(),
+        }
+    }
+
+    fn take(self) -> io::Result<()> {
+        match self {
+            Self::There(_) => Ok(()),
+            Self::Beside(stage, path) => stage.place(&path),
+        }
+    }
+}
+
+fn stage_beside(path: &Path) -> io::Result<Stage> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Stage::file(parent.unwrap_or(Path::new(".")))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

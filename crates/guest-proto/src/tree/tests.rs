@@ -5,7 +5,7 @@ use super::*;
 fn copy(from: &Path, to: &Path) -> Skipped {
     let mut stream = Vec::new();
     let skipped = pack(from, &mut stream).unwrap();
-    Unpack::default().unpack(stream.as_slice(), to, |_| {}).unwrap();
+    Unpack::default().unpack(stream.as_slice(), to, |_| {}).unwrap().place().unwrap();
     skipped
 }
 
@@ -50,9 +50,51 @@ fn a_file_keeps_its_holes() {
     pack(&from, &mut stream).unwrap();
     assert!(stream.len() < 1 << 20, "{} bytes for a file of holes", stream.len());
     fs::write(&to, "old").unwrap();
-    Unpack::default().unpack(stream.as_slice(), &to, |_| {}).unwrap();
+    Unpack::default().unpack(stream.as_slice(), &to, |_| {}).unwrap().place().unwrap();
     assert!(fs::read(&from).unwrap() == fs::read(&to).unwrap());
     assert!(fs::metadata(&to).unwrap().blocks() * 512 < 1 << 20);
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A stream that ends anywhere leaves what was there; only its whole makes something new, and only when it is placed.
+#[test]
+fn what_breaks_off_leaves_nothing_half() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    fs::create_dir_all(from.join("sub")).unwrap();
+    fs::write(from.join("a"), vec![1; 3000]).unwrap();
+    fs::write(from.join("sub/b"), vec![2; 3000]).unwrap();
+    fs::set_permissions(from.join("sub"), Permissions::from_mode(0o500)).unwrap();
+    let (mut folder, mut file) = (Vec::new(), Vec::new());
+    pack(&from, &mut folder).unwrap();
+    pack(&from.join("a"), &mut file).unwrap();
+    for stream in [&folder, &file] {
+        for end in (0..stream.len()).step_by(100) {
+            drop(Unpack::default().unpack(&stream[..end], &to, |_| {}));
+            assert_eq!(names(dir.path()), ["from"], "{end} of {}", stream.len());
+        }
+    }
+    fs::create_dir(&to).unwrap();
+    fs::write(to.join("a"), "old").unwrap();
+    fs::write(to.join("kept"), "").unwrap();
+    for end in (0..folder.len()).step_by(100) {
+        drop(Unpack::default().unpack(&folder[..end], &to, |_| {}));
+        let a = fs::read(to.join("a")).unwrap();
+        assert!(a == b"old" || a == [1; 3000], "{end}");
+        let b = fs::read(to.join("sub/b")).unwrap_or_default();
+        assert!(b.is_empty() || b == [2; 3000], "{end}");
+        let known = |name: &String| ["a", "kept", "sub"].contains(&name.as_str());
+        assert!(names(&to).iter().all(known), "{end}: {:?}", names(&to));
+    }
+    assert!(Unpack::default().unpack(file.as_slice(), &to, |_| {}).is_err(), "a folder is no file");
+    let null = Unpack::default().unpack(file.as_slice(), Path::new("/dev/null"), |_| {}).err().unwrap();
+    assert!(null.to_string().contains("device"), "{null}");
 }
 
 fn entry(archive: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, target: &str) {
@@ -92,7 +134,7 @@ fn nothing_leads_out_of_the_target() {
         let stream = archive.into_inner().unwrap();
         let result = Unpack::default().unpack(stream.as_slice(), &target, |_| {});
         assert!(result.is_err(), "{entries:?}");
-        assert!(!dir.path().join("evil").exists(), "{entries:?}");
+        assert_eq!(names(dir.path()), ["secret"], "{entries:?}");
     }
 }
 
@@ -113,6 +155,6 @@ fn a_name_without_end_is_not_kept() {
     header.set_size(1 << 40);
     header.set_cksum();
     let stream = header.as_bytes().chain(io::repeat(b'n'));
-    let error = Unpack::default().unpack(stream, &dir.path().join("t"), |_| {}).unwrap_err();
+    let error = Unpack::default().unpack(stream, &dir.path().join("t"), |_| {}).err().unwrap();
     assert!(error.to_string().contains("16 MiB"), "{error}");
 }
