@@ -1,7 +1,10 @@
 //! An x86-64 assembler of raw bytes: general-purpose instructions. Vector instructions are in [`super::asm_simd`].
 //!
 //! Nothing is allocated per instruction and nothing is validated beyond what the types say; a method is named after the
-//! mnemonic and takes its operands in Intel's order. Encodings: Intel SDM volume 2.
+//! mnemonic and takes its operands in Intel's order. A load of what a register is known to hold emits nothing, see
+//! [`super::copies`]. Encodings: Intel SDM volume 2.
+
+use super::copies::Copies;
 
 /// A general-purpose register by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,16 @@ impl Mem {
     /// The same, `bytes` further on.
     pub const fn plus(self, bytes: i32) -> Self {
         Self { disp: self.disp + bytes, ..self }
+    }
+
+    /// Whether `base` is the base register.
+    pub fn is_based_on(self, base: Gpr) -> bool {
+        self.base == base
+    }
+
+    /// The distance from `base`, if nothing else is in the address.
+    pub fn offset_from(self, base: Gpr) -> Option<i32> {
+        (self.base == base && self.index.is_none()).then_some(self.disp)
     }
 }
 
@@ -171,6 +184,7 @@ pub(crate) struct Asm {
     base: u64,
     /// Where the latest vector instruction that only writes its first operand starts, and where it ends.
     pub(super) latest: (usize, usize),
+    pub(super) copies: Copies,
 }
 
 /// An instruction under construction: at most 15 bytes.
@@ -245,7 +259,7 @@ fn high_bits(rm: Rm) -> (u8, u8) {
 impl Asm {
     /// An empty buffer for code that goes to address `base`.
     pub fn new() -> Self {
-        Self { bytes: Vec::with_capacity(1 << 16), base: 0, latest: (0, 0) }
+        Self { bytes: Vec::with_capacity(1 << 16), base: 0, latest: (0, 0), copies: Copies::default() }
     }
 
     /// Starts over, for code that goes to address `base`.
@@ -263,6 +277,7 @@ impl Asm {
     pub fn rewind(&mut self) {
         self.bytes.clear();
         self.latest = (0, 0);
+        self.forget_copies();
     }
 
     /// What was emitted.
@@ -280,9 +295,21 @@ impl Asm {
         self.base.wrapping_add(self.bytes.len() as u64)
     }
 
-    /// Emits data or ready-made code.
-    #[inline(always)]
+    /// The address of what is emitted next, where code arrives from elsewhere.
+    pub fn label(&mut self) -> u64 {
+        self.forget_copies();
+        self.here()
+    }
+
+    /// Emits data or ready-made code, which may do anything.
     pub fn raw(&mut self, bytes: &[u8]) {
+        self.forget_copies();
+        self.put(bytes);
+    }
+
+    /// Emits bytes that write no register, or one that is said to be written.
+    #[inline(always)]
+    pub(super) fn put(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -291,7 +318,8 @@ impl Asm {
         self.bytes.extend_from_slice(&b.at[..b.len]);
     }
 
-    /// A legacy-encoded instruction; `byte` says that `reg` or a register `rm` is an 8-bit one.
+    /// A legacy-encoded instruction that changes nothing but vector registers, or what is said to change; `byte` says that
+    /// `reg` or a register `rm` is an 8-bit one.
     #[inline(always)]
     pub fn legacy(&mut self, (pp, map, opcode): (Pp, Map, u8), w: bool, reg: u8, rm: Rm, byte: bool) {
         let b = Self::encode((pp, map, opcode), w, reg, rm, byte);
@@ -331,7 +359,7 @@ impl Asm {
         b
     }
 
-    /// A VEX-encoded instruction of 128-bit length unless `l256`.
+    /// A VEX-encoded instruction of 128-bit length unless `l256`, as [`Asm::legacy`].
     #[inline(always)]
     pub fn vex(
         &mut self,
@@ -359,11 +387,16 @@ impl Asm {
 
     /// `reg op= rm`.
     pub fn alu(&mut self, op: Alu, w: bool, reg: Gpr, rm: impl Into<Rm>) {
-        self.legacy((Pp::None, Map::One, (op as u8) << 3 | 3), w, reg.0, rm.into(), false);
+        let rm = self.source(rm.into());
+        if op != Alu::Cmp {
+            self.writes(reg);
+        }
+        self.legacy((Pp::None, Map::One, (op as u8) << 3 | 3), w, reg.0, rm, false);
     }
 
     /// `mem op= reg`.
     pub fn alu_to(&mut self, op: Alu, w: bool, mem: Mem, reg: Gpr) {
+        self.writes_memory(mem, 8);
         self.legacy((Pp::None, Map::One, (op as u8) << 3 | 1), w, reg.0, mem.into(), false);
     }
 
@@ -371,7 +404,13 @@ impl Asm {
     pub fn alu_imm(&mut self, op: Alu, w: bool, rm: impl Into<Rm>, imm: i32) {
         let short = i8::try_from(imm).is_ok();
         let opcode = if short { 0x83 } else { 0x81 };
-        let mut b = Self::encode((Pp::None, Map::One, opcode), w, op as u8, rm.into(), false);
+        let mut rm = rm.into();
+        if op == Alu::Cmp {
+            rm = self.source(rm);
+        } else {
+            self.changes(rm, 8);
+        }
+        let mut b = Self::encode((Pp::None, Map::One, opcode), w, op as u8, rm, false);
         if short {
             b.push(imm as u8)
         } else {
@@ -382,7 +421,16 @@ impl Asm {
 
     /// `reg = rm`.
     pub fn mov(&mut self, w: bool, reg: Gpr, rm: impl Into<Rm>) {
-        self.legacy((Pp::None, Map::One, 0x8b), w, reg.0, rm.into(), false);
+        let rm = rm.into();
+        if w && self.has_copy(reg, rm) {
+            return;
+        }
+        let source = self.source(rm);
+        self.legacy((Pp::None, Map::One, 0x8b), w, reg.0, source, false);
+        self.writes(reg);
+        if w {
+            self.is_copy(reg, rm);
+        }
     }
 
     /// `mem = reg`, 1 << `size` bytes.
@@ -390,10 +438,15 @@ impl Asm {
         let pp = if size == 1 { Pp::P66 } else { Pp::None };
         let opcode = if size == 0 { 0x88 } else { 0x89 };
         self.legacy((pp, Map::One, opcode), size == 3, reg.0, mem.into(), size == 0);
+        self.writes_memory(mem, 1 << size);
+        if size == 3 {
+            self.is_copy(reg, mem.into());
+        }
     }
 
     /// `mem = imm`, 32 bits, or 64 sign-extended.
     pub fn store_imm(&mut self, w: bool, mem: Mem, imm: i32) {
+        self.writes_memory(mem, 8);
         let mut b = Self::encode((Pp::None, Map::One, 0xc7), w, 0, mem.into(), false);
         b.push32(imm);
         self.done(&b);
@@ -401,10 +454,13 @@ impl Asm {
 
     /// `reg = rm` of 1 << `size` (0 to 2) bytes, zero-extended to 64 bits.
     pub fn movzx(&mut self, size: u8, reg: Gpr, rm: impl Into<Rm>) {
-        match size {
-            0 => self.legacy((Pp::None, Map::M0f, 0xb6), false, reg.0, rm.into(), true),
-            1 => self.legacy((Pp::None, Map::M0f, 0xb7), false, reg.0, rm.into(), false),
-            _ => self.mov(false, reg, rm),
+        let rm = rm.into();
+        if size < 2 {
+            let source = self.source(rm);
+            self.legacy((Pp::None, Map::M0f, 0xb6 | size), false, reg.0, source, size == 0);
+            self.writes(reg);
+        } else {
+            self.mov(false, reg, rm);
         }
     }
 
@@ -415,16 +471,19 @@ impl Asm {
 
     /// `reg = rm` of 1 << `size` (0 to 2) bytes, sign-extended to 64 bits with `w`, else to 32.
     pub fn movsx(&mut self, size: u8, w: bool, reg: Gpr, rm: impl Into<Rm>) {
+        let rm = self.source(rm.into());
         match size {
-            0 => self.legacy((Pp::None, Map::M0f, 0xbe), w, reg.0, rm.into(), true),
-            1 => self.legacy((Pp::None, Map::M0f, 0xbf), w, reg.0, rm.into(), false),
-            _ if w => self.legacy((Pp::None, Map::One, 0x63), true, reg.0, rm.into(), false),
-            _ => self.mov(false, reg, rm),
+            0 => self.legacy((Pp::None, Map::M0f, 0xbe), w, reg.0, rm, true),
+            1 => self.legacy((Pp::None, Map::M0f, 0xbf), w, reg.0, rm, false),
+            _ if w => self.legacy((Pp::None, Map::One, 0x63), true, reg.0, rm, false),
+            _ => return self.mov(false, reg, rm),
         }
+        self.writes(reg);
     }
 
     /// `reg = value`; leaves the flags alone.
     pub fn mov_imm(&mut self, reg: Gpr, value: u64) {
+        self.writes(reg);
         if let Ok(low) = u32::try_from(value) {
             let mut b = Bytes::new();
             if reg.0 >= 8 {
@@ -438,19 +497,22 @@ impl Asm {
             b.push32(low);
             self.done(&b);
         } else {
-            self.raw(&[0x48 | reg.0 >> 3, 0xb8 | reg.0 & 7]);
-            self.raw(&value.to_le_bytes());
+            self.put(&[0x48 | reg.0 >> 3, 0xb8 | reg.0 & 7]);
+            self.put(&value.to_le_bytes());
         }
     }
 
     /// `reg = address of mem`.
     pub fn lea(&mut self, w: bool, reg: Gpr, mem: Mem) {
+        self.writes(reg);
         self.legacy((Pp::None, Map::One, 0x8d), w, reg.0, mem.into(), false);
     }
 
     /// `rm op= amount`.
     pub fn rot_imm(&mut self, op: Rot, w: bool, rm: impl Into<Rm>, amount: u8) {
-        let mut b = Self::encode((Pp::None, Map::One, 0xc1), w, op as u8, rm.into(), false);
+        let rm = rm.into();
+        self.changes(rm, 8);
+        let mut b = Self::encode((Pp::None, Map::One, 0xc1), w, op as u8, rm, false);
         b.push(amount);
         self.done(&b);
     }
@@ -462,49 +524,64 @@ impl Asm {
             Rot::Sar => Pp::Pf3,
             _ => Pp::Pf2,
         };
-        self.vex((pp, Map::M0f38, 0xf7), (w, false), reg.0, count.0, rm.into());
+        let rm = self.source(rm.into());
+        self.writes(reg);
+        self.vex((pp, Map::M0f38, 0xf7), (w, false), reg.0, count.0, rm);
     }
 
     /// `reg = rm rotated right`, flags untouched.
     pub fn rorx(&mut self, w: bool, reg: Gpr, rm: impl Into<Rm>, amount: u8) {
-        self.vex((Pp::Pf2, Map::M0f3a, 0xf0), (w, false), reg.0, 0, rm.into());
-        self.raw(&[amount]);
+        let rm = self.source(rm.into());
+        self.writes(reg);
+        self.vex((Pp::Pf2, Map::M0f3a, 0xf0), (w, false), reg.0, 0, rm);
+        self.put(&[amount]);
     }
 
     /// `rm op= CL`.
     pub fn rot_cl(&mut self, op: Rot, w: bool, rm: impl Into<Rm>) {
-        self.legacy((Pp::None, Map::One, 0xd3), w, op as u8, rm.into(), false);
+        let rm = rm.into();
+        self.changes(rm, 8);
+        self.legacy((Pp::None, Map::One, 0xd3), w, op as u8, rm, false);
     }
 
     /// `high:low` shifted right by `amount`, low half: SHRD.
     pub fn shrd(&mut self, w: bool, low: Gpr, high: Gpr, amount: u8) {
+        self.writes(low);
         self.legacy((Pp::None, Map::M0f, 0xac), w, high.0, low.into(), false);
-        self.raw(&[amount]);
+        self.put(&[amount]);
     }
 
     /// `reg = !n & rm`.
     pub fn andn(&mut self, w: bool, reg: Gpr, n: Gpr, rm: impl Into<Rm>) {
-        self.vex((Pp::None, Map::M0f38, 0xf2), (w, false), reg.0, n.0, rm.into());
+        let rm = self.source(rm.into());
+        self.writes(reg);
+        self.vex((Pp::None, Map::M0f38, 0xf2), (w, false), reg.0, n.0, rm);
     }
 
     /// `reg = the bits of source that mask selects, packed`; flags untouched.
     pub fn pext(&mut self, w: bool, reg: Gpr, source: Gpr, mask: impl Into<Rm>) {
-        self.vex((Pp::Pf3, Map::M0f38, 0xf5), (w, false), reg.0, source.0, mask.into());
+        let rm = self.source(mask.into());
+        self.writes(reg);
+        self.vex((Pp::Pf3, Map::M0f38, 0xf5), (w, false), reg.0, source.0, rm);
     }
 
     /// `reg = the low bits of source, spread to mask`; flags untouched.
     pub fn pdep(&mut self, w: bool, reg: Gpr, source: Gpr, mask: impl Into<Rm>) {
-        self.vex((Pp::Pf2, Map::M0f38, 0xf5), (w, false), reg.0, source.0, mask.into());
+        let rm = self.source(mask.into());
+        self.writes(reg);
+        self.vex((Pp::Pf2, Map::M0f38, 0xf5), (w, false), reg.0, source.0, rm);
     }
 
     /// Flags of `rm & reg`.
     pub fn test(&mut self, w: bool, rm: impl Into<Rm>, reg: Gpr) {
-        self.legacy((Pp::None, Map::One, 0x85), w, reg.0, rm.into(), false);
+        let rm = self.source(rm.into());
+        self.legacy((Pp::None, Map::One, 0x85), w, reg.0, rm, false);
     }
 
     /// Flags of `rm & imm`.
     pub fn test_imm(&mut self, w: bool, rm: impl Into<Rm>, imm: i32) {
-        let mut b = Self::encode((Pp::None, Map::One, 0xf7), w, 0, rm.into(), false);
+        let rm = self.source(rm.into());
+        let mut b = Self::encode((Pp::None, Map::One, 0xf7), w, 0, rm, false);
         b.push32(imm);
         self.done(&b);
     }
@@ -525,94 +602,121 @@ impl Asm {
 
     /// `CF = bit of rm`.
     pub fn bt_imm(&mut self, w: bool, rm: impl Into<Rm>, bit: u8) {
-        let mut b = Self::encode((Pp::None, Map::M0f, 0xba), w, 4, rm.into(), false);
+        let rm = self.source(rm.into());
+        let mut b = Self::encode((Pp::None, Map::M0f, 0xba), w, 4, rm, false);
         b.push(bit);
         self.done(&b);
     }
 
     /// `rm = !rm`, flags untouched.
     pub fn not(&mut self, w: bool, rm: impl Into<Rm>) {
-        self.legacy((Pp::None, Map::One, 0xf7), w, 2, rm.into(), false);
+        let rm = rm.into();
+        self.changes(rm, 8);
+        self.legacy((Pp::None, Map::One, 0xf7), w, 2, rm, false);
     }
 
     /// `rm = -rm`.
     pub fn neg(&mut self, w: bool, rm: impl Into<Rm>) {
-        self.legacy((Pp::None, Map::One, 0xf7), w, 3, rm.into(), false);
+        let rm = rm.into();
+        self.changes(rm, 8);
+        self.legacy((Pp::None, Map::One, 0xf7), w, 3, rm, false);
     }
 
     /// `RDX:RAX = RAX * rm`; IMUL if signed.
     pub fn mul_wide(&mut self, signed: bool, w: bool, rm: impl Into<Rm>) {
-        self.legacy((Pp::None, Map::One, 0xf7), w, 4 + u8::from(signed), rm.into(), false);
+        let rm = self.source(rm.into());
+        self.writes(RAX);
+        self.writes(RDX);
+        self.legacy((Pp::None, Map::One, 0xf7), w, 4 + u8::from(signed), rm, false);
     }
 
     /// `high:low = RDX * rm`, 64 bits each and unsigned, with the flags left as they are. Of two that are the same, `high` wins.
     pub fn mulx(&mut self, high: Gpr, low: Gpr, rm: impl Into<Rm>) {
-        self.vex((Pp::Pf2, Map::M0f38, 0xf6), (true, false), high.0, low.0, rm.into());
+        let rm = self.source(rm.into());
+        self.writes(high);
+        self.writes(low);
+        self.vex((Pp::Pf2, Map::M0f38, 0xf6), (true, false), high.0, low.0, rm);
     }
 
     /// `RAX, RDX = RDX:RAX / rm, remainder`; IDIV if signed.
     pub fn div_wide(&mut self, signed: bool, w: bool, rm: impl Into<Rm>) {
-        self.legacy((Pp::None, Map::One, 0xf7), w, 6 + u8::from(signed), rm.into(), false);
+        let rm = self.source(rm.into());
+        self.writes(RAX);
+        self.writes(RDX);
+        self.legacy((Pp::None, Map::One, 0xf7), w, 6 + u8::from(signed), rm, false);
     }
 
     /// Sign of RAX to RDX.
     pub fn sign_rax(&mut self, w: bool) {
-        if w { self.raw(&[0x48, 0x99]) } else { self.raw(&[0x99]) }
+        self.writes(RDX);
+        if w { self.put(&[0x48, 0x99]) } else { self.put(&[0x99]) }
     }
 
     /// `reg *= rm`.
     pub fn imul(&mut self, w: bool, reg: Gpr, rm: impl Into<Rm>) {
-        self.legacy((Pp::None, Map::M0f, 0xaf), w, reg.0, rm.into(), false);
+        let rm = self.source(rm.into());
+        self.writes(reg);
+        self.legacy((Pp::None, Map::M0f, 0xaf), w, reg.0, rm, false);
     }
 
     /// `reg = rm if cc`.
     pub fn cmov(&mut self, cc: Cc, w: bool, reg: Gpr, rm: impl Into<Rm>) {
-        self.legacy((Pp::None, Map::M0f, 0x40 | cc as u8), w, reg.0, rm.into(), false);
+        let rm = self.source(rm.into());
+        self.writes(reg);
+        self.legacy((Pp::None, Map::M0f, 0x40 | cc as u8), w, reg.0, rm, false);
     }
 
     /// The low byte of `reg` = whether cc.
     pub fn setcc(&mut self, cc: Cc, reg: Gpr) {
+        self.writes(reg);
         self.legacy((Pp::None, Map::M0f, 0x90 | cc as u8), false, 0, reg.into(), true);
     }
 
     /// Reverses the bytes of `reg`.
     pub fn bswap(&mut self, w: bool, reg: Gpr) {
+        self.writes(reg);
         let rex = 0x40 | u8::from(w) << 3 | reg.0 >> 3;
-        self.raw(&[rex, 0x0f, 0xc8 | reg.0 & 7]);
+        self.put(&[rex, 0x0f, 0xc8 | reg.0 & 7]);
     }
 
     /// `reg = leading zeros of rm`.
     pub fn lzcnt(&mut self, w: bool, reg: Gpr, rm: impl Into<Rm>) {
-        self.legacy((Pp::Pf3, Map::M0f, 0xbd), w, reg.0, rm.into(), false);
+        let rm = self.source(rm.into());
+        self.writes(reg);
+        self.legacy((Pp::Pf3, Map::M0f, 0xbd), w, reg.0, rm, false);
     }
 
     /// `reg = CRC-32C of 1 << size bytes of rm, continued from reg`.
     pub fn crc32(&mut self, size: u8, reg: Gpr, rm: impl Into<Rm>) {
         let opcode = if size == 0 { 0xf0 } else { 0xf1 };
         if size == 1 {
-            self.raw(&[0x66]);
+            self.put(&[0x66]);
         }
+        self.writes(reg);
         self.legacy((Pp::Pf2, Map::M0f38, opcode), size == 3, reg.0, rm.into(), size == 0);
     }
 
     /// `old = mem; mem += reg; reg = old`, atomically; 1 << `size` bytes.
     pub fn lock_xadd(&mut self, size: u8, mem: Mem, reg: Gpr) {
+        self.writes(reg);
         self.locked((Map::M0f, 0xc0), size, mem, reg);
     }
 
     /// If `mem == RAX`, `mem = reg`, else `RAX = mem`, atomically; ZF says which; 1 << `size` bytes.
     pub fn lock_cmpxchg(&mut self, size: u8, mem: Mem, reg: Gpr) {
+        self.writes(RAX);
         self.locked((Map::M0f, 0xb0), size, mem, reg);
     }
 
     /// Swaps `mem` and `reg`, atomically; 1 << `size` bytes.
     pub fn xchg(&mut self, size: u8, mem: Mem, reg: Gpr) {
+        self.writes(reg);
         let pp = if size == 1 { Pp::P66 } else { Pp::None };
         self.legacy((pp, Map::One, 0x86 | u8::from(size != 0)), size == 3, reg.0, mem.into(), size == 0);
     }
 
     fn locked(&mut self, (map, opcode): (Map, u8), size: u8, mem: Mem, reg: Gpr) {
-        self.raw(&[0xf0]);
+        self.put(&[0xf0]);
         let pp = if size == 1 { Pp::P66 } else { Pp::None };
         self.legacy((pp, map, opcode | u8::from(size != 0)), size == 3, reg.0, mem.into(), size == 0);
     }
@@ -620,27 +724,29 @@ impl Asm {
     /// A full memory barrier: a locked operation on the stack, cheaper than MFENCE.
     pub fn full_barrier(&mut self) {
         // lock or dword [rsp], 0
-        self.raw(&[0xf0, 0x83, 0x0c, 0x24, 0x00]);
+        self.put(&[0xf0, 0x83, 0x0c, 0x24, 0x00]);
     }
 
     pub fn cmc(&mut self) {
-        self.raw(&[0xf5]);
+        self.put(&[0xf5]);
     }
 
     pub fn lahf(&mut self) {
-        self.raw(&[0x9f]);
+        self.writes(RAX);
+        self.put(&[0x9f]);
     }
 
     pub fn sahf(&mut self) {
-        self.raw(&[0x9e]);
+        self.put(&[0x9e]);
     }
 
     pub fn push(&mut self, reg: Gpr) {
-        self.raw(&[0x40 | reg.0 >> 3, 0x50 | reg.0 & 7]);
+        self.put(&[0x40 | reg.0 >> 3, 0x50 | reg.0 & 7]);
     }
 
     pub fn pop(&mut self, reg: Gpr) {
-        self.raw(&[0x40 | reg.0 >> 3, 0x58 | reg.0 & 7]);
+        self.writes(reg);
+        self.put(&[0x40 | reg.0 >> 3, 0x58 | reg.0 & 7]);
     }
 
     pub fn push_mem(&mut self, mem: Mem) {
@@ -648,11 +754,12 @@ impl Asm {
     }
 
     pub fn pop_mem(&mut self, mem: Mem) {
+        self.writes_memory(mem, 8);
         self.legacy((Pp::None, Map::One, 0x8f), false, 0, mem.into(), false);
     }
 
     pub fn ret(&mut self) {
-        self.raw(&[0xc3]);
+        self.put(&[0xc3]);
     }
 
     /// Jumps to the address in `rm`.
@@ -663,6 +770,7 @@ impl Asm {
     /// Calls the address in `rm`.
     pub fn call_to(&mut self, rm: impl Into<Rm>) {
         self.legacy((Pp::None, Map::One, 0xff), false, 2, rm.into(), false);
+        self.forget_copies();
     }
 
     fn displacement(&self, target: u64) -> i32 {
@@ -672,57 +780,60 @@ impl Asm {
 
     /// Jumps to address `target`.
     pub fn jmp(&mut self, target: u64) {
-        self.raw(&[0xe9]);
+        self.put(&[0xe9]);
         let d = self.displacement(target);
-        self.raw(&d.to_le_bytes());
+        self.put(&d.to_le_bytes());
     }
 
     /// Calls address `target`, which lies in the same mapping.
     pub fn call(&mut self, target: u64) {
-        self.raw(&[0xe8]);
+        self.put(&[0xe8]);
         let d = self.displacement(target);
-        self.raw(&d.to_le_bytes());
+        self.put(&d.to_le_bytes());
+        self.forget_copies();
     }
 
     /// Jumps to address `target` if `cc`.
     pub fn jcc(&mut self, cc: Cc, target: u64) {
-        self.raw(&[0x0f, 0x80 | cc as u8]);
+        self.put(&[0x0f, 0x80 | cc as u8]);
         let d = self.displacement(target);
-        self.raw(&d.to_le_bytes());
+        self.put(&d.to_le_bytes());
     }
 
     /// Jumps forward to where [`Asm::bind`] will be called.
     pub fn jmp_forward(&mut self) -> Patch {
-        self.raw(&[0xe9, 0, 0, 0, 0]);
+        self.put(&[0xe9, 0, 0, 0, 0]);
         Patch(self.len() - 4)
     }
 
     /// As [`Asm::jmp_forward`], leaving the address behind it on the stack.
     pub fn call_forward(&mut self) -> Patch {
-        self.raw(&[0xe8, 0, 0, 0, 0]);
+        self.put(&[0xe8, 0, 0, 0, 0]);
+        self.forget_copies();
         Patch(self.len() - 4)
     }
 
     /// Jumps forward if `cc`.
     pub fn jcc_forward(&mut self, cc: Cc) -> Patch {
-        self.raw(&[0x0f, 0x80 | cc as u8, 0, 0, 0, 0]);
+        self.put(&[0x0f, 0x80 | cc as u8, 0, 0, 0, 0]);
         Patch(self.len() - 4)
     }
 
     /// Jumps forward by at most 127 bytes.
     pub fn jmp_short(&mut self) -> Patch8 {
-        self.raw(&[0xeb, 0]);
+        self.put(&[0xeb, 0]);
         Patch8(self.len() - 1)
     }
 
     /// Jumps forward by at most 127 bytes if `cc`.
     pub fn jcc_short(&mut self, cc: Cc) -> Patch8 {
-        self.raw(&[0x70 | cc as u8, 0]);
+        self.put(&[0x70 | cc as u8, 0]);
         Patch8(self.len() - 1)
     }
 
     /// Has a jump of this buffer arrive here.
     pub fn bind(&mut self, Patch(at): Patch) {
+        self.forget_copies();
         let d = (self.len() - at - 4) as u32;
         self.bytes[at..at + 4].copy_from_slice(&d.to_le_bytes());
     }
@@ -736,6 +847,7 @@ impl Asm {
 
     /// Has a short jump of this buffer arrive here.
     pub fn bind_short(&mut self, Patch8(at): Patch8) {
+        self.forget_copies();
         let d = self.len() - at - 1;
         debug_assert!(d < 128, "a short jump is too long: {d}");
         self.bytes[at] = d as u8;
@@ -748,14 +860,15 @@ impl Asm {
 
     /// Compares `reg` with the 64-bit datum at a RIP-relative place that is to be filled in.
     pub fn cmp_rip(&mut self, reg: Gpr) -> Patch {
-        self.raw(&[0x48 | reg.0 >> 3 << 2, 0x3b, 0x05 | (reg.0 & 7) << 3, 0, 0, 0, 0]);
+        self.put(&[0x48 | reg.0 >> 3 << 2, 0x3b, 0x05 | (reg.0 & 7) << 3, 0, 0, 0, 0]);
         Patch(self.len() - 4)
     }
 
     /// Pads with NOPs to a multiple of `align`, a power of two of at most 32.
     pub fn align(&mut self, align: usize) {
         const NOPS: [u8; 32] = [0xcc; 32];
+        self.forget_copies();
         let n = (self.here() as usize).wrapping_neg() & (align - 1);
-        self.raw(&NOPS[..n & 31]);
+        self.put(&NOPS[..n & 31]);
     }
 }

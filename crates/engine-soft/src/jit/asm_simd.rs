@@ -215,23 +215,23 @@ impl Asm {
             XmmM::At(address) => {
                 let tail = (!vvvv & 15) << 3 | pp as u8;
                 if map == Map::M0f && !w {
-                    self.raw(&[0xc5, (reg >> 3 ^ 1) << 7 | tail]);
+                    self.put(&[0xc5, (reg >> 3 ^ 1) << 7 | tail]);
                 } else {
-                    self.raw(&[0xc4, (reg >> 3 ^ 1) << 7 | 0x60 | map as u8, u8::from(w) << 7 | tail]);
+                    self.put(&[0xc4, (reg >> 3 ^ 1) << 7 | 0x60 | map as u8, u8::from(w) << 7 | tail]);
                 }
-                self.raw(&[opcode, (reg & 7) << 3 | 5]);
+                self.put(&[opcode, (reg & 7) << 3 | 5]);
                 self.place(address, imm.is_some());
             }
         }
         if let Some(imm) = imm {
-            self.raw(&[imm]);
+            self.put(&[imm]);
         }
     }
 
     /// The displacement from the end of an instruction, which it ends up to an immediate, to `address`.
     fn place(&mut self, address: u64, imm: bool) {
         let end = self.here().wrapping_add(4 + u64::from(imm));
-        self.raw(&(address.wrapping_sub(end) as i32).to_le_bytes());
+        self.put(&(address.wrapping_sub(end) as i32).to_le_bytes());
     }
 
     /// `d = a op b`.
@@ -316,11 +316,13 @@ impl Asm {
 
     /// General register = low 1 << `size` (2, 3) bytes of `a`, zero-extended.
     pub fn v_to_gpr(&mut self, size: u8, r: Gpr, a: Xmm) {
+        self.writes(r);
         self.vex((Pp::P66, Map::M0f, 0x7e), (size == 3, false), a.0, 0, r.into());
     }
 
     /// General register = element `index` of 1 << `size` bytes of `a`, zero-extended.
     pub fn v_extract(&mut self, size: u8, r: Gpr, a: Xmm, index: u8) {
+        self.writes(r);
         if index == 0 && size >= 2 {
             return self.v_to_gpr(size, r, a);
         }
@@ -329,7 +331,7 @@ impl Asm {
             1 => self.vex((Pp::P66, Map::M0f, 0xc5), (false, false), r.0, 0, Gpr(a.0).into()),
             _ => self.vex((Pp::P66, Map::M0f3a, 0x16), (size == 3, false), a.0, 0, r.into()),
         }
-        self.raw(&[index]);
+        self.put(&[index]);
     }
 
     /// `d = a` but element `index` of 1 << `size` bytes from a general register.
@@ -340,11 +342,12 @@ impl Asm {
             _ => (Map::M0f3a, 0x22),
         };
         self.vex((Pp::P66, map, opcode), (size == 3, false), d.0, a.0, rm.into());
-        self.raw(&[index]);
+        self.put(&[index]);
     }
 
     /// General register = bits of `a`: PMOVMSKB, MOVMSKPS, MOVMSKPD.
     pub fn v_mask(&mut self, op: V, r: Gpr, a: Xmm) {
+        self.writes(r);
         self.v2(op, Xmm(r.0), a);
     }
 
@@ -356,6 +359,7 @@ impl Asm {
 
     /// General register = `a` rounded towards zero.
     pub fn v_truncate(&mut self, double: bool, w: bool, r: Gpr, a: Xmm) {
+        self.writes(r);
         let pp = if double { Pp::Pf2 } else { Pp::Pf3 };
         self.vex((pp, Map::M0f, 0x2c), (w, false), r.0, 0, Gpr(a.0).into());
     }
@@ -404,18 +408,18 @@ impl Asm {
     /// An EVEX instruction: `d = a op b`, with an immediate.
     pub fn e3i(&mut self, op: V, d: Xmm, a: Xmm, b: Xmm, imm: u8) {
         self.evex(op, d.0, a.0, b);
-        self.raw(&[imm]);
+        self.put(&[imm]);
     }
 
     /// An EVEX shift of 32-bit elements, or 64-bit ones with `w`, by an immediate.
     pub fn e_shift(&mut self, ShiftImm(opcode, extension): ShiftImm, w: bool, d: Xmm, a: Xmm, amount: u8) {
         self.evex(V(Pp::P66, Map::M0f, opcode, w), extension, d.0, a);
-        self.raw(&[amount]);
+        self.put(&[amount]);
     }
 
     fn evex(&mut self, V(pp, map, opcode, w): V, reg: u8, vvvv: u8, rm: Xmm) {
         let high = |register: u8, bit: u8| register >> bit & 1 ^ 1;
-        self.raw(&[
+        self.put(&[
             0x62,
             high(reg, 3) << 7 | high(rm.0, 4) << 6 | high(rm.0, 3) << 5 | high(reg, 4) << 4 | map as u8,
             u8::from(w) << 7 | (!vvvv & 15) << 3 | 4 | pp as u8,
@@ -432,6 +436,7 @@ impl Asm {
 
     /// `m = MXCSR`.
     pub fn stmxcsr(&mut self, m: Mem) {
+        self.writes_memory(m, 4);
         self.vex((Pp::None, Map::M0f, 0xae), (false, false), 3, 0, m.into());
     }
 
@@ -443,7 +448,7 @@ impl Asm {
     /// SHA1RNDS4.
     pub fn sha1rnds4(&mut self, d: Xmm, a: Xmm, function: u8) {
         self.legacy((Pp::None, Map::M0f3a, 0xcc), false, d.0, Gpr(a.0).into(), false);
-        self.raw(&[function]);
+        self.put(&[function]);
     }
 }
 

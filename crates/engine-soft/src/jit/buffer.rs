@@ -8,7 +8,7 @@ use std::{io, ptr::NonNull};
 
 use rustix::{
     fs::{MemfdFlags, ftruncate, memfd_create},
-    mm::{MapFlags, ProtFlags, mmap, munmap},
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
 };
 
 /// A part of the buffer.
@@ -20,6 +20,9 @@ pub(crate) enum Part {
     Cold,
 }
 
+/// Bytes for which the host is asked for memory at a time: one page fault per page of code is much of what it costs.
+const STEP: usize = 256 << 10;
+
 /// The two mappings.
 pub(crate) struct CodeBuffer {
     write: NonNull<u8>,
@@ -27,6 +30,8 @@ pub(crate) struct CodeBuffer {
     size: usize,
     /// Where the next code of each part goes.
     next: [usize; 2],
+    /// Up to where memory was asked for.
+    ready: [usize; 2],
 }
 
 // SAFETY: the mappings belong to this object alone.
@@ -54,8 +59,9 @@ impl CodeBuffer {
                 return Err(e);
             }
         };
-        let mut buffer = Self { write, execute, size, next: [0; 2] };
+        let mut buffer = Self { write, execute, size, next: [0; 2], ready: [0; 2] };
         buffer.clear(0);
+        buffer.ready = buffer.next;
         Ok(buffer)
     }
 
@@ -93,10 +99,27 @@ impl CodeBuffer {
     /// Appends `code` to `part`, which the caller knows to have [`CodeBuffer::room`] for it.
     pub fn append(&mut self, part: Part, code: &[u8]) {
         assert!(code.len() + 16 <= self.room(), "more code than there is room for");
+        while self.next[part as usize] + code.len() > self.ready[part as usize] {
+            self.get_ready(part);
+        }
         let next = &mut self.next[part as usize];
         // SAFETY: the range is within the mapping, by the check above, and the source is not.
         unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), self.write.as_ptr().add(*next), code.len()) };
         *next = (*next + code.len()).next_multiple_of(8);
+    }
+
+    /// Asks for memory for more code of `part`.
+    fn get_ready(&mut self, part: Part) {
+        let at = self.ready[part as usize] / STEP * STEP;
+        let end = (at + STEP).min(self.size);
+        self.ready[part as usize] = end;
+        for (mapping, advice) in
+            [(self.write, Advice::LinuxPopulateWrite), (self.execute, Advice::LinuxPopulateRead)]
+        {
+            // SAFETY: the range is within the mapping, and nothing in it changes. A host that does not know the advice gives
+            // memory when it is touched.
+            let _ = unsafe { madvise(mapping.as_ptr().add(at).cast(), end - at, advice) };
+        }
     }
 
     /// Overwrites `bytes.len()` bytes at offset `at`.

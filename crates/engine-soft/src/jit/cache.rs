@@ -370,6 +370,7 @@ impl Cache {
         let source =
             Source { host: p.host, word, end, mode: p.mode, page: exits_to, code: self.code.address(0) };
         let buffers = (&mut self.asm, &mut self.cold, &mut self.room);
+        let first_exit = self.exits.len();
         let length = translate::translate(buffers, &source, &self.thunks, &mut self.exits, self.options);
         self.code.append(Part::Hot, self.asm.bytes());
         self.code.append(Part::Cold, self.cold.bytes());
@@ -402,7 +403,25 @@ impl Cache {
         }
         self.chunks += p.enter(Block { first: word as u16, entry, stale: false });
         self.blocks += 1;
+        self.link_known(exits_to, first_exit);
         Ok(entry)
+    }
+
+    /// Has the exits from number `first` on jump to what blocks of their own page `page` there are.
+    fn link_known(&mut self, page: u32, first: usize) {
+        if self.is_lockstep() {
+            return;
+        }
+        for index in first..self.exits.len() {
+            let exit = self.exits[index];
+            if exit.cell != 0 || exit.is_careful() {
+                continue;
+            }
+            let entry = self.pages[page as usize].entry(exit.target() as usize / 4 % WORDS);
+            if entry != 0 {
+                self.link(&exit, entry, 0);
+            }
+        }
     }
 
     /// The address of the code at offset `at`.

@@ -152,17 +152,19 @@ impl Page {
 
     /// Whether translations depend on other words than these, which are `(index, word)`.
     pub fn contradicts(&self, seen: &[(u16, u32)]) -> bool {
-        let touched = seen.iter().fold(0_u32, |set, &(index, _)| set | 1 << (usize::from(index) / CHUNK));
+        let overlaps = seen.iter().fold(0_u32, |set, &(index, _)| {
+            let (i, bit) = (usize::from(index) / CHUNK % (WORDS / CHUNK), usize::from(index) % CHUNK);
+            let noted = self.chunks[i].as_ref().map_or(0, |chunk| chunk.noted);
+            set | u32::from(noted >> bit & 1 != 0) << i
+        });
         let chunks = self.chunks.iter().enumerate().filter_map(|(i, chunk)| Some((i, chunk.as_ref()?)));
-        chunks.filter(|(i, _)| touched >> i & 1 != 0).any(|(i, chunk)| {
+        chunks.filter(|(i, _)| overlaps >> i & 1 != 0).any(|(i, chunk)| {
             let mut words = [None; CHUNK];
-            let mut overlap = 0;
             for &(index, word) in seen.iter().filter(|(index, _)| usize::from(*index) / CHUNK == i) {
                 words[usize::from(index) % CHUNK] = Some(word);
-                overlap |= chunk.noted & 1 << (usize::from(index) % CHUNK);
             }
             let word = |at: usize| words[at].unwrap_or_else(|| translate::fetch(self.host, i * CHUNK + at));
-            overlap != 0 && !chunk.is_current(word)
+            !chunk.is_current(word)
         })
     }
 

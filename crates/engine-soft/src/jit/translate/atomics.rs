@@ -124,7 +124,7 @@ impl Translator<'_> {
             }
             _ => {
                 self.asm.movzx_or_mov(size, RAX, at);
-                let again = self.asm.here();
+                let again = self.asm.label();
                 self.combine(op, size, s);
                 self.asm.lock_cmpxchg(size, at, RCX);
                 self.asm.jcc(Cc::Ne, again);

@@ -146,7 +146,7 @@ impl Translator<'_> {
             return;
         }
         let misses = probe(self.asm, Go::Call);
-        let landing = self.asm.here();
+        let landing = self.asm.label();
         self.asides.extend(misses.map(|from| Aside::CallMiss { from, landing }));
         self.land();
     }
@@ -165,7 +165,7 @@ impl Translator<'_> {
     fn call_for(&mut self, target: i32) {
         if self.is_far(target) {
             let (from, exit) = self.guarded_exit(target, CALL);
-            let landing = Some(self.asm.here());
+            let landing = Some(self.asm.label());
             self.asides.push(Aside::LinkFar { from, exit, target, landing });
         } else {
             let exit = self.exit_to(target, 0);

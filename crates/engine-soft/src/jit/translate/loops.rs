@@ -63,7 +63,7 @@ impl Translator<'_> {
         self.windows = Windows::default();
         self.head();
         vectors.load_all(self.asm);
-        self.loop_start = Some(Start { at: self.asm.here(), vectors: vectors.clone() });
+        self.loop_start = Some(Start { at: self.asm.label(), vectors: vectors.clone() });
         self.vectors = vectors;
         self.body();
     }

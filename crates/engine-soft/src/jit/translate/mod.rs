@@ -22,6 +22,7 @@ mod windows;
 use super::{
     asm::{Alu, Asm, Cc, Mem, Patch, RAX, RCX},
     cache::{Exit, HEAD},
+    copies::Copies,
     page::WORDS,
     state::{field, slot, x},
     thunks::Thunks,
@@ -96,7 +97,7 @@ pub(super) fn fetch(host: *const u8, index: usize) -> u32 {
 /// A side path, emitted behind the block.
 enum Aside {
     /// The interpreter executes the instruction at `index`; then the main path goes on at `back`.
-    Interpret { from: Patch, index: usize, back: u64, before: Vectors, after: Vectors },
+    Interpret { from: Patch, index: usize, back: u64, before: Vectors, after: Vectors, copies: Copies },
     /// The block is left for `target`, in bytes from the start of the page, with NZCV to be saved if `save`.
     Leave { from: Patch, target: i32, flags: Flags, save: bool, vectors: Vectors },
     /// Exit number `exit`, the jump to which is here, is not linked yet.
@@ -259,7 +260,7 @@ impl Translator<'_> {
         self.asm.alu_imm(Alu::Cmp, false, Mem::at(RAX, 0), 0);
         let from = self.asm.jcc_forward(Cc::Ne);
         self.asides.push(Aside::Attend { from });
-        // A NOP of three bytes.
+        // A NOP of three bytes; what is behind it is jumped to as well.
         self.asm.raw(&[0x0f, 0x1f, 0x00]);
         debug_assert_eq!(self.asm.len(), HEAD as usize);
     }
@@ -352,10 +353,10 @@ impl Translator<'_> {
 
     /// The current instruction ends here: its side paths come back to this place.
     fn finish_deopts(&mut self) {
-        let (index, back) = (self.index, self.asm.here());
+        let (index, back, copies) = (self.index, self.asm.here(), self.asm.copies());
         for Deopt { from, before } in self.deopts.drain(..) {
             let after = self.vectors.clone();
-            self.asides.push(Aside::Interpret { from, index, back, before, after });
+            self.asides.push(Aside::Interpret { from, index, back, before, after, copies });
         }
     }
 
@@ -366,7 +367,7 @@ impl Translator<'_> {
         // The last ones hold the most vector registers.
         for aside in asides.drain(..).rev() {
             match aside {
-                Aside::Interpret { from, index, back, before, after } => {
+                Aside::Interpret { from, index, back, before, after, copies } => {
                     self.make_ladder(&after);
                     self.make_ladder(&before);
                     self.bind_aside(from);
@@ -377,6 +378,7 @@ impl Translator<'_> {
                     let insn = self.insns[index];
                     self.asm.call(self.interpreter_of(&insn));
                     self.call_load(&after);
+                    self.asm.load_copies(copies);
                     self.asm.jmp(back);
                 }
                 Aside::Leave { from, target, flags, save, vectors } => {
@@ -433,7 +435,7 @@ impl Translator<'_> {
 
     /// Has a jump of the main path arrive here, in a side path.
     fn bind_aside(&mut self, from: Patch) {
-        let here = self.asm.here();
+        let here = self.asm.label();
         self.other.bind_to(from, here);
     }
 

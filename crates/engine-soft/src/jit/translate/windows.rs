@@ -14,6 +14,7 @@ use crate::{
     decode::{Access, AccessKind, Index, Insn, Reg},
     jit::{
         asm::{Alu, Cc, Gpr, Mem, R14, R15, RAX, RCX, RDX},
+        copies::Copies,
         state::field,
     },
 };
@@ -45,8 +46,9 @@ pub(super) struct Check {
     /// Distance of the first byte from it.
     from: i32,
     writes: bool,
-    /// Address of the check.
+    /// Address of the check, and what is known there.
     retry: u64,
+    copies: Copies,
 }
 
 /// The current ones, by slot.
@@ -184,7 +186,7 @@ impl Translator<'_> {
             self.careful_if(Cc::Ne);
             self.sp_aligned = true;
         }
-        let retry = self.asm.here();
+        let (retry, copies) = (self.asm.here(), self.asm.copies());
         let b = self.base(rn);
         if w.from == 0 {
             self.entry_offset(b);
@@ -197,7 +199,7 @@ impl Translator<'_> {
         let tag = if w.writable { Tag::Write } else { Tag::Read };
         self.asm.alu(Alu::Cmp, true, RDX, Mem::indexed(R14, RCX, 0, tag.offset()));
         let from = self.asm.jcc_forward(Cc::Ne);
-        let check = Check { base: b, from: w.from, writes: w.writable, retry };
+        let check = Check { base: b, from: w.from, writes: w.writable, retry, copies };
         self.asides.push(Aside::Fill { from, index: self.index, vectors: self.vectors.clone(), check });
         self.asm.mov(true, RCX, Mem::indexed(R14, RCX, 0, offset::ADDEND as i32));
         self.asm.lea(true, RCX, Mem::indexed(RCX, b, 0, 0));
@@ -217,6 +219,7 @@ impl Translator<'_> {
         self.asm.call(self.thunks.fill[usize::from(check.writes)]);
         self.call_load(&vectors);
         self.asm.test(false, RAX, RAX);
+        self.asm.load_copies(check.copies);
         self.asm.jcc(Cc::Ne, check.retry);
         // What is in memory was stored before the call.
         let target = self.offset_of(index) as i32;
