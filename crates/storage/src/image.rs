@@ -24,7 +24,7 @@ use imago::{
 };
 
 use crate::{
-    Disk, DiskError, Format, OpenOptions, Sync,
+    Disk, DiskError, Format, OpenOptions,
     open::{lock_file, open_file},
 };
 
@@ -38,6 +38,8 @@ type Access = FormatAccess<ImageFile>;
 pub struct ImageDisk {
     /// Discarding and growing change the mapping that reads and writes go by, so they are alone.
     access: RwLock<Access>,
+    /// The same open file, to sync it while others read and write; `imago` would have them wait.
+    file: fs::File,
     name: String,
     size: AtomicU64,
     options: OpenOptions,
@@ -90,9 +92,7 @@ impl ImageDisk {
             });
         }
         let file = open_file(path, options.read_only)?;
-        let tables = Tables::of(&file);
-        let access = open_access(file, path, format, options.read_only, Files::default())?;
-        Self::of(access, path, options, tables)
+        Self::of(file, path, format, options, Files::default())
     }
 
     /// Opens a qcow2 image that is handed over as open files, from the top down, with their names: this process may not be
@@ -107,18 +107,25 @@ impl ImageDisk {
     ) -> Result<Self, DiskError> {
         lock_file(&top, &path, options.read_only)?;
         let files = Files { handed: Some(Arc::new(below)), ..Files::default() };
-        let tables = Tables::of(&top);
-        let access = open_access(top, &path, Format::Qcow2, options.read_only, files)?;
-        Self::of(access, &path, options, tables)
+        Self::of(top, &path, Format::Qcow2, options, files)
     }
 
-    fn of(access: Access, path: &Path, options: OpenOptions, tables: Tables) -> Result<Self, DiskError> {
+    fn of(
+        file: fs::File,
+        path: &Path,
+        format: Format,
+        options: OpenOptions,
+        files: Files,
+    ) -> Result<Self, DiskError> {
+        let tables = Tables::of(&file);
+        let same = file.try_clone().map_err(|error| DiskError::Open { path: path.to_owned(), error })?;
+        let access = open_access(same, path, format, options.read_only, files)?;
         let size = access.size() / SECTOR * SECTOR;
         if size == 0 {
             return Err(DiskError::Empty(path.to_owned()));
         }
         let name = path.display().to_string();
-        Ok(Self { access: RwLock::new(access), name, size: AtomicU64::new(size), options, tables })
+        Ok(Self { access: RwLock::new(access), file, name, size: AtomicU64::new(size), options, tables })
     }
 
     fn shared(&self) -> RwLockReadGuard<'_, Access> {
@@ -292,10 +299,8 @@ impl Disk for ImageDisk {
         let access = self.shared();
         // The format's own tables go to the file in any case, so that the file survives the end of this process.
         access.flush()?;
-        match self.options.sync {
-            Sync::Full | Sync::Fsync => access.sync(),
-            Sync::None => Ok(()),
-        }
+        drop(access);
+        self.options.sync.apply(&self.file)
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -327,7 +332,7 @@ impl Disk for ImageDisk {
         }
         access.resize_grow(size, PreallocateMode::Zero)?;
         access.flush()?;
-        access.sync()?;
+        self.file.sync_all()?;
         self.size.fetch_max(size, Ordering::AcqRel);
         Ok(())
     }

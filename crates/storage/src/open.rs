@@ -2,6 +2,7 @@
 
 use std::{
     fs::{File, FileType, OpenOptions as FileOptions},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -22,6 +23,17 @@ pub enum Sync {
     Fsync,
     /// Does nothing: a crash of the host loses data. For disks that are thrown away.
     None,
+}
+
+impl Sync {
+    /// Makes durable what was written to `file`.
+    pub(crate) fn apply(self, file: &File) -> io::Result<()> {
+        match self {
+            Self::Full => file.sync_data(),
+            Self::Fsync => Ok(rustix::fs::fsync(file)?),
+            Self::None => Ok(()),
+        }
+    }
 }
 
 /// Whether the host's page cache stands between the guest and the medium. The guest's own cache is another matter.

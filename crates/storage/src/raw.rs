@@ -167,11 +167,7 @@ impl Disk for RawDisk {
         if self.options.read_only {
             return Ok(());
         }
-        match self.options.sync {
-            Sync::Full => self.file.sync_data(),
-            Sync::Fsync => Ok(rustix::fs::fsync(&self.file)?),
-            Sync::None => Ok(()),
-        }
+        self.options.sync.apply(&self.file)
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
