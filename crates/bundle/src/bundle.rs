@@ -9,7 +9,7 @@ use tearless_state::Folder;
 
 use crate::{
     Error, Result, check_name,
-    files::{failed, sync_folder, write_atomically},
+    files::{failed, remove_unfinished, sync_folder, write_atomically},
     lock::{Lock, StoreLock},
 };
 
@@ -131,6 +131,7 @@ impl Bundle {
                 _ => {}
             }
         }
+        remove_unfinished(&self.path);
         let Ok(mut config) = self.config() else { return Ok(()) };
         let Some(name) = config.resume.take() else { return Ok(()) };
         if let Some(state) = Folder::find(&self.snapshot_state(&name)) {

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use rustix::process::Pid;
+
 use crate::{Error, Result};
 
 /// Turns an [`io::Error`] into [`Error::Io`].
@@ -30,6 +32,26 @@ pub(crate) fn write_atomically(path: &Path, data: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&temporary);
         failed("write", path)(e)
     })
+}
+
+/// Removes what [`write_atomically`] had not yet put in its place in `folder` when its process was killed. As far as that is
+/// possible: it costs a little room and means nothing.
+pub(crate) fn remove_unfinished(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().and_then(writer_of).is_some_and(has_ended) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
+/// The process that writes a file of that name: `.NAME.PROCESS`.
+fn writer_of(name: &str) -> Option<Pid> {
+    let (_, process) = name.strip_prefix('.')?.rsplit_once('.')?;
+    Pid::from_raw(process.parse().ok()?)
+}
+
+fn has_ended(process: Pid) -> bool {
+    rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH)
 }
 
 /// Makes the entries of `folder` survive a power failure.

@@ -16,7 +16,7 @@ use tearless_state::Folder;
 
 use crate::{
     Bundle, Error, Lock, Result, check_name,
-    files::{failed, sync_folder, write_atomically},
+    files::{failed, remove_unfinished, sync_folder, write_atomically},
     layers,
     lock::StoreLock,
 };
@@ -248,6 +248,8 @@ impl<'a> Changing<'a> {
 /// Removes the layers and memories that nothing needs: no snapshot, not the configuration, not `running`, which is what a VM
 /// has open. What cannot be read keeps everything: better room lost than data.
 pub(crate) fn sweep(bundle: &Bundle, running: Option<&VmConfig>) -> Result<()> {
+    remove_unfinished(bundle.path());
+    remove_unfinished(&bundle.path().join(FOLDER));
     let snapshots = bundle.list_snapshots()?;
     let config = bundle.config()?;
     let configs = snapshots.iter().map(|(_, snapshot)| &snapshot.config).chain([&config]).chain(running);

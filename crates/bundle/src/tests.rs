@@ -399,6 +399,26 @@ mod layered {
     }
 
     #[test]
+    fn what_killed_processes_were_writing_goes_and_what_living_ones_write_stays() {
+        let (_dir, _store, bundle) = store();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let lock = bundle.lock().unwrap();
+        bundle.snapshots(&lock).take("a", false).unwrap();
+        let at = |folder: &str, process: u32| bundle.path().join(folder).join(format!(".b.json.{process}"));
+        for process in [child.id(), std::process::id()] {
+            fs::write(at(".", process), "{").unwrap();
+            fs::write(at("snapshots", process), "{").unwrap();
+        }
+        bundle.snapshots(&lock).restore("a").unwrap();
+        for folder in [".", "snapshots"] {
+            assert!(!at(folder, child.id()).exists());
+            assert!(at(folder, std::process::id()).exists());
+        }
+        assert!(bundle.path().join("snapshots/.lock").exists());
+    }
+
+    #[test]
     fn an_interrupted_take_leaves_the_old_state() {
         let (_dir, _store, bundle) = store();
         let lock = bundle.lock().unwrap();

@@ -79,6 +79,7 @@ impl Service {
             bytes = written;
         }
         said(client, &Reply::Kept { bytes })?;
+        tracing::info!(memory, "what a snapshot needs of the VM is written");
         // The client gives the snapshot its name; until then nobody else saves the VM.
         let _ends = next_step(client, PREPARATION);
         Ok(())
@@ -123,7 +124,11 @@ impl Service {
         if !saving.was_paused {
             self.set_clock();
         }
-        tracing::info!(stood_still_ms = begun.elapsed().as_millis() as u64, "a snapshot was taken");
+        let stood_still_ms = begun.elapsed().as_millis() as u64;
+        match result {
+            Ok(_) => tracing::info!(stood_still_ms, "it stood still for a snapshot"),
+            Err(_) => tracing::info!(stood_still_ms, "it stood still for a snapshot that failed"),
+        }
         result
     }
 
