@@ -9,7 +9,7 @@ pub enum Format {
     Raw,
     /// QEMU's, versions 2 and 3, with backing chains.
     Qcow2,
-    /// VMware's: a descriptor with flat extents, or one file, sparse or stream-optimised. Read only.
+    /// VMware's: one file, sparse or stream-optimised, or a descriptor of flat or sparse extents. Read only.
     Vmdk,
 }
 

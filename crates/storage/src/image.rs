@@ -1,6 +1,6 @@
-//! Images of other formats: qcow2 with its backing chain, VMDK.
+//! Images in the format qcow2, with their backing chains.
 //!
-//! The formats themselves are read and written by `imago`; this room adds what a virtualiser needs around it: files are
+//! The format itself is read and written by `imago`; this room adds what a virtualiser needs around it: files are
 //! locked, what backs an image is opened read-only, cycles end, and errors say what to do.
 
 use std::{
@@ -20,7 +20,6 @@ use imago::{
     file::File as ImageFile,
     format::{PreallocateMode, gate::ImplicitOpenGate},
     qcow2::Qcow2,
-    vmdk::Vmdk,
 };
 
 use crate::{
@@ -34,7 +33,7 @@ const MAX_CHAIN: usize = 100;
 
 type Access = FormatAccess<ImageFile>;
 
-/// An image of a format that is not raw, locked while it is open.
+/// A qcow2 image, locked while it is open.
 pub struct ImageDisk {
     /// Discarding and growing change the mapping that reads and writes go by, so they are alone.
     access: RwLock<Access>,
@@ -82,17 +81,9 @@ impl ImageDisk {
     ///
     /// # Errors
     /// [`DiskError`] when the file, or one that it builds on, cannot be opened, is in use or makes no sense.
-    pub fn open(path: &Path, format: Format, options: OpenOptions) -> Result<Self, DiskError> {
-        if format == Format::Vmdk && !options.read_only {
-            return Err(DiskError::Image {
-                path: path.to_owned(),
-                format: format.name(),
-                why: "Tearless reads VMDK images, but does not write them".into(),
-                advice: "attach it read-only (FILE:ro), or `qemu-img convert -O qcow2` it",
-            });
-        }
+    pub fn open(path: &Path, options: OpenOptions) -> Result<Self, DiskError> {
         let file = open_file(path, options.read_only)?;
-        Self::of(file, path, format, options, Files::default())
+        Self::of(file, path, options, Files::default())
     }
 
     /// Opens a qcow2 image that is handed over as open files, from the top down, with their names: this process may not be
@@ -107,19 +98,13 @@ impl ImageDisk {
     ) -> Result<Self, DiskError> {
         lock_file(&top, &path, options.read_only)?;
         let files = Files { handed: Some(Arc::new(below)), ..Files::default() };
-        Self::of(top, &path, Format::Qcow2, options, files)
+        Self::of(top, &path, options, files)
     }
 
-    fn of(
-        file: fs::File,
-        path: &Path,
-        format: Format,
-        options: OpenOptions,
-        files: Files,
-    ) -> Result<Self, DiskError> {
+    fn of(file: fs::File, path: &Path, options: OpenOptions, files: Files) -> Result<Self, DiskError> {
         let tables = Tables::of(&file);
         let same = file.try_clone().map_err(|error| DiskError::Open { path: path.to_owned(), error })?;
-        let access = open_access(same, path, format, options.read_only, files)?;
+        let access = open_access(same, path, options.read_only, files)?;
         let size = access.size() / SECTOR * SECTOR;
         if size == 0 {
             return Err(DiskError::Empty(path.to_owned()));
@@ -147,41 +132,28 @@ impl ImageDisk {
     }
 }
 
-fn open_access(
-    file: fs::File,
-    path: &Path,
-    format: Format,
-    read_only: bool,
-    files: Files,
-) -> Result<Access, DiskError> {
-    let advice = match format {
-        Format::Vmdk => "`qemu-img convert -f vmdk -O qcow2` it",
-        _ => "`qemu-img check` tells more; restore the file, or what it builds on, from a copy",
-    };
+fn open_access(file: fs::File, path: &Path, read_only: bool, files: Files) -> Result<Access, DiskError> {
     let fail = |error: io::Error| DiskError::Image {
         path: path.to_owned(),
-        format: format.name(),
+        format: Format::Qcow2.name(),
         why: error.to_string(),
-        advice,
+        advice: "`qemu-img check` tells more; restore the file, or what it builds on, from a copy",
     };
-    if format == Format::Qcow2 {
-        check_qcow2(&file).map_err(fail)?;
+    check_qcow2(&file).map_err(fail)?;
+    if !read_only {
+        check_counts(&file).map_err(fail)?;
     }
     let whole = fs::canonicalize(path).map_err(fail)?;
     let storage_options = StorageOpenOptions::new().filename(&whole).write(!read_only);
     let image = ImageFile::from_open_file(file, storage_options).map_err(fail)?;
     let gate = Chain { above: vec![whole], files };
-    match format {
-        Format::Vmdk => Vmdk::<ImageFile>::builder(image).write(false).open(gate).map(Access::new),
-        _ => Qcow2::<ImageFile>::builder(image).write(!read_only).open(gate).map(Access::new),
-    }
-    .map_err(fail)
+    Qcow2::<ImageFile>::builder(image).write(!read_only).open(gate).map(Access::new).map_err(fail)
 }
 
 /// The files that the image in `path` builds on.
-pub(crate) fn backing_files(path: &Path, format: Format) -> Result<Vec<PathBuf>, DiskError> {
+pub(crate) fn backing_files(path: &Path) -> Result<Vec<PathBuf>, DiskError> {
     let files = Files::default();
-    drop(open_access(open_file(path, true)?, path, format, true, files.clone())?);
+    drop(open_access(open_file(path, true)?, path, true, files.clone())?);
     Ok(std::mem::take(&mut files.opened.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
@@ -225,6 +197,33 @@ fn check_qcow2(mut file: &fs::File) -> io::Result<()> {
     }
     if word(32)? != 0 {
         return Err(io::Error::other("it is encrypted, which Tearless does not read"));
+    }
+    Ok(())
+}
+
+/// Checks that the image says of its header that its place is taken; else the next thing written would take it. `imago` relies
+/// on that.
+fn check_counts(file: &fs::File) -> io::Result<()> {
+    let mut header = [0; 104];
+    file.read_exact_at(&mut header, 0)?;
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    let (version, table) = (number(&header[4..8]), number(&header[48..56]));
+    // A power of two, in bits.
+    let order = if version == 2 { 4 } else { number(&header[96..100]) };
+    let mut entry = [0; 8];
+    let mut count = [0; 8];
+    let damaged = |_| io::Error::other("its reference counts lie outside of the file");
+    file.read_exact_at(&mut entry, table).map_err(damaged)?;
+    let block = number(&entry) & !0x1ff;
+    file.read_exact_at(&mut count, block).map_err(damaged)?;
+    // The first count is at the low end of its byte, or takes several.
+    let first = match order {
+        0..=2 => u64::from(count[0]) & ((1 << (1 << order)) - 1),
+        3..=6 => number(&count[..1 << (order - 3)]),
+        _ => return Err(io::Error::other("its reference counts are of an unknown size")),
+    };
+    if block == 0 || first == 0 {
+        return Err(io::Error::other("by its reference counts, the place of its header is free"));
     }
     Ok(())
 }
@@ -370,7 +369,7 @@ mod tests {
     }
 
     fn open(path: PathBuf, read_only: bool) -> Result<ImageDisk, DiskError> {
-        ImageDisk::open(&path, Format::Qcow2, OpenOptions { read_only, ..OpenOptions::default() })
+        ImageDisk::open(&path, OpenOptions { read_only, ..OpenOptions::default() })
     }
 
     fn bytes(disk: &ImageDisk, offset: u64, len: usize) -> Vec<u8> {
@@ -492,26 +491,22 @@ mod tests {
             }
             image[at_byte] ^= 0xff;
         }
+        // Reference counts that say that nothing is in use: good enough to read.
+        let table = u64::from_be_bytes(image[48..56].try_into().unwrap()) as usize;
+        let block = u64::from_be_bytes(image[table..table + 8].try_into().unwrap()) as usize;
+        for count in [table + 5, block + 1] {
+            let mut bad = image.clone();
+            bad[count] = 0;
+            fs::write(at.join("bad"), bad).unwrap();
+            let refused = open(at.join("bad"), false).map(|_| ()).unwrap_err().to_string();
+            assert!(refused.contains("header is free"), "{refused}");
+            open(at.join("bad"), true).unwrap();
+        }
         qemu_img(at, &["create", "-q", "-f", "qcow2", "-b", "a.qcow2", "-F", "qcow2", "b.qcow2"]);
         qemu_img(at, &["rebase", "-u", "-f", "qcow2", "-b", "b.qcow2", "-F", "qcow2", "a.qcow2"]);
         assert!(error("a.qcow2").contains("cycle"), "{}", error("a.qcow2"));
         fs::remove_file(at.join("a.qcow2")).unwrap();
         let missing = error("b.qcow2");
         assert!(missing.contains("a.qcow2") && missing.contains("cannot be opened"), "{missing}");
-        let vmdk = ImageDisk::open(&at.join("raw"), Format::Vmdk, OpenOptions::default()).map(|_| ());
-        assert!(vmdk.unwrap_err().to_string().contains("read-only"));
-    }
-
-    #[test]
-    fn reads_flat_vmdk() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = folder.path();
-        fs::write(at.join("raw"), content()).unwrap();
-        let args = ["convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=monolithicFlat", "raw", "a.vmdk"];
-        if qemu_img(at, &args) {
-            let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
-            let disk = ImageDisk::open(&at.join("a.vmdk"), Format::Vmdk, read_only).unwrap();
-            assert!(bytes(&disk, 0, 2 << 20) == content());
-        }
     }
 }

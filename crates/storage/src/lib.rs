@@ -1,13 +1,14 @@
 //! Disk back ends.
 //!
 //! [`Disk`] is what a block device needs of its medium: [`RawDisk`] is a plain file or a block device of the host,
-//! [`ImageDisk`] an image of another format with what backs it, [`NbdDisk`] what a server holds. [`open()`] makes one from a file's name. A [`Queue`] has many
+//! [`ImageDisk`] a qcow2 image with what backs it, [`NbdDisk`] what a server holds. [`open()`] makes one from a file's name. A [`Queue`] has many
 //! requests in progress at once; it is the fast way, on io_uring where the host has that.
 //!
 //! ```text
 //!            queue()                          Disk
 //!   Uring ------------> RawDisk ------> file, O_DIRECT file
 //!   Pool  ------------> RawDisk, ImageDisk ---> imago ---> file, backing files (read-only)
+//!         ------------> VMDK (read-only) -----> file, the other parts
 //!         ------------> NbdDisk ------> a server
 //! ```
 //! It knows nothing of virtio.

@@ -71,8 +71,8 @@ pub fn backing_files(path: &Path, options: OpenOptions) -> Result<Vec<PathBuf>, 
     }
     match options.format.or_else(|| Format::of_name(path)) {
         None | Some(Format::Raw) => Ok(Vec::new()),
-        Some(Format::Vmdk) if vmdk::is_sparse(path) => Ok(Vec::new()),
-        Some(format) => image::backing_files(path, format),
+        Some(Format::Vmdk) => vmdk::parts(path),
+        Some(Format::Qcow2) => image::backing_files(path),
     }
 }
 
@@ -90,10 +90,14 @@ pub fn open(path: &Path, options: OpenOptions) -> Result<Arc<dyn Disk>, DiskErro
     }
     match options.format.or_else(|| Format::of_name(path)) {
         None | Some(Format::Raw) => Ok(Arc::new(RawDisk::open(path, options)?)),
-        Some(Format::Vmdk) if options.read_only && vmdk::is_sparse(path) => {
-            Ok(Arc::new(vmdk::SparseVmdk::open(path)?))
-        }
-        Some(format) => Ok(Arc::new(ImageDisk::open(path, format, options)?)),
+        Some(Format::Vmdk) if options.read_only => Ok(Arc::new(vmdk::VmdkDisk::open(path)?)),
+        Some(Format::Vmdk) => Err(DiskError::Image {
+            path: path.to_owned(),
+            format: Format::Vmdk.name(),
+            why: "Tearless reads VMDK images, but does not write them".into(),
+            advice: "attach it read-only (FILE:ro), or `qemu-img convert -O qcow2` it",
+        }),
+        Some(Format::Qcow2) => Ok(Arc::new(ImageDisk::open(path, options)?)),
     }
 }
 

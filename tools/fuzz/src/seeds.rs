@@ -5,7 +5,7 @@ use std::io::Write as _;
 use flate2::{Compression, write::GzEncoder};
 use tearless_efi::media::{Volume, fat::Fat};
 
-use crate::targets::{HEAD, MemoryDisk, saved_seed};
+use crate::targets::{HEAD, KINDS, MemoryDisk, saved_seed};
 
 /// What `spice-vdagent` says: that it knows selections, that a text was copied, the text, that it wants one.
 pub fn desktop_agent() -> Vec<Vec<u8>> {
@@ -109,6 +109,52 @@ pub fn vmdk() -> Vec<Vec<u8>> {
         bytes.split_off(4)
     };
     vec![build(false), build(true)]
+}
+
+/// A qcow2 image with clusters of 512 bytes, of 64 KiB, whose first cluster has data: its content after the magic number.
+fn qcow2(version: u32, backing: &str) -> Vec<u8> {
+    let (name_at, name_len) = (if backing.is_empty() { 0u64 } else { 256 }, backing.len() as u32);
+    let fields: [(usize, &[u8]); 17] = [
+        (4, &version.to_be_bytes()),
+        (8, &name_at.to_be_bytes()),
+        (16, &name_len.to_be_bytes()),
+        (20, &9u32.to_be_bytes()),
+        (24, &(64u64 << 10).to_be_bytes()),
+        // Two entries, for 32 KiB each, at 1536; the reference counts' table, a cluster, at 512.
+        (36, &2u32.to_be_bytes()),
+        (40, &1536u64.to_be_bytes()),
+        (48, &512u64.to_be_bytes()),
+        (56, &1u32.to_be_bytes()),
+        (96, &4u32.to_be_bytes()),
+        (100, &104u32.to_be_bytes()),
+        (256, backing.as_bytes()),
+        (512, &1024u64.to_be_bytes()),
+        (1024, &[0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]),
+        (1536, &(2048u64 | 1 << 63).to_be_bytes()),
+        (2048, &(2560u64 | 1 << 63).to_be_bytes()),
+        (2560, &[7; 512]),
+    ];
+    file(3072, &fields).split_off(4)
+}
+
+pub fn image_chain() -> Vec<Vec<u8>> {
+    let chain = |files: &[(u8, &[u8])]| {
+        let one = |(kind, content): &(u8, &[u8])| {
+            [&[*kind][..], &(content.len() as u16).to_le_bytes(), content].concat()
+        };
+        files.iter().flat_map(one).collect::<Vec<u8>>()
+    };
+    let raw = KINDS.len() as u8;
+    let parts = b"RW 8 FLAT \"1\" 0\nRW 32 SPARSE \"2\"\nRW 3 ZERO\n";
+    let sparse = vmdk().swap_remove(0);
+    vec![
+        chain(&[(0, &qcow2(3, "1")), (0, &qcow2(2, "2")), (raw, &[3; 4096])]),
+        chain(&[(0, &qcow2(3, "1")), (0, &qcow2(3, "0"))]),
+        chain(&[(0, &qcow2(2, "../../../../../../etc/hostname"))]),
+        chain(&[(0, &qcow2(3, "1")), (1, parts), (raw, &[3; 4096])]),
+        chain(&[(1, parts), (raw, &[3; 4096]), (2, &sparse)]),
+        chain(&[(1, b"RW 8 FLAT \"../1\" 0\nRW 8 FLAT \"0\" 0"), (raw, &[3; 4096])]),
+    ]
 }
 
 pub fn streams() -> Vec<Vec<u8>> {

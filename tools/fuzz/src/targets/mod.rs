@@ -6,6 +6,7 @@ mod deb;
 mod efi;
 mod gic;
 mod guest;
+mod images;
 mod ipsw;
 mod kernel_image;
 mod medium;
@@ -24,7 +25,6 @@ mod share;
 mod unpack;
 mod viewer;
 mod virtqueue;
-mod vmdk;
 
 pub use config::config;
 pub(crate) use cpu::HEAD;
@@ -33,6 +33,8 @@ pub use deb::deb;
 pub use efi::{MemoryDisk, efi_disk, efi_program};
 pub use gic::gic;
 pub use guest::{guest_frames, guest_tree};
+pub(crate) use images::KINDS;
+pub use images::{image_chain, vmdk};
 pub use ipsw::{ipsw, virtual_mac};
 pub use kernel_image::kernel_image;
 pub use medium::medium;
@@ -51,7 +53,6 @@ pub use share::share;
 pub use unpack::unpack;
 pub use viewer::{desktop_agent, terminal_picture, vnc_viewer as vnc, web_page};
 pub use virtqueue::{display, virtqueue};
-pub use vmdk::vmdk;
 
 use crate::seeds;
 
@@ -185,6 +186,13 @@ pub const TARGETS: &[Target] = &[
         about: "sparse and stream-optimised disk images (VMDK)",
         run: vmdk,
         seeds: seeds::vmdk,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "image_chain",
+        about: "qcow2 and VMDK images that build on others, or on themselves",
+        run: image_chain,
+        seeds: seeds::image_chain,
         memory_mib: LITTLE,
     },
     Target {

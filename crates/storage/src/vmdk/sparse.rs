@@ -1,25 +1,24 @@
-//! VMDK images of one file: sparse, as desktop products make them, and stream-optimised, as appliances come.
+//! Sparse files of VMDK images: whole images, as desktop products make them, stream-optimised ones, as appliances come, and
+//! parts of images.
 //!
 //! ```text
 //!   header ---> grain directory ---> grain tables ---> grains (64 KiB, as they are or deflated)
 //! ```
-//! They are read only. Everything in them is checked before it is used: an image comes from anywhere.
+//! Everything in them is checked before it is used: an image comes from anywhere.
 
 use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::FileExt,
-    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use flate2::read::ZlibDecoder;
 
-use crate::{Disk, DiskError, Format, open::open_file};
+use super::{SECTOR, check_alone, is_descriptor, wrong};
 
-const SECTOR: u64 = 512;
 /// How such a file begins.
-pub(crate) const MAGIC: &[u8; 4] = b"KDMV";
+pub(super) const MAGIC: &[u8; 4] = b"KDMV";
 /// In sectors; every product makes 128.
 const MAX_GRAIN: u64 = 4096;
 /// Entries of a grain table; every product makes 512.
@@ -45,10 +44,6 @@ struct Header {
     table: u64,
     directory_at: u64,
     descriptor: (u64, u64),
-}
-
-fn wrong(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 fn le32(bytes: &[u8], at: usize) -> u32 {
@@ -119,10 +114,9 @@ fn lock<T>(last: &Last<T>) -> MutexGuard<'_, Option<(u64, Vec<T>)>> {
     last.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A VMDK image of one file, locked while it is open.
-pub(crate) struct SparseVmdk {
+/// A sparse file.
+pub(super) struct Sparse {
     file: File,
-    name: String,
     header: Header,
     directory: Vec<u32>,
     /// The last grain table.
@@ -131,27 +125,41 @@ pub(crate) struct SparseVmdk {
     inflated: Last<u8>,
 }
 
-/// Whether the file is of this kind and not a descriptor with further files.
-pub(crate) fn is_sparse(path: &Path) -> bool {
-    let mut head = [0; 4];
-    File::open(path).is_ok_and(|mut file| file.read_exact(&mut head).is_ok()) && head == *MAGIC
-}
+impl Sparse {
+    /// The image that `file` is by itself.
+    pub(super) fn whole(file: File) -> io::Result<Self> {
+        // A part has none, or room for one.
+        let descriptor = descriptor(&file, Header::read(&file, 0)?.descriptor)?;
+        let text = descriptor
+            .filter(|text| is_descriptor(text))
+            .ok_or_else(|| wrong("it is a part of an image; open the descriptor that names the parts"))?;
+        check_alone(&text)?;
+        Self::part(file)
+    }
 
-impl SparseVmdk {
-    pub(crate) fn open(path: &Path) -> Result<Self, DiskError> {
-        let file = open_file(path, true)?;
-        let fail = |error: io::Error| DiskError::Image {
-            path: path.to_owned(),
-            format: Format::Vmdk.name(),
-            why: error.to_string(),
-            advice: "`qemu-img convert -f vmdk -O qcow2` it, or get a sound copy",
-        };
-        let (header, directory) = structure(&file).map_err(fail)?;
-        if header.capacity == 0 {
-            return Err(fail(wrong("its disk is empty")));
+    /// A part of an image.
+    pub(super) fn part(file: File) -> io::Result<Self> {
+        let (header, directory) = structure(&file)?;
+        Ok(Self { file, header, directory, table: Mutex::default(), inflated: Mutex::default() })
+    }
+
+    /// In bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.header.capacity * SECTOR
+    }
+
+    /// Fills `data` from `offset` on, within the size.
+    pub(super) fn read_at(&self, data: &mut [u8], offset: u64) -> io::Result<()> {
+        let grain = self.header.grain * SECTOR;
+        let (mut at, mut rest) = (offset, data);
+        while !rest.is_empty() {
+            let skip = at % grain;
+            let take = (grain - skip).min(rest.len() as u64);
+            let (part, later) = rest.split_at_mut(take as usize);
+            self.read_grain(at / grain, skip, part)?;
+            (at, rest) = (at + take, later);
         }
-        let name = path.display().to_string();
-        Ok(Self { file, name, header, directory, table: Mutex::default(), inflated: Mutex::default() })
+        Ok(())
     }
 
     /// Where grain `number` is, by sector; 0 for one that is all zeros.
@@ -210,7 +218,6 @@ impl SparseVmdk {
 /// The header that counts, and the grain directory.
 fn structure(file: &File) -> io::Result<(Header, Vec<u32>)> {
     let mut header = Header::read(file, 0)?;
-    check_descriptor(file, header.descriptor)?;
     if header.directory_at == AT_END {
         // Behind it is one sector, the mark of the end.
         let end = file.metadata()?.len().checked_sub(2 * SECTOR).ok_or_else(|| wrong("it is too short"))?;
@@ -220,156 +227,13 @@ fn structure(file: &File) -> io::Result<(Header, Vec<u32>)> {
     Ok((header, directory))
 }
 
-/// An image that is a part of another, or the changes to another, is of no use alone.
-fn check_descriptor(file: &File, (at, len): (u64, u64)) -> io::Result<()> {
+/// The text that describes an image of one file; none in a part.
+fn descriptor(file: &File, (at, len): (u64, u64)) -> io::Result<Option<String>> {
     if at == 0 {
-        return Err(wrong("it is a part of an image; the other parts and a descriptor belong to it"));
+        return Ok(None);
     }
     let at = at.checked_mul(SECTOR).ok_or_else(|| wrong("its descriptor lies outside of the file"))?;
     let mut text = vec![0; len.saturating_mul(SECTOR).min(MAX_DESCRIPTOR) as usize];
     file.read_exact_at(&mut text, at).map_err(|_| wrong("its descriptor lies outside of the file"))?;
-    let text = String::from_utf8_lossy(&text).to_ascii_lowercase();
-    let parent = text.lines().find_map(|line| line.trim().strip_prefix("parentcid="));
-    if parent.is_some_and(|parent| parent.trim() != "ffffffff") {
-        return Err(wrong("it holds only the changes to another image"));
-    }
-    Ok(())
-}
-
-impl Disk for SparseVmdk {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn size(&self) -> u64 {
-        self.header.capacity * SECTOR
-    }
-
-    fn read_only(&self) -> bool {
-        true
-    }
-
-    fn read_at(&self, data: &mut [u8], offset: u64) -> io::Result<()> {
-        let grain = self.header.grain * SECTOR;
-        let (mut at, mut rest) = (offset, data);
-        while !rest.is_empty() {
-            let skip = at % grain;
-            let take = (grain - skip).min(rest.len() as u64);
-            let (part, later) = rest.split_at_mut(take as usize);
-            self.read_grain(at / grain, skip, part)?;
-            (at, rest) = (at + take, later);
-        }
-        Ok(())
-    }
-
-    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn write_zeroes(&self, _: u64, _: u64, _: bool) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, process::Command};
-
-    use super::*;
-    use crate::{OpenOptions, open};
-
-    const SIZE: usize = (80 << 20) + 1024;
-
-    /// Data of all kinds, far enough apart for several grain tables; not whole grains.
-    fn content() -> Vec<u8> {
-        let mut content = vec![0; SIZE];
-        let noise = |i: usize| ((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 37) as u8;
-        for start in [0, 65_536 + 512, 33 << 20, 70 << 20, SIZE - 5000] {
-            content.iter_mut().enumerate().skip(start).take(100_000).for_each(|(i, byte)| *byte = noise(i));
-        }
-        content[40 << 20..(40 << 20) + 300_000].fill(0x55);
-        content
-    }
-
-    /// An image that `qemu-img` made; `None` without it.
-    fn image(folder: &Path, kind: &str, content: &[u8]) -> Option<std::path::PathBuf> {
-        let (raw, path) = (folder.join("raw"), folder.join(format!("{kind}.vmdk")));
-        fs::write(&raw, content).unwrap();
-        let option = format!("subformat={kind}");
-        let mut command = Command::new("qemu-img");
-        command.args(["convert", "-f", "raw", "-O", "vmdk", "-o", &option]).args([&raw, &path]);
-        match command.output() {
-            Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
-            Err(error) => {
-                eprintln!("skipped: no qemu-img here: {error}");
-                return None;
-            }
-        }
-        Some(path)
-    }
-
-    fn read_only() -> OpenOptions {
-        OpenOptions { read_only: true, ..OpenOptions::default() }
-    }
-
-    fn error(path: &Path) -> String {
-        open(path, read_only()).map(|_| ()).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn reads_what_qemu_img_wrote() {
-        let folder = tempfile::tempdir().unwrap();
-        let content = content();
-        for kind in ["monolithicSparse", "streamOptimized"] {
-            let Some(path) = image(folder.path(), kind, &content) else { return };
-            let disk = open(&path, read_only()).unwrap();
-            assert_eq!((disk.size(), disk.read_only()), (SIZE as u64, true));
-            let mut all = vec![1; SIZE];
-            disk.read_at(&mut all, 0).unwrap();
-            assert!(all == content, "{kind}");
-            for at in [511, 65_535, (33 << 20) - 3, (70 << 20) + 99_999] {
-                let mut few = [1; 1030];
-                disk.read_at(&mut few, at as u64).unwrap();
-                assert!(few == content[at..at + 1030], "{kind} at {at}");
-            }
-            assert!(disk.write_at(&[1], 0).is_err());
-            let writable = open(&path, OpenOptions::default()).map(|_| ()).unwrap_err();
-            assert!(writable.to_string().contains("read-only"), "{writable}");
-        }
-    }
-
-    #[test]
-    fn damage_is_found_and_does_no_harm() {
-        let folder = tempfile::tempdir().unwrap();
-        for kind in ["monolithicSparse", "streamOptimized"] {
-            let Some(path) = image(folder.path(), kind, &content()[..3 << 20]) else { return };
-            let mut whole = fs::read(&path).unwrap();
-            let bad = folder.path().join("bad.vmdk");
-            for cut in [4, 511, 600, 3000] {
-                fs::write(&bad, &whole[..cut]).unwrap();
-                assert!(error(&bad).contains("try: "), "{kind} cut at {cut}");
-            }
-            for at in 4..80 {
-                whole[at] ^= 0xff;
-                fs::write(&bad, &whole).unwrap();
-                if let Ok(disk) = open(&bad, read_only()) {
-                    let len = disk.size().min(4 << 20) as usize;
-                    let _ = disk.read_at(&mut vec![0; len], 0);
-                }
-                whole[at] ^= 0xff;
-            }
-            let parent = whole.windows(18).position(|w| w == b"parentCID=ffffffff").unwrap();
-            whole[parent + 10] = b'0';
-            fs::write(&bad, &whole).unwrap();
-            assert!(error(&bad).contains("changes to another image"));
-        }
-    }
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
