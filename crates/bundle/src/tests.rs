@@ -401,7 +401,7 @@ mod layered {
     #[test]
     fn what_killed_processes_were_writing_goes_and_what_living_ones_write_stays() {
         let (_dir, _store, bundle) = store();
-        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let mut child = Command::new("true").spawn().unwrap();
         child.wait().unwrap();
         let lock = bundle.lock().unwrap();
         bundle.snapshots(&lock).take("a", false).unwrap();

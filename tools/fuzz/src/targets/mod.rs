@@ -193,7 +193,7 @@ pub const TARGETS: &[Target] = &[
         about: "qcow2 and VMDK images that build on others, or on themselves",
         run: image_chain,
         seeds: seeds::image_chain,
-        memory_mib: LITTLE,
+        memory_mib: 128,
     },
     Target {
         name: "saved",
