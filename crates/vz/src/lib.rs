@@ -20,4 +20,6 @@ pub use object::{Object, Stream, Value};
 pub use plan::{Host, Machine, Platform, Refusal, plan, start_options};
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod tests;

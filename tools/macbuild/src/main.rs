@@ -6,11 +6,13 @@
 //!   tearless-macbuild link ARG...           what rustc calls instead of a linker
 //!   tearless-macbuild sign FILE             ad hoc, with the entitlements of `entitlements.plist`
 //!   tearless-macbuild verify FILE           checks each hash, and prints the entitlements
+//!   tearless-macbuild mock                  runs the framework's calls on this host: the tests of crates/vz/mock
 //! ```
 //! The stubs of the SDK have the names in `symbols.txt` and no others: a new name fails the link, and is looked up in Apple's
 //! documentation (does the oldest supported macOS have it?) before it is added there.
 
 mod macho;
+mod mock;
 mod sdk;
 mod sign;
 
@@ -36,16 +38,20 @@ fn main() -> Result<ExitCode> {
     let args: Vec<String> = env::args().skip(1).collect();
     // rustc gives a linker its arguments only.
     if env::var_os(SDK).is_some()
-        && !matches!(args.first().map(String::as_str), Some("build" | "sign" | "verify"))
+        && !matches!(args.first().map(String::as_str), Some("build" | "sign" | "verify" | "mock"))
     {
         return link(&args);
     }
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["build"] => build(false)?,
         ["build", "--release"] => build(true)?,
+        ["mock"] => {
+            let (root, target) = places();
+            mock::run(&root, &target)?;
+        }
         ["sign", file] => sign_file(Path::new(file))?,
         ["verify", file] => print!("{}", sign::verify(&read(Path::new(file))?)?),
-        _ => bail!("usage: tearless-macbuild build [--release] | sign FILE | verify FILE"),
+        _ => bail!("usage: tearless-macbuild build [--release] | sign FILE | verify FILE | mock"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -54,9 +60,15 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn build(release: bool) -> Result<()> {
+/// The workspace, and where it is built.
+fn places() -> (PathBuf, PathBuf) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    (root, target)
+}
+
+fn build(release: bool) -> Result<()> {
+    let (root, target) = places();
     let stubs = target.join("mac-sdk");
     sdk::write(&stubs)?;
     let this = env::current_exe().context("cannot find this program")?;

@@ -1,6 +1,6 @@
 //! What this Mac can do.
 
-use objc2::runtime::AnyClass;
+use objc2::{rc::autoreleasepool, runtime::AnyClass};
 use objc2_foundation::NSProcessInfo;
 use objc2_virtualization::{VZGenericMachineIdentifier, VZVirtualMachine, VZVirtualMachineConfiguration};
 
@@ -8,7 +8,7 @@ use crate::Host;
 
 /// This host, as plans are made for it.
 pub fn host() -> Host {
-    let version = NSProcessInfo::processInfo().operatingSystemVersion();
+    let version = autoreleasepool(|_| NSProcessInfo::processInfo().operatingSystemVersion());
     let number = |n: isize| u32::try_from(n).unwrap_or(0);
     // SAFETY: a class method without arguments, as old as the framework.
     let cpus = unsafe { VZVirtualMachineConfiguration::maximumAllowedCPUCount() };
@@ -36,5 +36,5 @@ pub fn new_identifier() -> Vec<u8> {
         return Vec::new();
     }
     // SAFETY: the class is there.
-    unsafe { VZGenericMachineIdentifier::new().dataRepresentation() }.to_vec()
+    autoreleasepool(|_| unsafe { VZGenericMachineIdentifier::new().dataRepresentation() }.to_vec())
 }

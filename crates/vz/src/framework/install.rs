@@ -3,7 +3,7 @@
 use std::{path::Path, sync::mpsc::channel};
 
 use block2::RcBlock;
-use objc2::AnyThread as _;
+use objc2::{AnyThread as _, rc::autoreleasepool};
 use objc2_foundation::NSError;
 use objc2_virtualization::{
     VZLinuxRosettaDirectoryShare, VZMacAuxiliaryStorage, VZMacAuxiliaryStorageInitializationOptions,
@@ -56,7 +56,9 @@ impl RestoreImage {
             let _ = sender.send(result);
         });
         // SAFETY: a class method; the framework keeps a copy of the block.
-        unsafe { VZMacOSRestoreImage::loadFileURL_completionHandler(&file_url(text), &done) };
+        autoreleasepool(|_| unsafe {
+            VZMacOSRestoreImage::loadFileURL_completionHandler(&file_url(text), &done);
+        });
         drop(done);
         let gone = |_| Err(Failure::new(what, "the framework gave no answer", "again"));
         receiver.recv().unwrap_or_else(gone)
@@ -92,19 +94,22 @@ impl RestoreImage {
 /// # Errors
 /// When the framework does not know the model, or the host refuses the file.
 pub fn create_auxiliary_storage(path: &Path, model: &[u8]) -> Result<(), Failure> {
-    let url = file_url(path_text(path)?);
-    let model = hardware_model(model)?;
+    let text = path_text(path)?;
     let options = VZMacAuxiliaryStorageInitializationOptions::empty();
-    // SAFETY: the model is one that this host supports.
-    let made = unsafe {
-        VZMacAuxiliaryStorage::initCreatingStorageAtURL_hardwareModel_options_error(
-            VZMacAuxiliaryStorage::alloc(),
-            &url,
-            &model,
-            options,
-        )
-    };
-    made.map(drop).map_err(|e| Failure::of(format!("make {}", path.display()), &e))
+    // Whoever calls this may have no pool, and the framework's error would stay until the thread ends.
+    autoreleasepool(|_| {
+        let (url, model) = (file_url(text), hardware_model(model)?);
+        // SAFETY: the model is one that this host supports.
+        let made = unsafe {
+            VZMacAuxiliaryStorage::initCreatingStorageAtURL_hardwareModel_options_error(
+                VZMacAuxiliaryStorage::alloc(),
+                &url,
+                &model,
+                options,
+            )
+        };
+        made.map(drop).map_err(|e| Failure::of(format!("make {}", path.display()), &e))
+    })
 }
 
 /// Installs Rosetta on this host; macOS asks its user.
@@ -114,12 +119,10 @@ pub fn create_auxiliary_storage(path: &Path, model: &[u8]) -> Result<(), Failure
 pub fn install_rosetta() -> Result<(), Failure> {
     let (sender, receiver) = channel();
     // SAFETY: a class method; the framework keeps a copy of the block.
-    unsafe {
-        VZLinuxRosettaDirectoryShare::installRosettaWithCompletionHandler(&completion(
-            "install Rosetta",
-            sender,
-        ));
-    }
+    autoreleasepool(|_| unsafe {
+        let done = completion("install Rosetta", sender);
+        VZLinuxRosettaDirectoryShare::installRosettaWithCompletionHandler(&done);
+    });
     let gone = |_| Err(Failure::new("install Rosetta", "the framework gave no answer", "again"));
     receiver.recv().unwrap_or_else(gone)
 }
