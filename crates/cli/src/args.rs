@@ -67,6 +67,9 @@ pub enum Command {
     Screenshot(ScreenshotArgs),
     /// Open a running VM's screen, in the browser or the viewer that this desktop has for it.
     Open(OpenArgs),
+    /// The window of a VM whose process has started this one; the screen is on standard input.
+    #[command(hide = true)]
+    Window(WindowArgs),
     /// List the VMs.
     #[command(visible_alias = "ls")]
     List(ListArgs),
@@ -208,10 +211,13 @@ pub struct HardwareArgs {
 
 #[derive(Args)]
 pub struct DisplayArgs {
-    /// Give the VM a screen, a keyboard and a pointer, and say how they are reached: for screenshots only, or by VNC at this
-    /// host alone unless another address is given. Or the screen's size; at `@2x` guests draw everything twice as large. Repeat
-    /// it for both.
-    #[arg(long = "display", value_name = "none|hidden|window|vnc[:[ADDR:]PORT]|WIDTHxHEIGHT[@2x]")]
+    /// Give the VM a screen, a keyboard and a pointer, and say how they are reached: for screenshots only, in a window, or in a
+    /// browser or by VNC, at this host alone unless another address is given. Or the screen's size; at `@2x` guests draw
+    /// everything twice as large. Repeat it for both.
+    #[arg(
+        long = "display",
+        value_name = "none|hidden|window|web[:[ADDR:]PORT]|vnc[:[ADDR:]PORT]|WIDTHxHEIGHT[@2x]"
+    )]
     pub choices: Vec<DisplayChoice>,
     /// A file whose first line VNC viewers must know; VNC looks at 8 characters of it.
     #[arg(long, value_name = "FILE")]
@@ -659,8 +665,24 @@ pub struct OpenArgs {
     /// The VM.
     pub name: String,
     /// Only print the address.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "window")]
     pub print: bool,
+    /// In a window, however the screen is seen otherwise.
+    #[arg(long)]
+    pub window: bool,
+}
+
+#[derive(Args)]
+pub struct WindowArgs {
+    /// The VM's name.
+    #[arg(long)]
+    pub title: String,
+    /// The screen's size.
+    #[arg(long)]
+    pub mode: DisplayChoice,
+    /// Keep what is copied where it was copied.
+    #[arg(long)]
+    pub no_clipboard: bool,
 }
 
 #[derive(Args)]

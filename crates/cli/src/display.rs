@@ -1,24 +1,31 @@
 //! Screens: who may look at them, and screenshots.
 
 use std::{
-    fs,
+    env, fs,
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     ops::Range,
-    process::{Command, ExitCode},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    process::{Command, ExitCode, Stdio},
     sync::Arc,
+    thread,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tearless_bundle::Store;
 use tearless_config::{DisplayConfig, DisplayKind};
 use tearless_control::Request;
-use tearless_vm::{Display, vnc, web};
+use tearless_vm::{Display, link, remote, vnc, web};
+use tearless_window::Look;
 
 use crate::{
-    args::{OpenArgs, ScreenshotArgs},
+    args::{OpenArgs, ScreenshotArgs, WindowArgs},
     life,
     out::say,
+    serve,
 };
 
 /// The ports of VNC's displays.
@@ -36,11 +43,16 @@ pub enum Viewing {
     Vnc(TcpListener, vnc::Options),
     /// In a browser.
     Web(TcpListener),
+    /// In a window, which a process of its own has opened at the other end.
+    Window(UnixStream),
 }
 
+/// Where the screen of a VM is that has a window, as `info` says it.
+const IN_WINDOW: &str = "window";
+
 impl Viewing {
-    /// Takes the port and reads the password.
-    pub fn prepare(config: &DisplayConfig) -> Result<Self> {
+    /// Takes the port and reads the password, or opens the window, of the VM called `name`.
+    pub fn prepare(config: &DisplayConfig, name: &str) -> Result<Self> {
         match config.kind {
             DisplayKind::None | DisplayKind::Hidden => Ok(Self::Nobody),
             DisplayKind::Web => Ok(Self::Web(listen(config, WEB_PORTS)?)),
@@ -59,10 +71,7 @@ impl Viewing {
                 }
                 Ok(Self::Vnc(listener, options))
             }
-            DisplayKind::Window => bail!(
-                "cannot show a window\n  because: the engine that runs this VM here has none\n  try: --display web and a \
-                 browser, or --display vnc and a viewer"
-            ),
+            DisplayKind::Window => open_window(config, name).map(Self::Window),
         }
     }
 
@@ -71,7 +80,7 @@ impl Viewing {
         self,
         display: Option<&Display>,
         name: &str,
-        host: Option<Arc<dyn web::Host>>,
+        host: Option<Arc<dyn remote::Host>>,
     ) -> Result<Option<String>> {
         let Some(Display { screen, input, clipboard, .. }) = display.cloned() else { return Ok(None) };
         match self {
@@ -82,11 +91,66 @@ impl Viewing {
                 Ok(Some(format!("vnc://{at}")))
             }
             Self::Web(listener) => {
-                let site = web::Site { title: name.to_owned(), screen, input, clipboard, host };
+                let site = remote::Site { title: name.to_owned(), screen, input, clipboard, host };
                 web::serve(listener, site).context("cannot serve the screen").map(Some)
+            }
+            Self::Window(stream) => {
+                let site = remote::Site { title: name.to_owned(), screen, input, clipboard, host };
+                thread::Builder::new()
+                    .name("window".to_owned())
+                    .spawn(move || {
+                        if let Err(error) = link::serve(stream, &site) {
+                            tracing::debug!(%error, "the window is gone");
+                        }
+                    })
+                    .context("cannot show the screen")?;
+                Ok(Some(IN_WINDOW.to_owned()))
             }
         }
     }
+}
+
+/// Says where a screen is, if it is not to be seen.
+pub fn say_where(url: &str) {
+    if url != IN_WINDOW {
+        eprintln!("tearless: the screen is at {url}");
+    }
+}
+
+/// Starts a process that opens a window, and waits until it has.
+fn open_window(config: &DisplayConfig, name: &str) -> Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair().context("cannot open a window")?;
+    let program = env::current_exe().context("cannot find the tearless program")?;
+    let mut command = Command::new(program);
+    command.args(["window", "--title", name, "--mode", &config.mode.to_string()]);
+    command.args((!config.shares_clipboard()).then_some("--no-clipboard"));
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+    if serve::is_detached() {
+        // Whoever started the VM waits until nobody has it.
+        command.stderr(Stdio::null());
+    }
+    // What is typed into this terminal is no business of its.
+    command.process_group(0).spawn().context("cannot start a process for the window")?;
+    // Dropped with its streams: else the end of the process would not be heard.
+    drop(command);
+    link::await_viewer(&ours).map_err(|error| anyhow!("{error}")).context("cannot show a window")?;
+    Ok(ours)
+}
+
+/// The window that [`open_window`] asks for.
+pub fn window(args: &WindowArgs) -> Result<ExitCode> {
+    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().context("cannot reach the VM")?);
+    let mut config = DisplayConfig::default();
+    config.apply(args.mode);
+    // The VM's process says what is wrong, if it is the window.
+    let shown = tearless_window::show(stream, &look(&config, &args.title, !args.no_clipboard));
+    Ok(if shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn look(config: &DisplayConfig, name: &str, clipboard: bool) -> Look {
+    let mode = config.mode;
+    let scale = mode.scale.max(1);
+    Look { title: name.to_owned(), size: (mode.width / scale, mode.height / scale), clipboard }
 }
 
 /// The first line of the password's file.
@@ -143,14 +207,20 @@ pub fn screenshot(args: &ScreenshotArgs) -> Result<ExitCode> {
 /// The program that opens addresses.
 const OPENER: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
 
-/// Opens a VM's screen with whatever the user's desktop has for its address.
+/// Opens a VM's screen: in a window, or with whatever the user's desktop has for its address.
 pub fn open(args: &OpenArgs) -> Result<ExitCode> {
     let bundle = Store::open()?.find(&args.name)?;
     let state = life::client(&bundle).state()?;
+    if args.window || (state.display.as_deref() == Some(IN_WINDOW) && !args.print) {
+        let config = bundle.config()?.display;
+        let stream = life::client(&bundle).stream(&Request::Screen)?;
+        tearless_window::show(stream, &look(&config, bundle.name(), config.shares_clipboard()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let Some(url) = state.display else {
         bail!(
-            "cannot open the screen of {name}\n  because: it runs without one that can be seen\n  try: tearless set {name} \
-             --display web; tearless restart {name}",
+            "cannot open the screen of {name}\n  because: it runs without one that can be seen\n  try: tearless open --window {name}; \
+             or tearless set {name} --display web; tearless restart {name}",
             name = bundle.name()
         );
     };

@@ -49,7 +49,8 @@ fn main() -> ExitCode {
         eprintln!("tearless: {}", explain(&error));
         return ExitCode::FAILURE;
     }
-    start_log(cli.verbose, detached);
+    let window = matches!(&cli.command, Command::Window(_) | Command::Open(_));
+    start_log(cli.verbose, detached, window);
     let failure = match &cli.command {
         Command::Run(args) if !args.command.is_empty() => OWN_FAILURE,
         Command::Exec(_) => OWN_FAILURE,
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Command::Console(args) => console::console(&args),
         Command::Screenshot(args) => display::screenshot(&args),
         Command::Open(args) => display::open(&args),
+        Command::Window(args) => display::window(&args),
         Command::Logs(args) => console::logs(&args),
         Command::Exec(args) => guest::exec(&args),
         Command::Cp(args) => guest::copy(&args),
@@ -112,8 +114,10 @@ fn explain(error: &anyhow::Error) -> String {
     text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
-fn start_log(verbose: u8, detached: bool) {
+fn start_log(verbose: u8, detached: bool, window: bool) {
     let level = match verbose {
+        // Libraries warn of whatever a desktop lacks.
+        0 if window => LevelFilter::ERROR,
         // A log file can be told what a terminal need not.
         0 if detached => LevelFilter::INFO,
         0 => LevelFilter::WARN,

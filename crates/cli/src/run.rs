@@ -28,6 +28,8 @@ use crate::{
     share, store, whole,
 };
 
+/// What a VM is called that has no name.
+const UNNAMED: &str = "tearless";
 /// Where changes that are thrown away are kept meanwhile. A folder of its own: a confined VM may change all that is in it.
 const EPHEMERAL: &str = "ephemeral";
 
@@ -89,10 +91,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let late = Late { network, display, confined: !args.confinement.no_sandbox, ephemeral: args.ephemeral };
     match bundle {
         None => {
-            let viewing = display::Viewing::prepare(&late.display)?;
+            let viewing = display::Viewing::prepare(&late.display, UNNAMED)?;
             let (_, _place) = serve::confine(&mut hardware, &[], &late)?;
-            if let Some(url) = viewing.start(hardware.display.as_ref(), "tearless", None)? {
-                eprintln!("tearless: the screen is at {url}");
+            let host = Arc::new(events.clone());
+            if let Some(url) = viewing.start(hardware.display.as_ref(), UNNAMED, Some(host))? {
+                display::say_where(&url);
             }
             session::run(hardware, &events, session)
         }

@@ -18,7 +18,7 @@ use tearless_vm::{
 };
 
 use crate::{
-    display::Viewing,
+    display::{self, Viewing},
     run::Late,
     session::{self, Events, HeadlessSession, Session},
     store::Opened,
@@ -87,7 +87,7 @@ pub fn run(
     }
     // Of its own folder it changes disks, logs and its state only: who can change `config.json` can have any file next time.
     let own = [logs.as_path(), state.as_path(), path.parent().unwrap_or(&path)];
-    let viewing = Viewing::prepare(&late.display)?;
+    let viewing = Viewing::prepare(&late.display, bundle.bundle().name())?;
     let (sandbox, _place) = confine(&mut hardware, &own, late)?;
     service.set_sandbox(sandbox);
     let network = &late.network.config;
@@ -98,7 +98,7 @@ pub fn run(
     if let Some(url) =
         viewing.start(hardware.display.as_ref(), bundle.bundle().name(), Some(Arc::new(service.clone())))?
     {
-        eprintln!("tearless: the screen is at {url}");
+        display::say_where(&url);
         service.set_display_at(url);
     }
     let server = Server::start(socket, Arc::new(service.clone()))?;

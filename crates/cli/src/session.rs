@@ -5,6 +5,7 @@ mod headless;
 mod interactive;
 mod log;
 mod status;
+mod steer;
 
 use std::{
     io::{self, Write},
@@ -74,7 +75,7 @@ impl Events {
         let events = self.clone();
         // It must not run on the caller's thread: that is one of those that it waits for.
         thread::spawn(move || {
-            let handle = events.0.handle.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let handle = events.handle();
             // As long as our reader takes; a signal ends the VM in the meantime.
             while handle.as_ref().is_some_and(|h| !h.drain(DRAIN_STEP)) {}
             events.end(Cause::Finished);
@@ -108,14 +109,17 @@ impl Events {
         self.resize();
     }
 
+    fn handle(&self) -> Option<Handle> {
+        self.0.handle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn cause(&self) -> Option<Cause> {
         *self.0.cause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the guest the size of the terminal.
     fn resize(&self) {
-        let handle = self.0.handle.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let (Some(handle), Some((cols, rows))) = (handle, terminal::size()) {
+        if let (Some(handle), Some((cols, rows))) = (self.handle(), terminal::size()) {
             handle.resize(cols, rows);
         }
     }

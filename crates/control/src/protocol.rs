@@ -72,6 +72,9 @@ pub enum Request {
     },
     /// What the screen shows, or the console where there is no screen. Answer: [`Reply::Stream`], on which a PNG file comes.
     Screenshot,
+    /// The screen, for a window in another process. Answer: [`Reply::Stream`], on which `tearless_display::link` is spoken; the
+    /// client speaks first.
+    Screen,
     /// Connects to a vsock port on which the guest listens. Answer: [`Reply::Stream`].
     GuestConnect {
         /// The port.

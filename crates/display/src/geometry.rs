@@ -118,9 +118,12 @@ impl Damage {
         self.0.is_empty()
     }
 
-    /// Forgets all and returns it.
+    /// Forgets all and returns it; together the parts are no larger than one that has them all.
     pub fn take(&mut self) -> Vec<Rect> {
-        std::mem::take(&mut self.0)
+        let rects = std::mem::take(&mut self.0);
+        let hull = rects.iter().copied().reduce(|hull, rect| hull.hull(&rect)).unwrap_or_default();
+        let sum: u64 = rects.iter().map(|rect| rect.size().area()).sum();
+        if sum > hull.size().area() { vec![hull] } else { rects }
     }
 }
 
@@ -155,6 +158,10 @@ mod tests {
         assert_eq!(damage.0, [Rect::new(0, 0, 10, 10)]);
         damage.add(Rect::new(0, 0, 20, 20));
         assert_eq!(damage.0, [Rect::new(0, 0, 20, 20)]);
+        damage.add(Rect::new(0, 0, 20, 12));
+        damage.add(Rect::new(0, 5, 12, 20));
+        damage.add(Rect::new(3, 0, 20, 20));
+        assert_eq!(damage.take(), [Rect::new(0, 0, 23, 25)], "what overlaps much is one");
         for i in 0..40 {
             damage.add(Rect::new(30 * i, 0, 5, 5));
         }

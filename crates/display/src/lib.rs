@@ -1,7 +1,7 @@
 //! What a guest shows and what its viewers type.
 //!
 //! ```text
-//!   devices (virtio-gpu)  ──paint──►  Screen  ──changes──►  viewers: VNC, browsers, screenshots
+//!   devices (virtio-gpu)  ──paint──►  Screen  ──changes──►  viewers: VNC, browsers, windows, screenshots
 //!   devices (virtio-input) ◄─events──  Input  ◄──seats─────
 //!   Agent (spice-vdagent)  ◄──text──►  Clipboard  ◄─text──►
 //! ```
@@ -14,7 +14,9 @@ pub mod agent;
 pub mod clipboard;
 mod geometry;
 pub mod input;
+pub mod link;
 mod picture;
+pub mod remote;
 mod screen;
 pub mod terminal;
 pub mod vnc;

@@ -155,11 +155,18 @@ impl Screen {
 
     /// Wants it to be of `size`, as far as that can be; whoever drives it hears of it.
     pub fn want(&self, size: Size) {
+        let scale = self.wish().scale;
+        self.want_mode(Mode { size, scale });
+    }
+
+    /// As [`Self::want`], with another scale.
+    pub fn want_mode(&self, mode: Mode) {
         let clamp = |side: u32| side.clamp(MIN_SIDE, MAX_SIDE);
-        let size = Size::new(clamp(size.width), clamp(size.height));
+        let size = Size::new(clamp(mode.size.width), clamp(mode.size.height));
+        let mode = Mode { size, scale: mode.scale.clamp(1, MAX_SCALE) };
         let listeners: Vec<_> = {
             let mut state = lock(&self.state);
-            if std::mem::replace(&mut state.wish.size, size) == size {
+            if std::mem::replace(&mut state.wish, mode) == mode {
                 return;
             }
             state.listener.iter().chain(&state.watchers).cloned().collect()
@@ -289,6 +296,8 @@ impl Screen {
     }
 }
 
+/// The largest scale that anybody can want.
+const MAX_SCALE: u32 = 4;
 /// The smallest side that anybody can want.
 const MIN_SIDE: u32 = 64;
 

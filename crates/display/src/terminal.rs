@@ -25,7 +25,8 @@ pub struct Font {
 }
 
 impl Font {
-    fn of(mode: Mode) -> Self {
+    /// That of a screen like `mode`.
+    pub fn of(mode: Mode) -> Self {
         Self::new(if mode.scale > 1 { RasterHeight::Size32 } else { RasterHeight::Size16 })
     }
 

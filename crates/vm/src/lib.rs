@@ -42,7 +42,7 @@ pub use service::{AskGuest, MAIN_LOG, Served, Service, UART_LOG, VIRTIO_LOG};
 pub use share::{SharedFolder, open_shares};
 pub use tearless_bus::CharSink;
 pub use tearless_control::StopOutcome;
-pub use tearless_display::{vnc, web};
+pub use tearless_display::{link, remote, vnc, web};
 pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree, efi};
 pub use tearless_sandbox as sandbox;
 pub use tearless_storage as storage;

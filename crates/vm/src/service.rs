@@ -16,7 +16,7 @@ use std::{
     net::IpAddr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -132,6 +132,8 @@ struct Inner {
     display: Option<Display>,
     now: Mutex<Now>,
     changed: Condvar,
+    /// How often viewers had to be told of another phase.
+    phases: AtomicU64,
 }
 
 /// Answers for one VM. Clones share.
@@ -158,6 +160,7 @@ impl Service {
             display: hardware.display.clone(),
             now: Mutex::new(now),
             changed: Condvar::new(),
+            phases: AtomicU64::new(0),
         }))
     }
 
@@ -313,6 +316,7 @@ impl Service {
         let deadline = Instant::now() + limit;
         let (mut heard, mut asked) = (false, None);
         self.now().stopping = true;
+        self.tell_viewers();
         // A guest that stands still hears nothing.
         self.resume();
         loop {
@@ -373,6 +377,8 @@ impl Service {
             Some(handle) if !handle.pause() => Err("its guest is resetting or has ended"),
             Some(_) => {
                 now.paused = true;
+                drop(now);
+                self.tell_viewers();
                 Ok(())
             }
         }
@@ -388,6 +394,7 @@ impl Service {
         {
             handle.resume();
             drop(now);
+            self.tell_viewers();
             self.set_clock();
         }
     }
@@ -418,6 +425,7 @@ impl Service {
         let refuse =
             |(why, advice): (&str, &str)| format!("cannot suspend the VM\n  because: {why}\n  try: {advice}");
         let Saving { handle, keeper, was_paused } = self.begin_saving().map_err(refuse)?;
+        self.tell_viewers();
         let result = if handle.pause() {
             keeper.keep(&handle, &self.0.engine, progress).map_err(|e| e.to_string())
         } else {
@@ -436,6 +444,7 @@ impl Service {
                     handle.resume();
                 }
                 drop(now);
+                self.tell_viewers();
                 Err(refuse((&why, "again, once what is in the way is gone; the VM goes on as it was")))
             }
         }
@@ -479,6 +488,7 @@ impl Service {
         let by_guest = matches!(outcome, Some(Outcome::PowerOff | Outcome::Reset));
         self.now().ended.get_or_insert(by_guest);
         self.0.changed.notify_all();
+        self.tell_viewers();
         self.0.console.finish();
     }
 
@@ -555,6 +565,7 @@ impl Control for Service {
             Request::Balloon { target } => return self.set_balloon(target),
             Request::GrowDisk { path, size } => return self.grow_disk(&path, size),
             Request::Screenshot => return self.screenshot(),
+            Request::Screen => return self.screen(),
             Request::GuestConnect { port } => return self.connect(port),
         };
         Answer::Reply(reply)
@@ -632,6 +643,7 @@ impl<F: Frontend> Frontend for Served<F> {
 
     fn started(&mut self, handle: &Handle) {
         self.service.now().handle = Some(handle.clone());
+        self.service.tell_viewers();
         self.inner.started(handle);
         if handle.is_restored() {
             self.service.set_clock();
@@ -645,6 +657,8 @@ impl<F: Frontend> Frontend for Served<F> {
             now.resets += 1;
             now.handle = None;
             now.addresses.clear();
+            drop(now);
+            self.service.tell_viewers();
         }
         again
     }

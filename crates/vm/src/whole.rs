@@ -438,6 +438,10 @@ impl Control for WholeService {
                 path.display()
             )),
             Request::Screenshot => self.screenshot(),
+            Request::Screen => Answer::error(
+                "cannot show the screen here\n  because: Apple's framework shows it in a window of its own only\n  try: `tearless set \
+                 NAME --display window`, and restart it",
+            ),
             Request::GuestConnect { port } => self.connect(port),
         }
     }

@@ -61,7 +61,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "vz",
         ],
     ),
-    ("cli", &["boot", "bundle", "bus", "config", "control", "guest", "image", "vm"]),
+    ("window", &["display"]),
+    ("cli", &["boot", "bundle", "bus", "config", "control", "guest", "image", "vm", "window"]),
 ];
 
 fn main() -> Result<()> {

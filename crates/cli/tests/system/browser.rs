@@ -18,7 +18,7 @@ use crate::tool::Tool;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for a line on the screen's terminal and for the pointer's first button, says what came, and stays.
-const GUEST: &str = r#"
+pub const GUEST: &str = r#"
 exec 3</dev/tty1
 pointer=$(dirname $(dirname $(grep -l Pointer /sys/class/input/event*/device/name)))
 exec 4</dev/input/${pointer##*/}
@@ -32,7 +32,7 @@ cat <&3
 "#;
 
 /// A process that is ended with the test.
-struct Ended(Child);
+pub struct Ended(pub Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
@@ -128,7 +128,7 @@ impl Browser {
     }
 }
 
-fn line(stdout: &mut BufReader<ChildStdout>) -> String {
+pub fn line(stdout: &mut BufReader<ChildStdout>) -> String {
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     line.trim_end().to_owned()

@@ -5,7 +5,7 @@ use std::fs;
 use crate::tool::Tool;
 
 /// The head of an arm64 `Image`, and a program that writes `A` to the UART and waits for ever.
-fn letter() -> Vec<u8> {
+pub fn letter() -> Vec<u8> {
     let mut image = vec![0; 64];
     image[0..4].copy_from_slice(&0x1400_0010_u32.to_le_bytes());
     image[16..24].copy_from_slice(&0x1_0000_u64.to_le_bytes());

@@ -16,3 +16,4 @@ mod share;
 mod states;
 mod suspend;
 mod tool;
+mod window;

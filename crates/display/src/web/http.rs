@@ -9,7 +9,7 @@ use std::{
 
 use tungstenite::handshake::derive_accept_key;
 
-use super::{Served, session};
+use super::{Served, socket};
 
 /// Most bytes of a request.
 const MAX_REQUEST: usize = 16 << 10;
@@ -86,7 +86,7 @@ pub(super) fn answer(mut stream: TcpStream, served: &Arc<Served>) -> io::Result<
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
         derive_accept_key(request.key.as_bytes())
     )?;
-    session::run(stream, &served.site)
+    socket::run(stream, &served.site)
 }
 
 /// Reads a request; `None` for what is none. Browsers send nothing behind it before they have the answer.

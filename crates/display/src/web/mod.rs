@@ -2,21 +2,16 @@
 //! copied.
 //!
 //! Whoever knows the token in the page's address may use it. Requests under a name that is no address (a rebound DNS name)
-//! and from pages of other origins are refused; so is all that is too long. Each page has a thread that reads what it says
-//! and one that sends what it has asked for; a console, if it looks at one, is a third.
+//! and from pages of other origins are refused; so is all that is too long.
 
 mod http;
-mod message;
-mod session;
+mod socket;
 #[cfg(test)]
 mod tests;
-
-pub use message::{Action, Message};
 
 use std::{
     io,
     net::{TcpListener, TcpStream},
-    os::unix::net::UnixStream,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -25,44 +20,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{Clipboard, Input, Screen};
+use crate::remote::Site;
 
 /// Most connections at a time: a page takes one for good, and up to three more while it loads.
 const MAX_CONNECTIONS: usize = 24;
 /// How long the host is left alone when it cannot accept anybody.
 const RECOVER: Duration = Duration::from_millis(100);
-
-/// What a page can do with the VM besides looking at its screen.
-pub trait Host: Send + Sync {
-    /// How the VM is, in a word.
-    fn phase(&self) -> String;
-
-    /// Does it. What came of it is shown to the user.
-    ///
-    /// # Errors
-    /// Why it cannot be done, for people.
-    fn act(&self, action: Action) -> Result<String, String>;
-
-    /// A stream of what the console says and of what is typed there.
-    ///
-    /// # Errors
-    /// When the host cannot make one.
-    fn console(&self) -> io::Result<UnixStream>;
-}
-
-/// What a page is about.
-pub struct Site {
-    /// What is on top of it.
-    pub title: String,
-    /// What is seen.
-    pub screen: Arc<Screen>,
-    /// What is typed and pointed at.
-    pub input: Arc<Input>,
-    /// What is copied, if that is shared.
-    pub clipboard: Option<Arc<Clipboard>>,
-    /// The VM, if it is one that can be steered.
-    pub host: Option<Arc<dyn Host>>,
-}
 
 struct Served {
     site: Site,

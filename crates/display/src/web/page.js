@@ -64,7 +64,7 @@ async function take(view) {
     case 5: {
       const [phase, ...said] = decoder.decode(rest).split("\n");
       $("phase").textContent = phase;
-      $("said").textContent = said.join("\n");
+      if (said.length) $("said").textContent = said.join("\n");
       $("power").hidden = false;
     }
   }

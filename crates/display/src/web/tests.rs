@@ -13,11 +13,12 @@ use tungstenite::{
     protocol::{Message as Frame, Role},
 };
 
-use super::{Action, Host, Site, serve};
+use super::serve;
 use crate::{
     Clipboard, Input, Mode, Rect, Screen, Size,
     input::{Device, Event},
     lock,
+    remote::{Action, Host, Site},
 };
 
 #[derive(Default)]
@@ -36,6 +37,9 @@ struct Vm(Mutex<Vec<Action>>);
 impl Host for Vm {
     fn phase(&self) -> String {
         "running".to_owned()
+    }
+    fn phases(&self) -> u64 {
+        0
     }
     fn act(&self, action: Action) -> Result<String, String> {
         lock(&self.0).push(action);
@@ -175,7 +179,7 @@ fn strangers_get_nothing() {
 fn a_page_sees_the_screen_and_what_is_typed_there_arrives() {
     let bench = Bench::new();
     let mut page = bench.page();
-    assert_eq!(page.hears(5), b"running\n");
+    assert_eq!(page.hears(5), b"running");
     page.says(&[0]);
     bench.screen.resize(Size::new(4, 2));
     assert_eq!(page.hears(0), [0, 4, 0, 2]);

@@ -1,14 +1,54 @@
-//! What the page in a browser does with the VM.
+//! What pages in browsers and windows do with the VM.
 
-use std::{io, os::unix::net::UnixStream, thread, time::Duration};
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
 
-use tearless_control::{Phase, StopOutcome};
-use tearless_display::web::{Action, Host};
+use tearless_control::{Answer, Phase, StopOutcome};
+use tearless_display::{
+    link,
+    remote::{Action, Host, Site},
+};
 
 use super::Service;
 
 /// How long the guest has to shut down before the plug is pulled.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Service {
+    /// Serves the screen to a window in another process.
+    pub(super) fn screen(&self) -> Answer {
+        let Some(display) = self.0.display.clone() else {
+            return Answer::error(
+                "cannot show the screen\n  because: the VM has none\n  try: `tearless set NAME --display window`, and restart it",
+            );
+        };
+        let site = Site {
+            title: String::new(),
+            screen: display.screen,
+            input: display.input,
+            clipboard: display.clipboard,
+            host: Some(Arc::new(self.clone())),
+        };
+        Answer::Stream(Box::new(move |stream| {
+            if let Err(error) = link::await_viewer(&stream).and_then(|()| link::serve(stream, &site)) {
+                tracing::debug!(%error, "a window left");
+            }
+        }))
+    }
+
+    /// Has viewers hear that the VM's phase is another. Not to be called with the state locked.
+    pub(super) fn tell_viewers(&self) {
+        self.0.phases.fetch_add(1, Ordering::AcqRel);
+        if let Some(display) = &self.0.display {
+            display.screen.nudge();
+        }
+    }
+}
 
 impl Host for Service {
     fn phase(&self) -> String {
@@ -20,6 +60,10 @@ impl Host for Service {
             Phase::Stopping => "stopping",
         }
         .to_owned()
+    }
+
+    fn phases(&self) -> u64 {
+        self.0.phases.load(Ordering::Acquire)
     }
 
     fn act(&self, action: Action) -> Result<String, String> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tearless_display::{Agent, Clipboard, Mode, Screen, Size, terminal, vnc, web};
+use tearless_display::{Agent, Clipboard, Mode, Screen, Size, remote, terminal, vnc};
 
 /// Messages of a VNC viewer, one after the other.
 pub fn vnc_viewer(data: &[u8]) {
@@ -10,9 +10,12 @@ pub fn vnc_viewer(data: &[u8]) {
     while vnc::Message::read(&mut rest).is_ok() {}
 }
 
-/// A message of a page in a browser.
+/// A message of a page in a browser or of a window, and what a window is told. What is read is written as it came.
 pub fn web_page(data: &[u8]) {
-    drop(web::Message::parse(data));
+    if let Some(message) = remote::Message::parse(data) {
+        assert_eq!(remote::Message::parse(&message.bytes()), Some(message));
+    }
+    drop(remote::Hearing::parse(data));
 }
 
 /// A console as a picture.
