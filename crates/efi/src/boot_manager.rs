@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::{
+    Error,
     abi::{Status, guid},
     call::{Args, Flow, Then},
     device_path::{self, HARD_DRIVE},
@@ -184,9 +185,7 @@ impl Efi {
         } else {
             "none of the boot loaders on the disks started a system"
         };
-        self.console.show(&format!(
-            "\r\ncannot boot\r\n  because: {why}\r\n  try: an installer with --iso FILE, or a disk with a system for ARM64\r\n"
-        ));
+        self.fail(&format!("cannot boot: {why}"), Error::NothingToBoot(why));
         Ok(Flow::Power(PSCI_SYSTEM_OFF))
     }
 

@@ -97,6 +97,8 @@ pub(crate) struct Efi {
     pub stage: Stage,
     /// Address, fault address and syndrome of an exception.
     fault: [u64; 3],
+    /// Why the machine is to be switched off.
+    pub failure: Option<Error>,
 }
 
 /// The first instruction's address is in `Ok`.
@@ -178,6 +180,7 @@ impl Efi {
             runtime_base: 0,
             stage: Stage::Idle,
             fault: [0; 3],
+            failure: None,
         }
     }
 
@@ -349,12 +352,15 @@ impl Efi {
             *slot = value;
         }
         if offset == doorbell::ESR {
-            let [elr, far, esr] = self.fault;
-            self.console.show(&format!(
-                "\r\nthe boot loader crashed\r\n  because: exception with syndrome {esr:#x} at {elr:#x}, address {far:#x}\r\n  \
-                 try: another version of it; if it works elsewhere, report this\r\n"
-            ));
+            let [at, address, syndrome] = self.fault;
+            self.fail("the boot loader crashed", Error::Crashed { syndrome, at, address });
         }
+    }
+
+    /// The machine is to be switched off, and its user told why; whoever looks at the guest's console sees `what`.
+    pub fn fail(&mut self, what: &str, failure: Error) {
+        self.console.show(&format!("\r\n{what}\r\n"));
+        self.failure = Some(failure);
     }
 
     /// The OS has given the runtime region and the doorbell other addresses: `moved` says which.

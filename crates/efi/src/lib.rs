@@ -65,6 +65,24 @@ pub enum Error {
         "cannot show the screen\n  because: this host starts no more threads\n  try: fewer programs at a time"
     )]
     NoThread,
+    /// Nothing of what there is to boot could be booted.
+    #[error(
+        "cannot boot\n  because: {0}\n  try: an installer with --iso FILE, or a disk with a system for ARM64"
+    )]
+    NothingToBoot(&'static str),
+    /// A boot loader got an exception.
+    #[error(
+        "the boot loader crashed\n  because: exception with syndrome {syndrome:#x} at {at:#x}, address {address:#x}\n  \
+         try: another version of it; if it works elsewhere, report this"
+    )]
+    Crashed {
+        /// What happened (`ESR_EL1`).
+        syndrome: u64,
+        /// The instruction's address.
+        at: u64,
+        /// The address that it used.
+        address: u64,
+    },
 }
 
 /// What a machine with EFI is made of.
@@ -125,6 +143,11 @@ impl Firmware {
         let mut efi = Efi::new(memory, (ram, doorbell), serial, variables);
         efi.screen = screen;
         Arc::new(Self(Mutex::new(efi)))
+    }
+
+    /// Why EFI switched the machine off, if it was EFI that did so and not a guest.
+    pub fn failure(&self) -> Option<Error> {
+        self.lock().failure
     }
 
     fn lock(&self) -> MutexGuard<'_, Efi> {

@@ -352,7 +352,7 @@ impl<V: Vm> Machine<V> {
     /// Runs the machine to its end, each vCPU on a thread of its own.
     ///
     /// # Errors
-    /// When the engine or the host fails; the first error of any vCPU.
+    /// When the engine or the host fails; the first error of any vCPU. When EFI found nothing that it could boot.
     pub fn run(self) -> Result<Outcome, Error> {
         let shared = &*self.handle.shared;
         let failure = Mutex::new(None);
@@ -381,7 +381,14 @@ impl<V: Vm> Machine<V> {
         })?;
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
-            None => Ok(shared.power.outcome().unwrap_or(Outcome::Killed)),
+            None => {
+                let outcome = shared.power.outcome().unwrap_or(Outcome::Killed);
+                let firmware = self.handle.devices.firmware.as_ref();
+                match firmware.and_then(|firmware| firmware.failure()) {
+                    Some(failure) if outcome == Outcome::PowerOff => Err(failure.into()),
+                    _ => Ok(outcome),
+                }
+            }
         }
     }
 }

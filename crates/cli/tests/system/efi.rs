@@ -246,8 +246,10 @@ fn a_disk_without_a_boot_loader_says_so_and_ends() {
     format(&disk).put("EFI/BOOT/BOOTX64.EFI", b"MZ", NOW).unwrap();
     let outcome =
         tool.run(&["run", "--efi", "--cpus", "1", "--memory", "128M", "--disk", disk.to_str().unwrap()]);
-    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
-    assert!(outcome.stdout.contains("because: no disk has an EFI boot loader"), "{}", outcome.stdout);
+    assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("cannot boot: no disk has an EFI boot loader"), "{}", outcome.stdout);
+    let parts = "cannot boot\n  because: no disk has an EFI boot loader";
+    assert!(outcome.stderr.contains(parts) && outcome.stderr.contains("try: an installer"), "{}", outcome.stderr);
 }
 
 /// Where a VM's variables are: a clone or a snapshot gives it a file of its own to go on with.

@@ -155,3 +155,152 @@ fn blt(efi: &mut Efi, args: &Args) -> Result<Flow, Status> {
     }
     Ok(DONE)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tearless_bus::{AccessError, MmioDevice};
+    use tearless_display::{Input, Mode, Screen, Size};
+    use tearless_memory::{Gpa, GuestMemory};
+
+    use super::*;
+    use crate::{Identity, Setup, Variables, abi::SUCCESS, stub::frame};
+
+    const RAM: u64 = 0x4000_0000;
+    const END: u64 = RAM + (64 << 20);
+    /// Where the tests' frame, stack and buffer are: RAM that nobody has allocated.
+    const FRAME: u64 = RAM + 0x1000;
+    const STACK: u64 = RAM + 0x3000;
+    const BUFFER: u64 = RAM + 0x1_0000;
+
+    struct Nothing;
+
+    impl MmioDevice for Nothing {
+        fn read(&self, _: u64, data: &mut [u8]) -> Result<(), AccessError> {
+            data.fill(0);
+            Ok(())
+        }
+
+        fn write(&self, _: u64, _: &[u8]) -> Result<(), AccessError> {
+            Ok(())
+        }
+    }
+
+    fn efi() -> Efi {
+        let ram = Gpa(RAM)..Gpa(END);
+        let setup = Setup {
+            memory: GuestMemory::new(std::slice::from_ref(&ram)).unwrap(),
+            ram,
+            doorbell: Gpa(0x0b00_0000)..Gpa(0x0b01_0000),
+            serial: Arc::new(Nothing),
+            device_tree: Vec::new(),
+            disks: Vec::new(),
+            variables: Arc::new(Variables::default()),
+            identity: Identity { uuid: [0; 16], strings: Vec::new() },
+            display: Some((Screen::new(Mode { size: Size::new(640, 480), scale: 1 }), Input::new())),
+            kernel: None,
+        };
+        crate::efi::build(setup).unwrap().0
+    }
+
+    /// Calls a service as a guest does: eight arguments in registers, the others on its stack.
+    fn call(efi: &mut Efi, service: Service, x: &[u64]) -> Result<(), Status> {
+        let (registers, stacked) = x.split_at(x.len().min(8));
+        for (at, x) in (FRAME + frame::ARGS..).step_by(8).zip(registers) {
+            efi.guest.put_u64(at, *x).unwrap();
+        }
+        for (at, x) in (STACK..).step_by(8).zip(stacked) {
+            efi.guest.put_u64(at, *x).unwrap();
+        }
+        efi.guest.put_u64(FRAME + frame::SP, STACK).unwrap();
+        let args = Args::read(&efi.guest, FRAME).unwrap();
+        service(efi, &args).map(|flow| assert!(matches!(flow, Flow::Done(done) if done == SUCCESS)))
+    }
+
+    /// `Blt` with buffer, operation, source, destination, size and bytes of a row.
+    fn blt_with(efi: &mut Efi, x: [u64; 9]) -> Result<(), Status> {
+        call(efi, blt, &[&[0], &x[..]].concat())
+    }
+
+    #[test]
+    fn rectangles_come_back_as_they_went() {
+        let mut efi = efi();
+        let pixels: Vec<u8> = (0..4 * 3 * PIXEL as u8).collect();
+        efi.guest.write(BUFFER, &pixels).unwrap();
+        blt_with(&mut efi, [BUFFER, 2, 0, 0, 100, 50, 4, 3, 0]).unwrap();
+        blt_with(&mut efi, [0, 3, 100, 50, 101, 51, 4, 3, 0]).unwrap();
+        let back = BUFFER + 0x1000;
+        blt_with(&mut efi, [back, 1, 101, 51, 0, 0, 4, 3, 0]).unwrap();
+        assert_eq!(efi.guest.bytes(back, pixels.len() as u64).unwrap(), pixels);
+        blt_with(&mut efi, [BUFFER, 0, 0, 0, 0, 0, 640, 480, 0]).unwrap();
+        blt_with(&mut efi, [back, 1, 639, 479, 0, 0, 1, 1, 0]).unwrap();
+        assert_eq!(efi.guest.bytes(back, PIXEL).unwrap(), pixels[..4]);
+    }
+
+    /// Nothing that is asked for reaches beyond the screen or the guest's memory, takes long, or is painted in part.
+    #[test]
+    fn hostile_rectangles_are_refused() {
+        let mut efi = efi();
+        let huge = [641, 1 << 31, 1 << 32, (1 << 32) + 1, 1 << 61, 1 << 62, 1 << 63, u64::MAX];
+        for operation in 0..4 {
+            for at in 2..8 {
+                let relevant = match operation {
+                    0 => at >= 4,
+                    1 => at < 4 || at >= 6,
+                    2 => at >= 4,
+                    _ => true,
+                };
+                for value in huge.into_iter().chain([0].into_iter().filter(|_| at >= 6)) {
+                    let mut x = [BUFFER, operation, 1, 1, 1, 1, 4, 3, 0];
+                    x[at] = value;
+                    let refused = blt_with(&mut efi, x) == Err(INVALID_PARAMETER);
+                    assert!(refused || !relevant, "{x:x?}");
+                }
+            }
+        }
+        for operation in [4, 5, 0xffff_ffff] {
+            assert!(blt_with(&mut efi, [BUFFER, operation, 0, 0, 0, 0, 1, 1, 0]).is_err());
+        }
+    }
+
+    #[test]
+    fn hostile_buffers_are_refused() {
+        let mut efi = efi();
+        for buffer in [0, RAM - 4, END - 4, END, u64::MAX - 3, u64::MAX] {
+            for operation in [1, 2] {
+                assert!(blt_with(&mut efi, [buffer, operation, 0, 0, 0, 0, 4, 3, 0]).is_err(), "{buffer:#x}");
+            }
+            assert_eq!(blt_with(&mut efi, [buffer, 0, 0, 0, 0, 0, 4, 3, 0]).is_ok(), buffer == END - 4);
+        }
+        for delta in [1 << 40, 1 << 63, u64::MAX] {
+            for (operation, [from, to]) in [(1, [0, 1]), (2, [1, 0])] {
+                let x = [BUFFER, operation, 0, from, 0, to, 4, 3, delta];
+                assert!(blt_with(&mut efi, x).is_err(), "{x:x?}");
+            }
+        }
+        for x in [u64::MAX, 1 << 62, END] {
+            assert!(blt_with(&mut efi, [BUFFER, 2, x, 0, 0, 0, 4, 3, 0]).is_err());
+            assert!(blt_with(&mut efi, [BUFFER, 1, 0, 0, x, 0, 4, 3, 0]).is_err());
+        }
+    }
+
+    #[test]
+    fn hostile_modes_and_places_are_refused() {
+        let mut efi = efi();
+        let good = [0, 0, BUFFER, BUFFER + 8];
+        call(&mut efi, query_mode, &good).unwrap();
+        for at in [0, END, END - 4, u64::MAX] {
+            assert!(call(&mut efi, query_mode, &[0, 0, at, BUFFER]).is_err());
+            assert!(call(&mut efi, query_mode, &[0, 0, BUFFER, at]).is_err());
+            assert!(call(&mut efi, set_mode, &[at, 0]).is_err(), "{at:#x}");
+            // A protocol of the guest's making that leads nowhere.
+            efi.guest.put_u64(BUFFER + MODE_AT, at).unwrap();
+            assert!(call(&mut efi, set_mode, &[BUFFER, 0]).is_err(), "{at:#x}");
+        }
+        for mode in [1, 2, 0xffff_ffff] {
+            assert_eq!(call(&mut efi, query_mode, &[0, mode, BUFFER, BUFFER]), Err(INVALID_PARAMETER));
+            assert_eq!(call(&mut efi, set_mode, &[0, mode]), Err(UNSUPPORTED));
+        }
+    }
+}

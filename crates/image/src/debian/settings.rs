@@ -31,6 +31,13 @@ ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - ${TERM}
 ";
 
+/// The screen, where there is one, is that window too.
+const AUTOLOGIN_SCREEN: &str = "\
+[Service]
+ExecStart=
+ExecStart=-/sbin/agetty --autologin root --noclear - ${TERM}
+";
+
 /// RSA and ECDSA keys are for clients of the last decade, and making an RSA key takes a software CPU minutes.
 const SSHD: &str = "\
 # Delete this file, run ssh-keygen -A and restart ssh to have keys of all kinds.
@@ -71,6 +78,7 @@ pub(super) fn write(
     text(tree, "etc/systemd/network/80-wired.network", NETWORK)?;
     text(tree, "etc/ssh/sshd_config.d/10-tearless.conf", SSHD)?;
     text(tree, "etc/systemd/system/serial-getty@.service.d/autologin.conf", AUTOLOGIN)?;
+    text(tree, "etc/systemd/system/getty@tty1.service.d/autologin.conf", AUTOLOGIN_SCREEN)?;
     text(tree, "etc/apt/sources.list.d/debian.sources", &apt_sources(tree, sources))?;
     text(tree, "etc/default/locale", "LANG=C.UTF-8\n")?;
     text(tree, "etc/locale.conf", "LANG=C.UTF-8\n")?;
