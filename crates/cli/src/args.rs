@@ -468,6 +468,10 @@ pub struct CreateArgs {
     #[arg(long, value_name = "DISTRIBUTION", required_unless_present_any = ["kernel", "iso", "disk_image", "ipsw"])]
     #[arg(conflicts_with_all = ["kernel", "iso", "disk_image", "ipsw"])]
     pub linux: Option<String>,
+    /// Install it as its own installer does: with an EFI system partition, its signed boot loader and its kernel on the disk, so that
+    /// it upgrades both itself. Otherwise the VM's folder has the kernel, which boots faster.
+    #[arg(long, requires = "linux")]
+    pub efi: bool,
     /// Boot this installation medium through EFI until a system is on the disk; it stays where it is.
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     pub iso: Option<PathBuf>,

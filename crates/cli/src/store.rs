@@ -19,7 +19,7 @@ use tearless_config::{
 use tearless_control::State;
 use tearless_image::{
     Progress,
-    debian::{Access, DebianOptions},
+    debian::{Access, DebianOptions, Loader},
 };
 use tearless_vm::{
     LinuxPayload, Payload, debian,
@@ -136,6 +136,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         return whole::create(&args, &source.to_string_lossy());
     }
     let boot = match (&args.linux, &args.kernel) {
+        (Some(distribution), _) if distribution == "debian" && args.efi => BootConfig::efi(NVRAM),
         (Some(distribution), _) if distribution == "debian" => BootConfig::LinuxDebian {
             suite: args.debian.suite().to_owned(),
             kernel: KERNEL.into(),
@@ -208,6 +209,11 @@ fn prepare_efi(folder: &Path, args: &CreateArgs) -> Result<()> {
         }
         None => disks::make_disk(folder, args.disk.unwrap_or(DEFAULT_DISK))?,
     }
+    make_variables(folder)
+}
+
+/// The file of EFI's variables, empty.
+fn make_variables(folder: &Path) -> Result<()> {
     let path = folder.join(NVRAM);
     Variables::open(&path).map(drop).with_context(|| format!("cannot make {}", path.display()))
 }
@@ -240,12 +246,21 @@ fn install_debian(folder: &Path, args: &CreateArgs, size: ByteSize) -> Result<()
         flavour: quick.flavour,
         mirror: quick.mirror.clone(),
         refresh: quick.refresh,
+        loader: args
+            .efi
+            .then(|| Loader { cmdline: args.cmdline.clone().unwrap_or_default(), agent: debian::agent() }),
         ..DebianOptions::new(size.bytes(), hostname(&args.name))
     };
     let bars = Bars::new();
     let disk = tearless_image::debian::build_debian(&folder.join(DISK), &options, &bars)?;
     let busybox = tearless_image::quick_boot(&quick, &bars)?.busybox;
     bars.begin("Making the RAM disk", None);
+    if args.efi {
+        debian::write_esp(&folder.join(DISK), &disk, &busybox)?;
+        make_variables(folder)?;
+        bars.end();
+        return Ok(());
+    }
     let payload = debian::root_payload(&disk.kernel, &busybox)?;
     copy(&disk.kernel.image, &folder.join(KERNEL))?;
     let initrd = folder.join(INITRD);

@@ -7,11 +7,12 @@
 //! If it is interrupted, the next boot goes on where it was.
 //!
 //! The kernel is not on the disk: the VM's bundle has it, so the disk boots with any initramfs that mounts it. Its modules
-//! are, under `/usr/lib/modules`.
+//! are, under `/usr/lib/modules`. With a boot loader ([`Loader`]) kernel and all are the distribution's own.
 
 mod accounts;
 mod certificates;
 mod database;
+mod loader;
 mod settings;
 mod units;
 
@@ -78,7 +79,11 @@ pub struct DebianOptions {
     pub packages: Vec<String>,
     /// Who may log in; root always can on the machine's own console, without a password.
     pub access: Access,
+    /// What makes the disk one that EFI boots. None: the VM's bundle has the kernel.
+    pub loader: Option<Loader>,
 }
+
+pub use loader::{Esp, Loader};
 
 /// Who may log in over the network.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +109,7 @@ impl DebianOptions {
             hostname: hostname.into(),
             packages: Vec::new(),
             access: Access::default(),
+            loader: None,
         }
     }
 }
@@ -117,6 +123,8 @@ pub struct DebianDisk {
     pub root_label: String,
     /// Names and versions of all packages.
     pub packages: Vec<(String, String)>,
+    /// The EFI system partition of a disk with a boot loader: empty so far.
+    pub esp: Option<Esp>,
 }
 
 /// Builds the disk at `disk`, which must not exist. It appears there complete or not at all.
@@ -146,16 +154,23 @@ pub fn build_debian_in(
     let kernel_files = KernelFiles::fetch(&fetcher, &archives.index, options.flavour)?;
 
     let folder = disk.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = Builder { tree: Tree::new(folder, ext4::now())?, time: ext4::now(), options };
+    let time = ext4::now();
+    let uuid = ext4::uuid_from(uuid_seed(disk, &packages));
+    let layout = loader::Layout::new(options, uuid)?;
+    let mut builder = Builder { tree: Tree::new(folder, time)?, time, options, layout };
     builder.unpack(&packages, &files, progress)?;
     builder.configure(&archives)?;
-    builder.kernel_modules(&kernel_files)?;
-    builder.write_disk(disk, &packages, progress)?;
+    if options.loader.is_none() {
+        // Otherwise they come with the kernel's package.
+        builder.kernel_modules(&kernel_files)?;
+    }
+    let esp = builder.write_disk(disk, progress)?;
 
     Ok(DebianDisk {
         kernel: keep_kernel(cache, kernel_files)?,
         root_label: LABEL.to_owned(),
         packages: packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect(),
+        esp,
     })
 }
 
@@ -211,6 +226,10 @@ fn wanted(index: &Index, options: &DebianOptions) -> Vec<String> {
     // What an older or newer suite has no package for is part of another one there.
     wanted.extend(COMFORT.iter().filter(|name| index.get(name).is_some()).map(|&name| name.to_owned()));
     wanted.extend(options.access.user.iter().map(|_| "sudo".to_owned()));
+    if options.loader.is_some() {
+        wanted.extend(loader::PACKAGES.map(str::to_owned));
+        wanted.push(options.flavour.package().to_owned());
+    }
     wanted.extend(options.packages.iter().cloned());
     wanted
 }
@@ -268,6 +287,7 @@ struct Builder<'a> {
     tree: Tree,
     time: u64,
     options: &'a DebianOptions,
+    layout: loader::Layout,
 }
 
 impl Builder<'_> {
@@ -286,8 +306,12 @@ impl Builder<'_> {
         progress.end();
         result?;
         units::write(&mut self.tree, &database.enabled_units(), self.time)?;
-        let wanted: Vec<&str> =
+        let mut wanted: Vec<&str> =
             COMFORT.iter().copied().chain(self.options.packages.iter().map(String::as_str)).collect();
+        if self.options.loader.is_some() {
+            wanted.extend(loader::PACKAGES);
+            wanted.push(self.options.flavour.package());
+        }
         database.write(&mut self.tree, &wanted, self.time)
     }
 
@@ -303,7 +327,11 @@ impl Builder<'_> {
     fn configure(&mut self, archives: &Archives) -> Result<()> {
         accounts::write(&mut self.tree, &self.options.access, self.time)?;
         certificates::write(&mut self.tree, self.time)?;
-        settings::write(&mut self.tree, self.options, &archives.sources, self.time)
+        settings::write(&mut self.tree, self.options, &archives.sources, self.time)?;
+        match &self.options.loader {
+            Some(loader) => loader::write(&mut self.tree, loader, &self.layout, self.time),
+            None => Ok(()),
+        }
     }
 
     fn kernel_modules(&mut self, files: &KernelFiles) -> Result<()> {
@@ -320,39 +348,37 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn write_disk(&mut self, disk: &Path, packages: &[&Package], progress: &dyn Progress) -> Result<()> {
-        let options = ext4::Options {
-            size: self.options.size,
-            label: LABEL.to_owned(),
-            uuid: ext4::uuid_from(self.uuid_seed(disk, packages)),
-            time: self.time,
-        };
+    fn write_disk(&mut self, disk: &Path, progress: &dyn Progress) -> Result<Option<Esp>> {
+        let options = self.layout.root(LABEL, self.time);
         let mut partial = disk.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
+        let local = |e: std::io::Error| Error::local("write", disk, &e);
         let result = ext4::format(&partial, &mut self.tree, &options, progress)
-            .and_then(|()| std::fs::rename(&partial, disk).map_err(|e| Error::local("write", disk, &e)));
-        if result.is_err() {
+            .and_then(|()| self.layout.write(&partial).map_err(local))
+            .and_then(|()| std::fs::rename(&partial, disk).map_err(local));
+        if let Err(error) = result {
             // The first error is the one to tell; a leftover is only in the way.
             drop(std::fs::remove_file(&partial));
+            return Err(error);
         }
-        result
+        self.options.loader.as_ref().map(|_| loader::esp(&mut self.tree, &self.layout)).transpose()
     }
+}
 
-    /// Differs between any two disks: of other content, at other places, or made at other times.
-    fn uuid_seed(&self, disk: &Path, packages: &[&Package]) -> [u8; 16] {
-        let mut hash = Sha256::new();
-        hash.update(disk.as_os_str().as_encoded_bytes());
-        hash.update(std::process::id().to_le_bytes());
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        hash.update(now.as_nanos().to_le_bytes());
-        for package in packages {
-            hash.update(package.remote.digest.to_string());
-        }
-        let mut seed = [0; 16];
-        seed.copy_from_slice(&hash.finalize()[..16]);
-        seed
+/// Differs between any two disks: of other content, at other places, or made at other times.
+fn uuid_seed(disk: &Path, packages: &[&Package]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    hash.update(disk.as_os_str().as_encoded_bytes());
+    hash.update(std::process::id().to_le_bytes());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    hash.update(now.as_nanos().to_le_bytes());
+    for package in packages {
+        hash.update(package.remote.digest.to_string());
     }
+    let mut seed = [0; 16];
+    seed.copy_from_slice(&hash.finalize()[..16]);
+    seed
 }
 
 /// Puts the kernel image where the caller can take it from.

@@ -21,7 +21,9 @@ pub use layout::BLOCK;
 /// How to make the file system.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Size of the disk in bytes.
+    /// Where on the disk the file system starts, in bytes: 0, or where its partition is.
+    pub start: u64,
+    /// Its size in bytes.
     pub size: u64,
     /// Volume label, at most 16 bytes.
     pub label: String,
@@ -46,7 +48,7 @@ pub fn format(path: &Path, tree: &mut Tree, options: &Options, progress: &dyn Pr
             .with_help("free some space, or choose another place for the disk")
     };
     let file = OpenOptions::new().create(true).truncate(true).write(true).open(path).map_err(|e| fail(&e))?;
-    file.set_len(geometry.blocks * BLOCK).map_err(|e| fail(&e))?;
+    file.set_len(options.start + geometry.blocks * BLOCK).map_err(|e| fail(&e))?;
     let mut writer = write::Writer::new(file, geometry, options);
     let total = tree.nodes().iter().map(write::content_len).sum();
     progress.begin("Writing the disk image", Some(total));

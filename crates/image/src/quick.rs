@@ -68,7 +68,7 @@ impl Flavour {
     }
 
     /// The package that depends on the current kernel of this flavour.
-    fn package(self) -> &'static str {
+    pub(crate) fn package(self) -> &'static str {
         match self {
             Self::Cloud => "linux-image-cloud-arm64",
             Self::Generic => "linux-image-arm64",

@@ -1,12 +1,16 @@
 //! Debian guests: the fresh one in memory, and the RAM disk that starts an installed one.
 
+use std::{fs, io, path::Path, sync::Arc};
+
 use tearless_boot::{
     Source,
     quick::{self, Mode, Module, Network, QuickSpec},
 };
 use tearless_config::NetMode;
-use tearless_image::{Kernel, Progress, QuickOptions, quick_boot};
+use tearless_image::{DebianDisk, Kernel, Progress, QuickOptions, quick_boot};
+use tearless_machine::efi::media::{Volume, fat::Fat};
 use tearless_net::nat;
+use tearless_storage::{OpenOptions, RawDisk};
 
 use crate::{Error, LinuxPayload};
 
@@ -15,6 +19,8 @@ use crate::{Error, LinuxPayload};
 const CONSOLES: &str = "console=ttyAMA0 console=hvc0 quiet panic=-1";
 /// The fresh guest's name.
 const HOSTNAME: &str = "tearless";
+/// When files of the EFI system partition were written, as FAT has it: 2025-01-01.
+const WHEN: (u16, u16) = (0x5a21, 0);
 /// The disk that an installed Debian has its root on.
 const ROOT_DEVICE: &str = "/dev/vda";
 
@@ -71,6 +77,27 @@ pub fn root_payload(kernel: &Kernel, busybox: &[u8]) -> Result<LinuxPayload, Err
     payload(kernel, busybox, (mode, Network::Untouched), "")
 }
 
+/// Makes the EFI system partition of a Debian with a boot loader: from it the first boot starts.
+///
+/// # Errors
+/// When the parts do not fit together, or the disk cannot be written.
+pub fn write_esp(path: &Path, disk: &DebianDisk, busybox: &[u8]) -> Result<(), Error> {
+    let Some(esp) = &disk.esp else { return Ok(()) };
+    let mode = Mode::Root { device: esp.root_device.into(), fstype: "ext4".into(), options: "rw".into() };
+    let payload = payload(&disk.kernel, busybox, (mode, Network::Untouched), "")?;
+    let cannot = |e: io::Error| Error::Host("write the EFI system partition", e);
+    let whole = Volume::whole(Arc::new(RawDisk::open(path, OpenOptions::default())?));
+    let volume = whole.part(esp.start, esp.len).ok_or_else(|| cannot(io::ErrorKind::UnexpectedEof.into()))?;
+    let mut fat = Fat::format(volume, "ESP").map_err(cannot)?;
+    let kernel = fs::read(&disk.kernel.image).map_err(cannot)?;
+    let initrd = payload.initrd.read()?;
+    let own = [(esp.kernel, &kernel), (esp.initrd, &initrd)];
+    for (path, content) in esp.files.iter().map(|(path, content)| (*path, content)).chain(own) {
+        fat.put(path, content, WHEN).map_err(cannot)?;
+    }
+    fat.flush().map_err(cannot)
+}
+
 /// Adds the guest agent to what boots the Debian on a disk. Its `/run` has it then, and systemd starts it.
 ///
 /// # Errors
@@ -78,6 +105,11 @@ pub fn root_payload(kernel: &Kernel, busybox: &[u8]) -> Result<LinuxPayload, Err
 pub fn add_agent(payload: &mut LinuxPayload) -> Result<(), Error> {
     payload.initrd.append(quick::agent_archive(tearless_guest::AGENT, tearless_guest::AGENT_UNIT)?);
     Ok(())
+}
+
+/// The guest agent as a disk with a boot loader has it.
+pub fn agent() -> (&'static [u8], &'static str) {
+    (tearless_guest::AGENT, tearless_guest::AGENT_UNIT)
 }
 
 fn payload(

@@ -261,7 +261,7 @@ impl Maker<'_> {
 
     fn format(&self, tree: &mut Tree, name: &str, size: u64, label: &str) -> Result<()> {
         let uuid = ext4::uuid_from(*b"tearless-bench.1");
-        let options = ext4::Options { size, label: label.into(), uuid, time: ext4::now() };
+        let options = ext4::Options { start: 0, size, label: label.into(), uuid, time: ext4::now() };
         // A guest of another run may have the old one open.
         let partial = self.folder.join("partial");
         ext4::format(&partial, tree, &options, self.progress)?;

@@ -249,7 +249,11 @@ fn a_disk_without_a_boot_loader_says_so_and_ends() {
     assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
     assert!(outcome.stdout.contains("cannot boot: no disk has an EFI boot loader"), "{}", outcome.stdout);
     let parts = "cannot boot\n  because: no disk has an EFI boot loader";
-    assert!(outcome.stderr.contains(parts) && outcome.stderr.contains("try: an installer"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains(parts) && outcome.stderr.contains("try: an installer"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 /// Where a VM's variables are: a clone or a snapshot gives it a file of its own to go on with.
@@ -279,4 +283,38 @@ fn a_vm_keeps_its_disk_image_and_its_variables() {
     assert!(outcome.status == Some(1) && outcome.stderr.contains("EFI's variables"), "{}", outcome.stderr);
     let small = tool.run(&["create", "g", "--disk-image", disk, "--disk", "16M"]);
     assert!(small.status == Some(1) && small.stderr.contains("a larger --disk"), "{}", small.stderr);
+}
+
+/// A Debian with the distribution's own loader and kernel: our EFI boots it by the entry that `grub-install` made; EDK2, which
+/// does not know that one, by the loader at the removable media's path, which makes an entry there too.
+#[test]
+fn a_debian_with_its_own_boot_loader_boots_under_both() {
+    let tool = Tool::new();
+    tool.good(&["create", "e", "--linux", "debian", "--efi", "--disk", "4G", "--net", "none"]);
+    let firmware = media::files(SUITE, &[(["qemu-efi-aarch64", ""], "/QEMU_EFI.fd")], &Silent).unwrap();
+    let firmware = tool.file("QEMU_EFI.fd", &firmware[0]);
+    let ask = |command: &str| {
+        wait_for("the agent", || tool.run(&["exec", "e", "--", "true"]).status == Some(0));
+        tool.good(&["exec", "e", "--", "sh", "-c", command]).stdout
+    };
+    let facts = "cat /proc/cmdline /sys/class/dmi/id/sys_vendor; efibootmgr";
+    tool.good(&["start", "e"]);
+    let said = ask("findmnt -no FSTYPE /boot/efi; ls /boot/efi; efibootmgr; systemctl is-enabled getty@tty1");
+    assert!(said.contains("Boot0000* debian") && said.contains("enabled"), "{said}");
+    assert!(tool.log("e").contains("first boot done") && !said.contains("first-boot"), "{said}");
+    tool.good(&["stop", "e"]);
+
+    tool.good(&["start", "e"]);
+    let said = ask(facts);
+    assert!(said.contains("BOOT_IMAGE=/boot/vmlinuz-") && said.contains("root=UUID="), "{said}");
+    assert!(said.contains("Tearless") && said.contains("BootCurrent: 0000"), "{said}");
+    tool.good(&["stop", "e"]);
+
+    let mut other = tool.command(["run", "e", "--firmware", firmware.to_str().unwrap()]);
+    let mut guest = other.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let said = ask(facts);
+    assert!(said.contains("BOOT_IMAGE=/boot/vmlinuz-") && said.contains("shimaa64.efi"), "{said}");
+    assert!(!said.contains("BootCurrent: 0000"), "{said}");
+    tool.good(&["stop", "e"]);
+    assert!(guest.wait().unwrap().success());
 }

@@ -69,6 +69,32 @@ done 5<$here/preinst
     esac
 done 6>>$log
 
+# Puts the boot loader where the distribution has it, and removes what started the first boot. The question is asked again
+# at each upgrade: firmware without our boot entry finds the loader at the removable media's path.
+loader() {
+    export PATH=/usr/sbin:/usr/bin
+    mountpoint -q /boot/efi || mount /boot/efi || return
+    mountpoint -q /sys/firmware/efi/efivars || mount -t efivarfs efivarfs /sys/firmware/efi/efivars
+    # What udev would do: GRUB names the root file system to the kernel by what it is, not by where.
+    root=$(findmnt -no SOURCE /)
+    mkdir -p /dev/disk/by-uuid
+    ln -sf "$root" "/dev/disk/by-uuid/$(blkid -s UUID -o value "$root")"
+    for modules in /usr/lib/modules/*; do
+        [ -e "/boot/initrd.img-${modules##*/}" ] || update-initramfs -c -k "${modules##*/}" || return
+    done
+    env -u DEBIAN_HAS_FRONTEND -u DEBCONF_REDIR debconf-set-selections <<END || return
+grub-efi-arm64 grub2/force_efi_extra_removable boolean true
+END
+    grub-install --target=arm64-efi --force-extra-removable && update-grub || return
+    sync
+    rm -rf /boot/efi/first-boot
+    umount /boot/efi
+}
+if [ -e $here/done ] && [ -e $here/loader ]; then
+    echo "Tearless: installing the boot loader"
+    loader <&4 >>$log 2>&1 || rm $here/done
+fi
+
 if [ ! -e $here/done ]; then
     echo "Tearless: some packages could not be set up; the next boot tries again. The end of $log:"
     tail -n 15 $log

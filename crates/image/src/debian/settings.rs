@@ -31,8 +31,12 @@ ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - ${TERM}
 ";
 
-/// The screen, where there is one, is that window too.
+/// The screen, where there is one, is that window too. The kernel has this file for graphics adapters only, and before their
+/// drivers come; a VM without a screen spends nothing on a terminal that nobody sees.
 const AUTOLOGIN_SCREEN: &str = "\
+[Unit]
+ConditionPathExistsGlob=/sys/bus/pci/devices/*/boot_vga
+
 [Service]
 ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear - ${TERM}

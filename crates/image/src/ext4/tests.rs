@@ -5,7 +5,7 @@ use crate::progress::Silent;
 use crate::tree::{Meta, NodeKind};
 
 fn options(size: u64) -> Options {
-    Options { size, label: "test".into(), uuid: uuid_from([7; 16]), time: 1_700_000_000 }
+    Options { start: 0, size, label: "test".into(), uuid: uuid_from([7; 16]), time: 1_700_000_000 }
 }
 
 fn tree() -> Tree {

@@ -344,13 +344,13 @@ impl<'a> Writer<'a> {
 
     /// Fills a run of blocks from a reader; where it ends early the rest stays a hole of zeros.
     fn copy_to(&mut self, extent: &Extent, content: &mut dyn Read) -> Result<(), Failure> {
-        self.file.seek(SeekFrom::Start(extent.start * BLOCK))?;
+        self.file.seek(SeekFrom::Start(self.options.start + extent.start * BLOCK))?;
         io::copy(&mut content.take(extent.len * BLOCK), &mut self.file)?;
         Ok(())
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.seek(SeekFrom::Start(offset))?;
+        self.file.seek(SeekFrom::Start(self.options.start + offset))?;
         self.file.write_all(bytes)?;
         Ok(())
     }
