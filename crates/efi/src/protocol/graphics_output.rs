@@ -247,7 +247,7 @@ mod tests {
             for at in 2..8 {
                 let relevant = match operation {
                     0 => at >= 4,
-                    1 => at < 4 || at >= 6,
+                    1 => !(4..6).contains(&at),
                     2 => at >= 4,
                     _ => true,
                 };
