@@ -90,21 +90,17 @@ fn wait_for(client: &Client, name: &str, patience: Duration) -> Result<UnixStrea
     }
 }
 
-/// The schema of `ip --json`: an array of these.
+/// The schema of `ip --json`: an array of these. Without an agent in the guest only the address is known.
 #[derive(Serialize)]
 struct Address {
     address: String,
-    prefix: u8,
-    interface: String,
+    prefix: Option<u8>,
+    interface: Option<String>,
 }
 
 pub fn ip(args: &IpArgs) -> Result<ExitCode> {
     let addresses = addresses(args)?;
     if args.json {
-        let addresses: Vec<_> = addresses
-            .into_iter()
-            .map(|a| Address { address: a.address.to_string(), prefix: a.prefix, interface: a.interface })
-            .collect();
         say!("{}", serde_json::to_string_pretty(&addresses)?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -119,20 +115,46 @@ pub fn ip(args: &IpArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The guest's addresses. One that boots asks for one last of all, so this waits until it has one of more than a link.
-fn addresses(args: &IpArgs) -> Result<Vec<tearless_guest::Address>> {
+/// The guest's addresses. One that boots asks for one last of all, so this waits until it has one of more than a link. A guest
+/// without an agent has the address that it was seen to use.
+fn addresses(args: &IpArgs) -> Result<Vec<Address>> {
     let begun = Instant::now();
     let bundle = Store::open()?.find(&args.name)?;
-    let agent = agent(&bundle, args.wait.time)?;
     let networked = bundle.config()?.network.mode != NetMode::None;
     loop {
-        let addresses = agent.addresses()?;
-        let reached = addresses.iter().any(|a| !is_of_a_link(a.address));
-        if reached || !networked || begun.elapsed() >= args.wait.time {
-            return Ok(addresses);
+        let is_late = begun.elapsed() >= args.wait.time;
+        let told = match agent(&bundle, Duration::ZERO).and_then(|agent| Ok(agent.addresses()?)) {
+            Ok(addresses) => Some(addresses),
+            Err(error) => {
+                let seen = seen(&bundle);
+                if !seen.is_empty() {
+                    return Ok(seen);
+                }
+                if is_late || bundle.running().is_none() {
+                    return Err(error);
+                }
+                None
+            }
+        };
+        let answered = told.is_some();
+        let told = told.unwrap_or_default();
+        if is_late || answered && !networked || told.iter().any(|a| !is_of_a_link(a.address)) {
+            let address = |a: tearless_guest::Address| Address {
+                address: a.address.to_string(),
+                prefix: Some(a.prefix),
+                interface: Some(a.interface),
+            };
+            return Ok(told.into_iter().map(address).collect());
         }
         thread::sleep(LOOK_AGAIN);
     }
+}
+
+/// What the VM knows without asking its guest.
+fn seen(bundle: &Bundle) -> Vec<Address> {
+    let address = |a: IpAddr| Address { address: a.to_string(), prefix: None, interface: None };
+    let state = life::client(bundle).state();
+    state.map(|state| state.addresses.into_iter().map(address).collect()).unwrap_or_default()
 }
 
 fn is_of_a_link(address: IpAddr) -> bool {

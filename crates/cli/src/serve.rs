@@ -90,6 +90,9 @@ pub fn run(
     let viewing = Viewing::prepare(&late.display, bundle.bundle().name())?;
     let (sandbox, _place) = confine(&mut hardware, &own, late)?;
     service.set_sandbox(sandbox);
+    if let Some(network) = &hardware.network {
+        service.set_network(network);
+    }
     let network = &late.network.config;
     if network.auto_forward {
         let forwarded = network.forwards.iter().filter(|f| f.protocol == PortProtocol::Tcp).map(|f| f.guest);

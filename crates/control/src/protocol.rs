@@ -222,7 +222,8 @@ pub struct State {
     /// The balloon, and what the guest says of its memory. Absent from VMs of older releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balloon: Option<Balloon>,
-    /// The guest's network addresses, as its agent says; those that are good for most come first.
+    /// The guest's network addresses, as its agent says; those that are good for most come first. Without an agent the one
+    /// that it uses on its network, if that is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
     /// Host ports that lead to ports which the guest listens at now.

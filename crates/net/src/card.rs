@@ -1,6 +1,6 @@
 //! The contract between a network card and what it is plugged into.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
@@ -135,4 +135,9 @@ pub trait Endpoint: Send + Sync {
 
     /// The guest has frames to send or room for more. Called by vCPUs; returns at once.
     fn kick(&self);
+
+    /// The guest's IPv4 address: the one that it was given, or last said to be its own, by ARP. None before that.
+    fn guest(&self) -> Option<Ipv4Addr> {
+        None
+    }
 }

@@ -1,8 +1,10 @@
 //! What a guest may not send where others are on the same wire, beyond its card's check of the source address.
 
+use std::net::Ipv4Addr;
+
 use crate::{
     Mac,
-    wire::{self, be16},
+    wire::{self, be16, v4},
 };
 
 /// VLAN tags (802.1Q, 802.1ad).
@@ -19,9 +21,29 @@ pub(crate) fn may_leave(frame: &[u8], mac: Mac) -> bool {
     !to_bridges && !TAGS.contains(&ethertype) && !is_forged_arp
 }
 
+/// The address that the sender of an ARP frame says to be its own. One that it only asks about is not.
+pub(crate) fn arp_sender(frame: &[u8]) -> Option<Ipv4Addr> {
+    let is_arp = be16(frame, 12) == Some(wire::ARP);
+    let sender = v4(frame, wire::ETHERNET + 14).filter(|_| is_arp)?;
+    (!sender.is_unspecified() && !sender.is_link_local() && !sender.is_loopback()).then_some(sender)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_speaks_arp_says_its_address_unless_it_asks_about_it() {
+        let arp = |sender: [u8; 4]| {
+            let body = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &MAC, &sender, &[0; 6], &[10, 0, 0, 1]].concat();
+            frame([0xff; 6], wire::ARP, &body)
+        };
+        assert_eq!(arp_sender(&arp([10, 0, 0, 7])), Some(Ipv4Addr::new(10, 0, 0, 7)));
+        assert_eq!(arp_sender(&arp([0; 4])), None);
+        assert_eq!(arp_sender(&arp([169, 254, 1, 1])), None);
+        assert_eq!(arp_sender(&frame([2; 6], wire::IPV4, &arp([10, 0, 0, 7])[14..])), None);
+        assert_eq!(arp_sender(&arp([10, 0, 0, 7])[..30]), None);
+    }
 
     const MAC: Mac = [0x52, 0x54, 0, 1, 2, 3];
 

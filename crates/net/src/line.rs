@@ -130,6 +130,9 @@ impl Pump {
                 if !guard::may_leave(&self.frame, card.mac()) {
                     continue;
                 }
+                if let Some(address) = guard::arp_sender(&self.frame) {
+                    self.plug.meet(address);
+                }
                 self.unsent = Some(offload);
             }
             if let Some(offload) = self.unsent {

@@ -2,9 +2,10 @@
 
 use std::{
     io,
+    net::Ipv4Addr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
         mpsc,
     },
     thread::{self, JoinHandle},
@@ -79,6 +80,11 @@ impl Endpoint for Threaded {
     fn kick(&self) {
         self.plug.kick();
     }
+
+    fn guest(&self) -> Option<Ipv4Addr> {
+        let bits = self.plug.guest.load(Ordering::Relaxed);
+        (bits != 0).then(|| Ipv4Addr::from_bits(bits))
+    }
 }
 
 impl Drop for Threaded {
@@ -99,6 +105,8 @@ pub(crate) struct Plug {
     ended: AtomicBool,
     /// The card, and whether it is another one than the thread has.
     card: Mutex<(Option<Arc<dyn Card>>, bool)>,
+    /// The guest's address, as bits; 0 for none.
+    guest: AtomicU32,
 }
 
 impl Plug {
@@ -106,7 +114,8 @@ impl Plug {
     fn new(poll: &Poll, token: Token) -> io::Result<Arc<Self>> {
         let waker = Arc::new(Waker::new(poll.registry(), token)?);
         let (kicked, ended) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Arc::new(Self { waker, kicked, ended, card: Mutex::new((None, false)) }))
+        let (card, guest) = (Mutex::new((None, false)), AtomicU32::new(0));
+        Ok(Arc::new(Self { waker, kicked, ended, card, guest }))
     }
 
     fn wake(&self) {
@@ -116,6 +125,8 @@ impl Plug {
 
     fn insert(&self, card: Option<Arc<dyn Card>>) {
         *lock(&self.card) = (card, true);
+        // Another guest, which has yet to say who it is.
+        self.guest.store(0, Ordering::Relaxed);
         self.wake();
     }
 
@@ -128,6 +139,11 @@ impl Plug {
     fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.wake();
+    }
+
+    /// The guest says that `address` is its own.
+    pub(crate) fn meet(&self, address: Ipv4Addr) {
+        self.guest.store(address.to_bits(), Ordering::Relaxed);
     }
 
     pub(crate) fn has_ended(&self) -> bool {

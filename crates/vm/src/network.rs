@@ -2,8 +2,9 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use tearless_config::{Allow, MacAddr, NetConfig, NetMode, PortProtocol};
@@ -19,6 +20,16 @@ use tearless_virtio::{VirtioDevice, net::Net};
 pub struct Network {
     mac: Mac,
     endpoint: Arc<dyn Endpoint>,
+}
+
+/// What a network knows of its guest. It keeps nothing open.
+pub(crate) struct Seen(Weak<dyn Endpoint>);
+
+impl Seen {
+    /// The guest's address, once that was given one or has said it.
+    pub(crate) fn guest(&self) -> Option<Ipv4Addr> {
+        self.0.upgrade()?.guest()
+    }
 }
 
 /// What a VM's network is to be.
@@ -117,6 +128,10 @@ impl Network {
     #[cfg(target_os = "macos")]
     pub(crate) fn mac(&self) -> Mac {
         self.mac
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        Seen(Arc::downgrade(&self.endpoint))
     }
 
     /// A card for a new machine.

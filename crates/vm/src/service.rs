@@ -41,6 +41,7 @@ use crate::{
     engines,
     forward::{Forwarder, Listening},
     guest,
+    network::{Network, Seen},
 };
 
 /// What a guest may log of each console: enough for weeks of a quiet one.
@@ -81,6 +82,7 @@ struct Now {
     resets: u32,
     /// What the guest's agent said last.
     addresses: Vec<IpAddr>,
+    network: Option<Seen>,
     /// `Some` with whether the guest ended it by itself.
     ended: Option<bool>,
     ask: Option<AskGuest>,
@@ -178,6 +180,11 @@ impl Service {
         self.now().keeper = Some(keeper);
     }
 
+    /// The network that the guest is on, which may know its address.
+    pub fn set_network(&self, network: &Network) {
+        self.now().network = Some(network.seen());
+    }
+
     /// What confines this process, for people.
     pub fn set_sandbox(&self, text: impl fmt::Display) {
         self.now().sandbox = text.to_string();
@@ -205,12 +212,21 @@ impl Service {
             cpus: self.0.cpus,
             memory: self.0.memory,
             balloon: Some(balloon),
-            addresses: now.addresses.clone(),
+            addresses: self.addresses(&now),
             forwards: self.forwards(),
             resets: now.resets,
             sandbox: now.sandbox.clone(),
             display: now.display_at.clone(),
         }
+    }
+
+    /// What the agent says, and without one what the network knows.
+    fn addresses(&self, now: &Now) -> Vec<IpAddr> {
+        if now.addresses.is_empty() && now.ended.is_none() {
+            let seen = now.network.as_ref().and_then(Seen::guest);
+            return seen.into_iter().map(IpAddr::V4).collect();
+        }
+        now.addresses.clone()
     }
 
     /// Asks the guest's agent, if there is one that answers soon.

@@ -82,11 +82,12 @@ impl<'a> Request<'a> {
 /// What names of a named network end in.
 const DOMAIN: &[u8] = b"tearless.internal";
 
-/// Answers a datagram to the server's port; on a named network also with what names there end in.
-pub(super) fn serve(port: &mut Port, addresses: &Addresses, is_named: bool, payload: &[u8]) {
-    let Some(request) = Request::parse(payload, port.link.guest) else { return };
+/// Answers a datagram to the server's port; on a named network also with what names there end in. Returns whether the guest has
+/// its address now.
+pub(super) fn serve(port: &mut Port, addresses: &Addresses, is_named: bool, payload: &[u8]) -> bool {
+    let Some(request) = Request::parse(payload, port.link.guest) else { return false };
     if request.server.is_some_and(|server| server != addresses.gateway) {
-        return;
+        return false;
     }
     let kind = match request.kind {
         message::DISCOVER => message::OFFER,
@@ -96,13 +97,14 @@ pub(super) fn serve(port: &mut Port, addresses: &Addresses, is_named: bool, payl
             if wanted == Some(addresses.guest) { message::ACK } else { message::NAK }
         }
         // A release or a refusal changes nothing: nobody else wants the address.
-        _ => return,
+        _ => return false,
     };
     let reply = reply(&request, kind, addresses, (port.mtu, is_named));
     let to_all = kind == message::NAK
         || request.current().is_none() && request.bytes.get(10).is_some_and(|flags| flags & 0x80 != 0);
     let to = if to_all { Ipv4Addr::BROADCAST } else { addresses.guest };
     port.send_udp((addresses.gateway.into(), SERVER_PORT), (to.into(), CLIENT_PORT), &reply);
+    kind == message::ACK
 }
 
 fn reply(request: &Request<'_>, kind: u8, addresses: &Addresses, (mtu, is_named): (usize, bool)) -> Vec<u8> {

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     MAX_FRAME, Offload, Policy,
+    guard::arp_sender,
     plug::Plug,
     wire::{self, Ip, Link, be16, protocol},
 };
@@ -217,6 +218,9 @@ impl Stack {
         let is_for_us = frame.starts_with(&self.addresses.mac) || frame.first().is_some_and(|b| b & 1 != 0);
         let Some(bytes) = frame.get(wire::ETHERNET..).filter(|_| is_for_us) else { return };
         if ethertype == wire::ARP {
+            if let Some(address) = arp_sender(frame).filter(|address| *address == self.addresses.guest) {
+                self.plug.meet(address);
+            }
             return arp::serve(&mut self.port, &self.addresses, bytes);
         }
         let Some(ip) = Ip::parse(ethertype, bytes) else { return };
@@ -278,7 +282,10 @@ impl Stack {
         let (Some((src, dst)), Some(payload)) = (udp::ports(ip), udp::payload(ip)) else { return };
         self.slow_tick.get_or_insert(self.now + SLOW_TICK);
         if dst == dhcp::SERVER_PORT && ip.src.is_ipv4() {
-            return dhcp::serve(&mut self.port, &self.addresses, self.mesh.is_some(), payload);
+            if dhcp::serve(&mut self.port, &self.addresses, self.mesh.is_some(), payload) {
+                self.plug.meet(self.addresses.guest);
+            }
+            return;
         }
         if let (dhcpv6::SERVER_PORT, IpAddr::V6(from)) = (dst, ip.src) {
             return dhcpv6::serve(&mut self.port, &self.addresses, from, payload);

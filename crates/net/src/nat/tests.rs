@@ -495,6 +495,9 @@ fn an_isolated_guest_gets_no_names() {
     guest.until("the answer", |guest| guest.sockets.get_mut::<udp::Socket>(handle).can_recv());
     let (answer, _) = guest.sockets.get_mut::<udp::Socket>(handle).recv().unwrap();
     assert_eq!(answer[3] & 15, 5, "refused");
+    assert_eq!(guest.nat.guest(), Some(ADDRESSES.guest), "it has asked who the name server is");
+    guest.nat.detach();
+    assert_eq!(guest.nat.guest(), None);
 }
 
 #[test]
@@ -516,6 +519,7 @@ fn dhcp_gives_the_address() {
         lease.is_some()
     });
     assert_eq!(lease, Some((ADDRESSES.guest, 24, Some(ADDRESSES.gateway))));
+    assert_eq!(guest.nat.guest(), Some(ADDRESSES.guest));
 }
 
 #[test]
