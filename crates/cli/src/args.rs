@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use tearless_config::{
     Allow, AppleChoice, ByteSize, CpuList, DisplayChoice, EngineChoice, MacAddr, NetMode, PortForward,
+    SoundEnd,
 };
 use tearless_image::Flavour;
 
@@ -203,9 +204,11 @@ pub struct HardwareArgs {
     pub network: NetworkArgs,
     #[command(flatten)]
     pub display: DisplayArgs,
+    #[command(flatten)]
+    pub sound: SoundArgs,
     /// What only Apple's framework has (engine vz): VMs in the guest (`nested`), programs for x86-64 in Linux guests (`rosetta`, where
-    /// its daemon waits with `=unix:PATH` or `=abstract:NAME`), sound, the clipboard, macOS' own networks. `=off` switches off. Repeat it for more.
-    #[arg(long = "apple", value_name = "nested|rosetta|sound=none|output|both|clipboard|vmnet=shared|host")]
+    /// its daemon waits with `=unix:PATH` or `=abstract:NAME`), the clipboard, macOS' own networks. `=off` switches off. Repeat it for more.
+    #[arg(long = "apple", value_name = "nested|rosetta|clipboard|vmnet=shared|host")]
     pub apple: Vec<AppleChoice>,
 }
 
@@ -222,6 +225,17 @@ pub struct DisplayArgs {
     /// A file whose first line VNC viewers must know; VNC looks at 8 characters of it.
     #[arg(long, value_name = "FILE")]
     pub vnc_password: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct SoundArgs {
+    /// What the VM plays sound on: this host, a WAV file that is written anew at each start, a sound card that nobody hears, or
+    /// no sound card. VMs that somebody looks at play on this host unless told otherwise, others have none.
+    #[arg(long, value_name = "host|wav:FILE|silent|none")]
+    pub sound: Option<SoundEnd>,
+    /// What the VM hears: the microphone of this host, a WAV file, silence, or nothing, which is the default.
+    #[arg(long, value_name = "host|wav:FILE|silent|none")]
+    pub microphone: Option<SoundEnd>,
 }
 
 #[derive(Args)]

@@ -16,7 +16,7 @@ use tearless_config::{
 use tearless_image::{Flavour, QuickOptions};
 use tearless_vm::{
     Display, Gauge, Hardware, Hub, Keyboard, LinuxPayload, Network, Payload, Plan, SavedState, SharedFolder,
-    debian, device_tree, efi::Identity, engines, host, network, open_shares,
+    Sound, debian, device_tree, efi::Identity, engines, host, network, open_shares, sound,
 };
 
 use crate::{
@@ -37,6 +37,8 @@ const EPHEMERAL: &str = "ephemeral";
 const QUICK_MEMORY: ByteSize = ByteSize::mib(512);
 /// What the fresh Debian drives a screen and what belongs to it with.
 const SCREEN_MODULES: [&str; 2] = ["virtio_gpu", "evdev"];
+/// And a sound card.
+const SOUND_MODULE: &str = "virtio_snd";
 
 pub fn run(args: RunArgs) -> Result<ExitCode> {
     let bundle = args.name.as_deref().map(store::open_for_run).transpose()?;
@@ -86,9 +88,10 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         prepared.hardware.disks.iter_mut().for_each(|disk| disk.changes = Some(folder.clone()));
     }
-    let Prepared { mut hardware, session, events, bundle, qos, network, display } = prepared;
+    let Prepared { mut hardware, session, events, bundle, qos, network, display, sound } = prepared;
     qos::apply(&qos)?;
-    let late = Late { network, display, confined: !args.confinement.no_sandbox, ephemeral: args.ephemeral };
+    let confined = !args.confinement.no_sandbox;
+    let late = Late { network, display, sound, confined, ephemeral: args.ephemeral };
     match bundle {
         None => {
             let viewing = display::Viewing::prepare(&late.display, UNNAMED)?;
@@ -130,6 +133,7 @@ struct Prepared {
     qos: Qos,
     network: network::Wanted,
     display: DisplayConfig,
+    sound: sound::Wanted,
 }
 
 /// What waits until the process is confined, because it starts threads.
@@ -138,6 +142,8 @@ pub struct Late {
     pub network: network::Wanted,
     /// How the screen is seen.
     pub display: DisplayConfig,
+    /// What is played and heard.
+    pub sound: sound::Wanted,
     /// Whether to confine the process at all.
     pub confined: bool,
     /// What the guest writes is thrown away, so its state cannot be kept.
@@ -159,6 +165,7 @@ impl Prepared {
             events,
             bundle: None,
             network: network_of(&config, None),
+            sound: sound::Wanted::from(&config),
             display: config.display,
             qos: config.qos,
         })
@@ -167,6 +174,7 @@ impl Prepared {
     /// The plan of the machine.
     fn plan(&mut self) -> Result<Plan> {
         self.hardware.network = Network::open(&self.network)?;
+        self.hardware.sound = Sound::muted(&self.sound);
         let streams = !self.session.connect().streams.is_empty();
         Ok(Plan::new(&self.hardware.shape(streams))?)
     }
@@ -203,7 +211,7 @@ fn prepare_quick(args: &RunArgs) -> Result<Prepared> {
     };
     let extra = args.cmdline.as_deref().unwrap_or_default();
     let mut payload = debian::quick(
-        &quick_options(&args.debian, config.display.is_on()),
+        &quick_options(&args.debian, config.display.is_on(), has_sound(&config)),
         mode,
         &config.network.mode,
         extra,
@@ -317,8 +325,9 @@ fn prepare_bundle(bundle: store::Opened, config: VmConfig, args: &RunArgs) -> Re
     };
     let hardware = hardware(&config, payload, shares, Some(bundle.path()))?;
     let network = network_of(&config, Some(bundle.path()));
+    let sound = sound::Wanted::from(&config);
     let VmConfig { display, qos, .. } = config;
-    Ok(Prepared { hardware, session, events, bundle: Some((bundle, keyboard)), network, display, qos })
+    Ok(Prepared { hardware, session, events, bundle: Some((bundle, keyboard)), network, display, sound, qos })
 }
 
 fn interactive(console: ConsoleKind, events: &Events, keyboard: &Keyboard) -> Box<dyn Session> {
@@ -350,6 +359,12 @@ pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
     screen.choices.iter().for_each(|choice| config.display.apply(*choice));
     if screen.vnc_password.is_some() {
         config.display.password_file.clone_from(&screen.vnc_password);
+    }
+    if let Some(speaker) = &args.sound.sound {
+        config.sound.speaker = Some(speaker.clone().absolute());
+    }
+    if let Some(microphone) = &args.sound.microphone {
+        config.sound.microphone = microphone.clone().absolute();
     }
     args.apple.iter().for_each(|choice| config.apple.apply(choice));
     let (network, args) = (&mut config.network, &args.network);
@@ -408,12 +423,19 @@ fn apply_run(config: &mut VmConfig, args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where Debian comes from. The small kernel knows no screens.
-pub fn quick_options(args: &DebianArgs, screen: bool) -> QuickOptions {
+/// Whether the guest has a sound card.
+pub fn has_sound(config: &VmConfig) -> bool {
+    Sound::muted(&sound::Wanted::from(config)).is_some()
+}
+
+/// Where Debian comes from. The small kernel knows no screens and no sound.
+pub fn quick_options(args: &DebianArgs, screen: bool, sound: bool) -> QuickOptions {
+    let screen_modules = SCREEN_MODULES.iter().filter(|_| screen);
+    let modules = screen_modules.copied().chain(sound.then_some(SOUND_MODULE));
     QuickOptions {
         suite: args.suite().to_owned(),
-        flavour: args.flavour.unwrap_or(if screen { Flavour::Generic } else { Flavour::Cloud }),
-        extra_modules: if screen { SCREEN_MODULES.map(str::to_owned).into() } else { Vec::new() },
+        flavour: args.flavour.unwrap_or(if screen || sound { Flavour::Generic } else { Flavour::Cloud }),
+        extra_modules: modules.map(str::to_owned).collect(),
         mirror: args.mirror.clone(),
         refresh: args.refresh,
     }
@@ -436,6 +458,7 @@ fn hardware(
         shares,
         network: None,
         display: Display::open(&config.display),
+        sound: None,
         lockstep: false,
         payload,
         saved: None,

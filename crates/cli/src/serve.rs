@@ -15,6 +15,7 @@ use tearless_control::{Server, Socket, place};
 use tearless_guest::Power;
 use tearless_vm::{
     Console, Hardware, Keeper, Keyboard, LogFile, Place, Plug, Served, Service, guest, network, sandbox,
+    sound,
 };
 
 use crate::{
@@ -38,6 +39,7 @@ pub const FAREWELL: Duration = Duration::from_secs(2);
 /// what to drop when the VM has ended. To be called before there are threads.
 pub fn confine(hardware: &mut Hardware, own: &[&Path], late: &Late) -> Result<(String, Option<Place>)> {
     let mut prepared = network::Prepared::new(&late.network)?;
+    let sound = sound::Prepared::new(&late.sound)?;
     let report = if late.confined {
         let mut rules = hardware.needs()?;
         rules.write.extend(own.iter().copied().chain(prepared.folder()).map(Path::to_path_buf));
@@ -51,6 +53,7 @@ pub fn confine(hardware: &mut Hardware, own: &[&Path], late: &Late) -> Result<(S
     };
     let place = prepared.take_place();
     hardware.network = prepared.start()?;
+    hardware.sound = sound.start()?;
     Ok((report, place))
 }
 

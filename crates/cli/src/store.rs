@@ -232,15 +232,22 @@ fn copy_kernel(folder: &Path, path: &Path, initrd: Option<&Path>, disk: Option<B
     Ok(())
 }
 
-/// What finds the drivers of a screen, a keyboard and a pointer in an installed Debian.
-const SCREEN_PACKAGE: &str = "udev";
+/// What finds the drivers of a screen, a keyboard, a pointer and a sound card in an installed Debian.
+const DRIVERS_PACKAGE: &str = "udev";
 
 fn install_debian(folder: &Path, args: &CreateArgs, size: ByteSize) -> Result<()> {
     let screen = !args.hardware.display.choices.is_empty();
-    let quick = run::quick_options(&args.debian, screen);
+    let sound = [&args.hardware.sound.sound, &args.hardware.sound.microphone].into_iter().flatten();
+    let sound = sound.clone().any(|end| !end.is_none());
+    let quick = run::quick_options(&args.debian, screen, sound);
     let ssh_keys = args.ssh_key.as_deref().map(ssh_keys).transpose()?.unwrap_or_default();
     let options = DebianOptions {
-        packages: args.packages.iter().cloned().chain(screen.then(|| SCREEN_PACKAGE.to_owned())).collect(),
+        packages: args
+            .packages
+            .iter()
+            .cloned()
+            .chain((screen || sound).then(|| DRIVERS_PACKAGE.to_owned()))
+            .collect(),
         access: Access { ssh_keys, ..Access::default() },
         suite: quick.suite.clone(),
         flavour: quick.flavour,
@@ -497,6 +504,14 @@ pub fn info(args: &InfoArgs) -> Result<ExitCode> {
     if config.display.is_on() {
         let at = entry.live.as_ref().and_then(|live| live.display.as_ref());
         say!("Screen   {}{}", config.display.mode, at.map(|at| format!(", {at}")).unwrap_or_default());
+    }
+    if run::has_sound(config) {
+        let microphone = Some(config.microphone()).filter(|end| !end.is_none());
+        say!(
+            "Sound    {}{}",
+            config.speaker(),
+            microphone.map(|end| format!(", hears {end}")).unwrap_or_default()
+        );
     }
     if !config.description.is_empty() {
         say!("Note     {}", config.description);

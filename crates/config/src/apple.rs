@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::{SoundConfig, SoundEnd};
+
 /// The longest path or name of a socket, without the byte that ends it.
 const MAX_SOCKET: usize = 107;
 
@@ -17,9 +19,9 @@ pub struct AppleConfig {
     /// Shares the translator that runs Linux programs for x86-64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rosetta: Option<RosettaCache>,
-    /// What the guest hears and says. Without it a virtual Mac plays sound, and others have none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sound: Option<AppleSound>,
+    /// Older descriptions have it here. [`Self::hand_over`] leaves none.
+    #[serde(default, skip_serializing)]
+    sound: Option<AppleSound>,
     /// Shares the clipboard with Linux guests that have a SPICE agent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clipboard: bool,
@@ -51,15 +53,12 @@ pub enum RosettaCache {
     Abstract(String),
 }
 
-/// The sound of a VM that the framework runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Sound, as it was said when only the framework had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum AppleSound {
-    /// None.
+enum AppleSound {
     None,
-    /// The host plays what the guest plays.
     Output,
-    /// And the guest hears the host's microphone, once its user has allowed it.
     Both,
 }
 
@@ -69,12 +68,21 @@ impl AppleConfig {
         *self == Self::default()
     }
 
+    /// What an older description says of sound becomes a part of what is said of that now.
+    pub(crate) fn hand_over(&mut self, sound: &mut SoundConfig) {
+        let Some(old) = self.sound.take() else { return };
+        let host_if = |on| if on { SoundEnd::Host } else { SoundEnd::None };
+        sound.speaker.get_or_insert(host_if(old != AppleSound::None));
+        if sound.microphone.is_none() {
+            sound.microphone = host_if(old == AppleSound::Both);
+        }
+    }
+
     /// Takes over what `choice` says.
     pub fn apply(&mut self, choice: &AppleChoice) {
         match choice {
             AppleChoice::Nested(on) => self.nested = *on,
             AppleChoice::Rosetta(cache) => self.rosetta.clone_from(cache),
-            AppleChoice::Sound(sound) => self.sound = Some(*sound),
             AppleChoice::Clipboard(on) => self.clipboard = *on,
             AppleChoice::Vmnet(network) => self.vmnet = *network,
         }
@@ -86,8 +94,7 @@ impl AppleConfig {
         let rosetta = || self.rosetta.clone().map(|cache| AppleChoice::Rosetta(Some(cache)));
         let clipboard = || self.clipboard.then_some(AppleChoice::Clipboard(true));
         let vmnet = || self.vmnet.map(|network| AppleChoice::Vmnet(Some(network)));
-        let sound = || self.sound.map(AppleChoice::Sound);
-        nested.or_else(rosetta).or_else(sound).or_else(clipboard).or_else(vmnet)
+        nested.or_else(rosetta).or_else(clipboard).or_else(vmnet)
     }
 }
 
@@ -98,8 +105,6 @@ pub enum AppleChoice {
     Nested(bool),
     /// Whether there is Rosetta, and its cache.
     Rosetta(Option<RosettaCache>),
-    /// Sound.
-    Sound(AppleSound),
     /// Whether the clipboard is shared.
     Clipboard(bool),
     /// The network.
@@ -109,7 +114,7 @@ pub enum AppleChoice {
 /// The text says nothing about Apple's framework.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "give nested, rosetta, rosetta=unix:PATH, rosetta=abstract:NAME, sound=none, sound=output, sound=both, clipboard, vmnet=shared or vmnet=host; \
+    "give nested, rosetta, rosetta=unix:PATH, rosetta=abstract:NAME, clipboard, vmnet=shared or vmnet=host; \
      =off switches off"
 )]
 pub struct ParseAppleError;
@@ -132,12 +137,6 @@ impl FromStr for AppleChoice {
                 "off" => Ok(Self::Vmnet(None)),
                 "shared" => Ok(Self::Vmnet(Some(Vmnet::Shared))),
                 "host" => Ok(Self::Vmnet(Some(Vmnet::Host))),
-                _ => Err(ParseAppleError),
-            },
-            "sound" => match value {
-                "none" | "off" => Ok(Self::Sound(AppleSound::None)),
-                "output" | "on" => Ok(Self::Sound(AppleSound::Output)),
-                "both" => Ok(Self::Sound(AppleSound::Both)),
                 _ => Err(ParseAppleError),
             },
             _ => Err(ParseAppleError),
@@ -171,9 +170,6 @@ impl fmt::Display for AppleChoice {
             Self::Vmnet(None) => f.write_str("vmnet=off"),
             Self::Vmnet(Some(Vmnet::Shared)) => f.write_str("vmnet=shared"),
             Self::Vmnet(Some(Vmnet::Host)) => f.write_str("vmnet=host"),
-            Self::Sound(AppleSound::None) => f.write_str("sound=none"),
-            Self::Sound(AppleSound::Output) => f.write_str("sound=output"),
-            Self::Sound(AppleSound::Both) => f.write_str("sound=both"),
         }
     }
 }
@@ -192,9 +188,6 @@ mod tests {
             "rosetta=off",
             "rosetta=unix:/run/rosettad/rosetta.sock",
             "rosetta=abstract:rosetta",
-            "sound=none",
-            "sound=output",
-            "sound=both",
             "vmnet=shared",
             "vmnet=host",
             "vmnet=off",
@@ -208,7 +201,7 @@ mod tests {
             "rosetta=unix:x",
             "rosetta=abstract:",
             "rosetta=a\n",
-            "sound=loud",
+            "sound=both",
             "vmnet",
             "x",
             &long,
@@ -221,7 +214,7 @@ mod tests {
     fn choices_add_up() {
         let mut config = AppleConfig::default();
         assert!(config.is_default() && config.first().is_none());
-        for text in ["vmnet=host", "clipboard", "sound=both", "rosetta", "nested"] {
+        for text in ["vmnet=host", "clipboard", "rosetta", "nested"] {
             let choice = text.parse().unwrap();
             config.apply(&choice);
             assert_eq!(config.first(), Some(choice));
@@ -229,6 +222,6 @@ mod tests {
         for text in ["nested=off", "rosetta=off", "clipboard=off", "vmnet=off"] {
             config.apply(&text.parse().unwrap());
         }
-        assert_eq!(config.first(), Some(AppleChoice::Sound(AppleSound::Both)));
+        assert!(config.is_default());
     }
 }

@@ -41,9 +41,14 @@ impl DisplayConfig {
         self.kind != DisplayKind::None
     }
 
+    /// Whether people look at it.
+    pub fn is_seen(&self) -> bool {
+        !matches!(self.kind, DisplayKind::None | DisplayKind::Hidden)
+    }
+
     /// Whether what is copied in the guest can be pasted by its viewers, and the other way round.
     pub fn shares_clipboard(&self) -> bool {
-        !self.no_clipboard && !matches!(self.kind, DisplayKind::None | DisplayKind::Hidden)
+        !self.no_clipboard && self.is_seen()
     }
 
     /// Takes over what `choice` says. A size alone makes a screen for screenshots where there is none.

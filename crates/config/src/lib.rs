@@ -9,14 +9,16 @@ mod display;
 mod net;
 mod qos;
 mod size;
+mod sound;
 mod validate;
 mod vm;
 
-pub use apple::{AppleChoice, AppleConfig, AppleSound, ParseAppleError, RosettaCache, Vmnet};
+pub use apple::{AppleChoice, AppleConfig, ParseAppleError, RosettaCache, Vmnet};
 pub use display::{DisplayChoice, DisplayConfig, DisplayKind, ParseDisplayError, ScreenMode};
 pub use net::{Allow, MacAddr, NamedNetwork, NetConfig, NetMode, ParseNetError, PortForward, PortProtocol};
 pub use qos::{CpuList, Qos};
 pub use size::{ByteSize, ParseSizeError};
+pub use sound::{ParseSoundError, SoundConfig, SoundEnd};
 pub use validate::{HostLimits, MAX_SHARES, MAX_TAG, MIN_MEMORY};
 pub use vm::{
     BootConfig, CacheMode, ConsoleKind, DiskBus, DiskConfig, DiskFormat, EngineChoice, FirmwareConfig,

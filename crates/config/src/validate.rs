@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::{Allow, BootConfig, ByteSize, ConfigError, NetConfig, PortForward, ScreenMode, VmConfig};
+use crate::{
+    Allow, BootConfig, ByteSize, ConfigError, NetConfig, PortForward, ScreenMode, SoundEnd, VmConfig,
+};
 
 /// Less than this and a distribution's kernel does not reach user space.
 pub const MIN_MEMORY: ByteSize = ByteSize::mib(64);
@@ -62,6 +64,7 @@ impl VmConfig {
         self.validate_shares()?;
         self.validate_network()?;
         self.validate_display()?;
+        self.validate_sound()?;
         self.validate_identity()?;
         self.validate_words()?;
         self.validate_boot()
@@ -132,6 +135,23 @@ impl VmConfig {
                 ),
                 "give a size such as 1920x1200 or 2560x1600@2x",
             );
+        }
+        Ok(())
+    }
+
+    fn validate_sound(&self) -> Result<(), ConfigError> {
+        let (speaker, microphone) = (self.sound.speaker.as_ref(), &self.sound.microphone);
+        for end in speaker.into_iter().chain([microphone]) {
+            if let SoundEnd::Wav(path) = end
+                && !path.is_absolute()
+            {
+                let why = "it depends on where the VM is started";
+                return invalid(format!("sound file {}", path.display()), why, "give the whole path");
+            }
+        }
+        if matches!(microphone, SoundEnd::Wav(_)) && speaker == Some(microphone) {
+            let why = "it would be written over while it is read";
+            return invalid(format!("{microphone} for both directions"), why, "use two files");
         }
         Ok(())
     }

@@ -2,7 +2,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppleConfig, ByteSize, ConfigError, DisplayConfig, NetConfig, Qos};
+use crate::{AppleConfig, ByteSize, ConfigError, DisplayConfig, NetConfig, Qos, SoundConfig};
 
 /// The version of the format that this release writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
@@ -38,6 +38,9 @@ pub struct VmConfig {
     /// Its screen.
     #[serde(default, skip_serializing_if = "DisplayConfig::is_default")]
     pub display: DisplayConfig,
+    /// Its sound.
+    #[serde(default, skip_serializing_if = "SoundConfig::is_default")]
+    pub sound: SoundConfig,
     /// What only Apple's framework gives it.
     #[serde(default, skip_serializing_if = "AppleConfig::is_default")]
     pub apple: AppleConfig,
@@ -382,6 +385,7 @@ impl VmConfig {
             shares: Vec::new(),
             network: NetConfig::default(),
             display: DisplayConfig::default(),
+            sound: SoundConfig::default(),
             apple: AppleConfig::default(),
             boot,
             firmware: None,
@@ -412,7 +416,9 @@ impl VmConfig {
         if version == 0 {
             return Err(ConfigError::Malformed("there is no version 0 of the format".into()));
         }
-        serde_json::from_str(text).map_err(malformed)
+        let mut config: Self = serde_json::from_str(text).map_err(malformed)?;
+        config.apple.hand_over(&mut config.sound);
+        Ok(config)
     }
 
     /// The text of `config.json`.

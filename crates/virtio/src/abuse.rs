@@ -30,6 +30,7 @@ use crate::{
     lock,
     net::Net,
     rng::Rng,
+    sound::Sound,
     testing::{Driver, NEXT, Queue, RAM, RAM_SIZE, WRITE, readable, writable, write_descriptor},
     vsock::{Hub, Vsock},
 };
@@ -111,6 +112,15 @@ fn scatter(driver: &Driver, random: &mut Random) {
         let mut command = [kind, 0, 0, 0, 0, 0].map(u32::to_le_bytes).concat();
         command.extend((0..8).flat_map(|_| (random.below(5) as u32).to_le_bytes()));
         driver.memory.write(PLAYGROUND + (random.below(1 << 12) & !15), &command).unwrap();
+    }
+    for _ in 0..8 {
+        // A sound card's requests: of items, of streams, and the parameters of one.
+        let code = *[1, 0x100, 0x101, 0x101, 0x102, 0x103, 0x104, 0x105, 0x200]
+            .get(random.below(9) as usize)
+            .unwrap_or(&0);
+        let mut request = [code, random.below(3) as u32, 4096, 1024, 16].map(u32::to_le_bytes).concat();
+        request.extend([2, 5, 1 + random.below(10) as u8, 0]);
+        driver.memory.write(PLAYGROUND + (random.below(1 << 12) & !15), &request).unwrap();
     }
     for _ in 0..64 {
         let at = PLAYGROUND + (random.below(1 << 16) & !3);
@@ -373,4 +383,17 @@ fn the_keyboard_survives() {
     queue.offer(&driver, &[writable(at, 8)]);
     hub.seat().key(30, true);
     assert_eq!(queue.wait(&driver).1, 8);
+}
+
+#[test]
+fn the_sound_card_survives() {
+    let silence = || Arc::new(tearless_sound::Silence);
+    let devices = tearless_sound::Devices { speaker: Some(silence()), microphone: Some(silence()) };
+    let mut driver = torture(&Sound::new(devices), 0, 4, || {});
+    let mut queue = driver.start(0, 4).remove(0);
+    let request = driver.alloc_with(&[0x100u32, 1, 1, 32].map(u32::to_le_bytes).concat());
+    let answer = driver.alloc(36);
+    queue.offer(&driver, &[readable(request, 16), writable(answer, 36)]);
+    assert_eq!(queue.wait(&driver).1, 36);
+    assert_eq!(driver.bytes(answer, 4), [0, 0x80, 0, 0]);
 }

@@ -1,4 +1,4 @@
-//! Virtio devices over PCI: console, block, network, entropy, sockets, memory balloon, display, input (virtio 1.3).
+//! Virtio devices over PCI: console, block, network, entropy, sockets, memory balloon, display, input, sound (virtio 1.3).
 //!
 //! Three layers, each ignorant of the one above:
 //!
@@ -27,6 +27,7 @@ pub mod input;
 pub mod net;
 pub mod pci;
 pub mod rng;
+pub mod sound;
 pub mod vsock;
 
 mod chain;

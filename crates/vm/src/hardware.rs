@@ -16,7 +16,7 @@ use tearless_virtio::{
     vsock,
 };
 
-use crate::{Display, Error, Firmware, HostSide, Network, SharedFolder};
+use crate::{Display, Error, Firmware, HostSide, Network, SharedFolder, Sound};
 
 /// A disk of the machine.
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ pub struct Hardware {
     pub network: Option<Network>,
     /// The screen, keyboard and pointer; none when absent.
     pub display: Option<Display>,
+    /// What it plays on and hears; none when absent.
+    pub sound: Option<Sound>,
     /// Whether the software CPU compares its interpreter with its translator.
     pub lockstep: bool,
     /// What it boots.
@@ -184,7 +186,8 @@ impl Hardware {
         let shares = self.shares.iter().map(|_| SharedFolder::DEVICE_TYPE);
         let network = self.network.iter().map(|_| Net::ID);
         let display = self.display.iter().flat_map(|_| Display::DEVICE_TYPES);
-        sockets.chain(shares).chain(network).chain([Balloon::ID]).chain(display).collect()
+        let sound = self.sound.iter().map(|_| Sound::DEVICE_TYPE);
+        sockets.chain(shares).chain(network).chain([Balloon::ID]).chain(display).chain(sound).collect()
     }
 
     /// The devices beside the disks and those that each machine has.
@@ -199,6 +202,7 @@ impl Hardware {
         devices.extend(self.network.iter().map(Network::device));
         devices.push(Balloon::new(self.balloon.clone()));
         devices.extend(self.display.iter().flat_map(Display::devices));
+        devices.extend(self.sound.iter().map(Sound::device));
         Ok(devices)
     }
 

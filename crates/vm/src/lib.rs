@@ -26,6 +26,7 @@ mod running;
 mod save;
 mod service;
 mod share;
+pub mod sound;
 mod typist;
 pub mod whole;
 
@@ -40,6 +41,7 @@ pub use running::{Frontend, HostSide, Plug, Running};
 pub use save::Keeper;
 pub use service::{AskGuest, MAIN_LOG, Served, Service, UART_LOG, VIRTIO_LOG};
 pub use share::{SharedFolder, open_shares};
+pub use sound::Sound;
 pub use tearless_bus::CharSink;
 pub use tearless_control::StopOutcome;
 pub use tearless_display::{link, remote, vnc, web};

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use tearless_config::{
-    AppleConfig, BootConfig, ByteSize, CacheMode, DiskBus, DiskConfig, ShareConfig, SyncMode, VmConfig,
+    AppleConfig, BootConfig, ByteSize, CacheMode, DiskBus, DiskConfig, ShareConfig, SoundConfig, SoundEnd,
+    SyncMode, VmConfig,
 };
 
 use crate::{Host, Machine, Object, Platform, Refusal, plan};
@@ -58,6 +59,11 @@ pub(crate) fn macos(major: u32) -> Host {
     Host { macos: (major, 0), cpus: Some(8) }
 }
 
+/// With the host's sound in both directions.
+fn hears(config: &mut VmConfig) {
+    config.sound = SoundConfig { speaker: Some(SoundEnd::Host), microphone: SoundEnd::Host };
+}
+
 /// The configurations whose plans are kept in `plans/`, and the hosts that they are for.
 pub(crate) fn golden() -> Vec<(&'static str, VmConfig, Host)> {
     let newest = Host::NEWEST;
@@ -94,11 +100,7 @@ pub(crate) fn golden() -> Vec<(&'static str, VmConfig, Host)> {
         ),
         ("linux-rosetta", apple(linux(), "rosetta"), newest),
         ("linux-rosetta-cache", apple(linux(), "rosetta=unix:/run/rosettad/rosetta.sock"), newest),
-        (
-            "linux-nested-clipboard-sound",
-            apple(apple(apple(linux(), "nested"), "clipboard"), "sound=both"),
-            newest,
-        ),
+        ("linux-nested-clipboard-sound", with(apple(apple(linux(), "nested"), "clipboard"), hears), newest),
         (
             "efi-window",
             with(efi(), |c| {
@@ -113,7 +115,7 @@ pub(crate) fn golden() -> Vec<(&'static str, VmConfig, Host)> {
         ),
         (
             "mac-hidpi-microphone",
-            with(apple(mac(), "sound=both"), |c| c.display.apply("2560x1600@2x".parse().unwrap())),
+            with(with(mac(), hears), |c| c.display.apply("2560x1600@2x".parse().unwrap())),
             newest,
         ),
         ("mac", mac(), newest),

@@ -1,6 +1,6 @@
 //! What a person sees, types, points at and hears.
 
-use tearless_config::{AppleSound, DisplayConfig, DisplayKind, ScreenMode, VmConfig};
+use tearless_config::{DisplayConfig, DisplayKind, ScreenMode, SoundEnd, VmConfig};
 
 use crate::{Host, Object, Refusal, Value, plan::refuse};
 
@@ -64,18 +64,26 @@ pub(crate) fn pointers(config: &VmConfig, host: &Host) -> Vec<Object> {
     trackpad.into_iter().chain([pointer]).collect()
 }
 
-pub(crate) fn sound(config: &VmConfig) -> Vec<Object> {
-    let default = if config.boot.is_mac() { AppleSound::Output } else { AppleSound::None };
-    let sound = config.apple.sound.unwrap_or(default);
-    if sound == AppleSound::None {
-        return Vec::new();
+pub(crate) fn sound(config: &VmConfig) -> Result<Vec<Object>, Refusal> {
+    let stream = |end: &SoundEnd, class, host: (_, _)| match end {
+        SoundEnd::None => Ok(None),
+        // Without a sink what is played is gone, without a source there is silence.
+        SoundEnd::Silent => Ok(Some(Object::new(class))),
+        SoundEnd::Host => Ok(Some(Object::new(class).with(host.0, Object::new(host.1)))),
+        SoundEnd::Wav(_) => {
+            let why = "the framework plays and records with the host's devices only";
+            refuse("sound in files", why, "--sound host, or --engine soft")
+        }
+    };
+    let (sink, source) = ("VZHostAudioOutputStreamSink", "VZHostAudioInputStreamSource");
+    let output = stream(&config.speaker(), "VZVirtioSoundDeviceOutputStreamConfiguration", ("sink", sink))?;
+    let input =
+        stream(config.microphone(), "VZVirtioSoundDeviceInputStreamConfiguration", ("source", source))?;
+    let streams: Vec<_> = output.into_iter().chain(input).collect();
+    if streams.is_empty() {
+        return Ok(Vec::new());
     }
-    let sink = Object::new("VZHostAudioOutputStreamSink");
-    let output = Object::new("VZVirtioSoundDeviceOutputStreamConfiguration").with("sink", sink);
-    let source = || Object::new("VZHostAudioInputStreamSource");
-    let input = || Object::new("VZVirtioSoundDeviceInputStreamConfiguration").with("source", source());
-    let streams = [output].into_iter().chain((sound == AppleSound::Both).then(input)).collect();
-    vec![Object::new("VZVirtioSoundDeviceConfiguration").with_list("streams", streams)]
+    Ok(vec![Object::new("VZVirtioSoundDeviceConfiguration").with_list("streams", streams)])
 }
 
 /// What a SPICE agent in a Linux guest shares the clipboard by.

@@ -103,7 +103,7 @@ pub fn plan(machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
         .with_list("graphicsDevices", input::graphics(config, host)?)
         .with_list("keyboards", input::keyboards(config, host))
         .with_list("pointingDevices", input::pointers(config, host))
-        .with_list("audioDevices", input::sound(config))
+        .with_list("audioDevices", input::sound(config)?)
         .with_list("entropyDevices", vec![Object::new("VZVirtioEntropyDeviceConfiguration")])
         .with_list(
             "memoryBalloonDevices",

@@ -23,8 +23,8 @@ use crate::{
 
 impl Tool {
     /// Starts a VM called `g`: busybox in memory, with the agent. It boots in a second.
-    fn start_guest(&self, options: &[&str]) {
-        let quick = tearless_image::quick_boot(&QuickOptions::default(), &Silent).unwrap();
+    fn start_guest(&self, kernel: &QuickOptions, options: &[&str]) {
+        let quick = tearless_image::quick_boot(kernel, &Silent).unwrap();
         let modules = quick.kernel.modules.iter();
         let modules: Vec<_> = modules.map(|m| Module { name: &m.name, bytes: &m.bytes }).collect();
         let spec = QuickSpec {
@@ -83,8 +83,13 @@ impl Guest {
 
     /// One made with further options.
     pub fn with(tool: Tool, options: &[&str]) -> Self {
+        Self::with_kernel(tool, &QuickOptions::default(), options)
+    }
+
+    /// One with another kernel, or more modules.
+    pub fn with_kernel(tool: Tool, kernel: &QuickOptions, options: &[&str]) -> Self {
         let guest = Self(tool);
-        guest.0.start_guest(options);
+        guest.0.start_guest(kernel, options);
         guest
     }
 }

@@ -13,6 +13,7 @@ mod mac;
 mod mistakes;
 mod registry;
 mod share;
+mod sound;
 mod states;
 mod suspend;
 mod tool;

@@ -281,11 +281,15 @@ fn sound_stream(object: &Object) -> Built<VZVirtioSoundDeviceStreamConfiguration
     unsafe {
         if object.class == "VZVirtioSoundDeviceInputStreamConfiguration" {
             let stream = VZVirtioSoundDeviceInputStreamConfiguration::new();
-            stream.setSource(Some(&VZHostAudioInputStreamSource::new().into_super()));
+            if object.object("source").is_some() {
+                stream.setSource(Some(&VZHostAudioInputStreamSource::new().into_super()));
+            }
             return Ok(stream.into_super());
         }
         let stream = VZVirtioSoundDeviceOutputStreamConfiguration::new();
-        stream.setSink(Some(&VZHostAudioOutputStreamSink::new().into_super()));
+        if object.object("sink").is_some() {
+            stream.setSink(Some(&VZHostAudioOutputStreamSink::new().into_super()));
+        }
         Ok(stream.into_super())
     }
 }

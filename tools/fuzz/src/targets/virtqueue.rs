@@ -11,6 +11,7 @@ use tearless_bus::{CharInput, IrqLine, MmioDevice, Msi, MsiSink};
 use tearless_display::{Mode, Screen, Size};
 use tearless_memory::{Gpa, GuestMemory};
 use tearless_pci::{PciHost, PciHostConfig};
+use tearless_sound::{Devices, Silence};
 use tearless_storage::Disk;
 use tearless_virtio::{
     VirtioDevice, VirtioPci,
@@ -20,6 +21,7 @@ use tearless_virtio::{
     gpu::Gpu,
     input::{self, Kind},
     rng::Rng,
+    sound::Sound,
     vsock::{Hub, Vsock},
 };
 
@@ -101,6 +103,8 @@ struct Bench {
     gauge: Arc<Gauge>,
     /// The screen, what is typed, and whether the display is under test.
     viewed: (Arc<Screen>, Arc<tearless_display::Input>, bool),
+    /// Whether the sound card is under test.
+    sounds: bool,
     queues: u64,
 }
 
@@ -118,8 +122,14 @@ pub fn display(data: &[u8]) {
     run(kind, &mut input);
 }
 
+/// The sound card, in the same way.
+pub fn sound(data: &[u8]) {
+    run(SOUND, &mut Input::new(data));
+}
+
 const DISPLAY: u8 = 5;
 const KEYBOARD: u8 = 6;
+const SOUND: u8 = 7;
 
 fn run(kind: u8, input: &mut Input) {
     let Some(bench) = Bench::new(kind) else { return };
@@ -147,6 +157,9 @@ impl Bench {
             (None, 3) => Balloon::new(gauge.clone()),
             (None, DISPLAY) => Gpu::new(screen.clone()),
             (None, KEYBOARD) => input::Input::new(Kind::Keyboard, &keys),
+            (None, SOUND) => {
+                Sound::new(Devices { speaker: Some(Arc::new(Silence)), microphone: Some(Arc::new(Silence)) })
+            }
             _ => Rng::new(),
         };
         let queues = device.queues().len() as u64;
@@ -160,7 +173,8 @@ impl Bench {
         host.add(SLOT as u8, VirtioPci::new(device, memory.clone()).ok()?).ok()?;
         let (ecam, window) = (host.ecam(), host.window64());
         let viewed = (screen, keys, kind == DISPLAY);
-        let bench = Self { memory, ecam, window, console, hub, gauge, viewed, queues };
+        let sounds = kind == SOUND;
+        let bench = Self { memory, ecam, window, console, hub, gauge, viewed, sounds, queues };
         bench.configure(0x14, (BAR >> 32) as u32);
         bench.configure(0x04, 0x6);
         Some(bench)
@@ -187,7 +201,8 @@ impl Bench {
         }
         self.write(register::STATUS, 1, 11);
         for index in 0..self.queues {
-            self.place_queue(index, input.u8(), None);
+            let shape = if self.sounds && !input.one_in(8) { 4 } else { input.u8() };
+            self.place_queue(index, shape, None);
         }
         self.write(register::STATUS, 1, 15);
     }
@@ -237,6 +252,8 @@ impl Bench {
                 self.write(register::NOTIFY + 4 * queue, 2, queue);
             }
             11 if self.viewed.2 => self.command(input),
+            11 if self.sounds => self.message(input),
+            12 if self.sounds => self.message(input),
             11 if input.flag() => self.packet(input),
             11 => self.request(input),
             12 => thread::yield_now(),
@@ -319,6 +336,41 @@ impl Bench {
         bytes.extend([1, 0, input.u8() % 9, 0, input.u8() % 4, 0, 0, 0]);
         bytes.extend(input.value().to_le_bytes());
         _ = self.memory.write(Gpa(at), &bytes);
+    }
+
+    /// A whole message to the sound card, well placed: a request with sensible numbers, or a buffer of some length.
+    fn message(&self, input: &mut Input) {
+        let (queue, len) = match input.u8() % 8 {
+            0..=4 => (0, if input.one_in(8) { u32::from(input.u8()) } else { input.pick(&[8, 24, 16]) }),
+            5..=6 => (2, 4),
+            _ => (3, 4),
+        };
+        let code = input.pick(&[0x101, 0x101, 0x102, 0x102, 0x103, 0x104, 0x104, 0x105, 1, 0x100, 0x200]);
+        let stream = u32::from(input.u8() % 8 / 3);
+        let mut words = vec![stream, 4096, 1024, if input.flag() { 16 } else { 0 }];
+        words.insert(0, if queue == 0 { code } else { stream });
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.extend([1 + input.u8() % 2, 5, 1 + input.u8() % 10, 0]);
+        let at = RAM.0 + RAM_SIZE / 4 * 3 + queue * 0x100;
+        _ = self.memory.write(Gpa(at), &bytes);
+        let (next, write) = (1u16, 2u16);
+        let sound = (u32::from(input.u8()) * 4, if queue == 2 { 0 } else { write });
+        let descriptors = [(at, len, next), (at + 0x1000, sound.0, sound.1 | next), (at + 0x2000, 8, write)];
+        for (index, (address, len, flags)) in (12u16..).zip(descriptors) {
+            let mut bytes = address.to_le_bytes().to_vec();
+            bytes.extend(len.to_le_bytes());
+            bytes.extend(flags.to_le_bytes());
+            bytes.extend((index + 1).to_le_bytes());
+            _ = self.memory.write(Gpa(Self::ring(queue) + 16 * u64::from(index)), &bytes);
+        }
+        let available = Self::ring(queue) + 0x2000;
+        let mut count = [0; 2];
+        _ = self.memory.read(Gpa(available + 2), &mut count);
+        let count = u16::from_le_bytes(count);
+        // The ring of whoever chose 16 entries, which is common enough.
+        _ = self.memory.write(Gpa(available + 4 + 2 * u64::from(count % 16)), &12u16.to_le_bytes());
+        _ = self.memory.write(Gpa(available + 2), &count.wrapping_add(1).to_le_bytes());
+        self.write(register::NOTIFY + 4 * queue, 2, queue);
     }
 
     /// What looks like a command to a display, about pictures with small numbers.
