@@ -5,11 +5,48 @@ pub(super) fn from_code(code: u32) -> Option<u16> {
     Some(match code {
         1..=0x53 | 0x56..=0x58 => code as u16,
         0x54 | 0xb7 => 99,
+        0x59 => 117,
+        // F13 and so on came one by one.
+        0x5d..=0x5f => 183 + (code - 0x5d) as u16,
+        0x55 => 186,
+        0x83 => 187,
+        0xf7 => 188,
+        0x84 => 189,
+        0x5a => 190,
+        0x74 => 191,
+        0xf9 => 192,
+        0x6d => 193,
+        0x6f => 194,
+        // Japan's, Korea's and Brazil's.
         0x70 => 93,
         0x73 => 89,
+        0x76 => 85,
+        0x77 => 91,
+        0x78 => 90,
         0x79 => 92,
         0x7b => 94,
         0x7d => 124,
+        0x7e => 121,
+        0xf1 => 123,
+        0xf2 => 122,
+        // For music, and for browsers.
+        0x90 => 165,
+        0x99 => 163,
+        0xa2 => 164,
+        0xa4 => 166,
+        0xb2 => 172,
+        0xde => 116,
+        0xdf => 142,
+        0xe3 => 143,
+        0xe5 => 217,
+        0xe6 => 156,
+        0xe7 => 173,
+        0xe8 => 128,
+        0xe9 => 159,
+        0xea => 158,
+        0xeb => 157,
+        0xec => 155,
+        0xed => 226,
         0x9c => 96,
         0x9d => 97,
         0xa0 => 113,
@@ -151,5 +188,15 @@ mod tests {
             (Some(30), Some(88), Some(103), Some(96))
         );
         assert_eq!((from_code(0), from_code(0x1000)), (None, None));
+        assert_eq!(
+            (from_code(0x56), from_code(0x5f), from_code(0x7e), from_code(0xa2)),
+            (Some(86), Some(185), Some(121), Some(164))
+        );
+        let mut known: Vec<_> =
+            (0..256).filter(|code| ![0x54, 0xb7].contains(code)).filter_map(from_code).collect();
+        let count = known.len();
+        known.sort_unstable();
+        known.dedup();
+        assert_eq!(known.len(), count, "no key is at two places");
     }
 }

@@ -2,7 +2,10 @@
 
 use std::io::{self, Read};
 
-use super::pixels::PixelFormat;
+use super::{
+    clipboard::{Extended, MAX_EXTENDED},
+    pixels::PixelFormat,
+};
 use crate::{Rect, Size, clipboard::MAX_TEXT};
 
 /// Most encodings that are looked at; there are not as many.
@@ -49,6 +52,8 @@ pub enum Message {
     Resize(Size),
     /// Its user has copied a text.
     Text(String),
+    /// It says something else about its clipboard.
+    Clipboard(Extended),
 }
 
 fn bad(what: &str) -> io::Error {
@@ -76,6 +81,18 @@ fn skip(from: &mut impl Read, len: u64) -> io::Result<()> {
     } else {
         Err(bad("the message ends early"))
     }
+}
+
+/// Reads a message of the clipboard's extension that has `len` bytes.
+fn extended(from: &mut impl Read, len: u32) -> io::Result<Extended> {
+    if len as usize > MAX_EXTENDED {
+        return Err(bad("the clipboard's message is too long"));
+    }
+    let mut bytes = Vec::new();
+    if from.take(len.into()).read_to_end(&mut bytes)? < len as usize {
+        return Err(bad("the message ends early"));
+    }
+    Extended::parse(&bytes)
 }
 
 impl Message {
@@ -118,6 +135,9 @@ impl Message {
             6 => {
                 skip(from, 3)?;
                 let len = word(from)?;
+                if len.cast_signed() < 0 {
+                    return extended(from, len.wrapping_neg()).map(Self::Clipboard);
+                }
                 if len as usize > MAX_TEXT {
                     return Err(bad("the clipboard's text is too long"));
                 }
@@ -172,6 +192,8 @@ mod tests {
         );
         assert_eq!(read(&[5, 3, 0, 9, 1, 0]).unwrap(), Message::Pointer { buttons: 3, x: 9, y: 256 });
         assert_eq!(read(&[6, 0, 0, 0, 0, 0, 0, 2, b'h', b'i']).unwrap(), Message::Text("hi".into()));
+        let wants_text = [6, 0, 0, 0, 0xff, 0xff, 0xff, 0xfc, 2, 0, 0, 1];
+        assert_eq!(read(&wants_text).unwrap(), Message::Clipboard(Extended::Request));
         let resize = [&[251, 0, 3, 32, 2, 88, 1, 0][..], &[0; 16]].concat();
         assert_eq!(read(&resize).unwrap(), Message::Resize(Size::new(800, 600)));
         assert_eq!(
@@ -188,6 +210,8 @@ mod tests {
             &[255, 7],
             &[6, 0, 0, 0, 0xff, 0, 0, 0],
             &[6, 0, 0, 0, 0, 0, 0, 9, 1],
+            &[6, 0, 0, 0, 0x80, 0, 0, 0],
+            &[6, 0, 0, 0, 0xff, 0xff, 0xff, 0xfc, 1],
             &[2, 0, 0xff, 0xff],
             &[0; 20],
         ] {

@@ -1,17 +1,20 @@
-//! A VNC server: RFB 3.8 (RFC 6143), with ZRLE, pointers drawn by the viewer, sizes that the viewer may choose, and key codes instead
+//! A VNC server: RFB 3.8 (RFC 6143), with Tight and ZRLE, pointers drawn by the viewer, sizes that the viewer may choose, and key codes instead
 //! of symbols where the viewer has them.
 //!
 //! Each viewer has two threads: one reads what it says, one sends what it has asked for. Viewers are strangers: what they send
 //! is checked, what they may have us keep is bounded.
 
+mod clipboard;
 mod keys;
 mod message;
 mod pixels;
 mod session;
 #[cfg(test)]
 mod tests;
+mod tight;
 mod update;
 
+pub use clipboard::Extended;
 pub use keys::character;
 pub use message::Message;
 pub use pixels::PixelFormat;

@@ -76,6 +76,16 @@ impl PixelFormat {
         }
     }
 
+    /// Appends a pixel as Tight has it: red, green and blue where that is all there is to it.
+    pub(super) fn put_tight(&self, pixel: u32, to: &mut Vec<u8>) {
+        if (self.bits, self.depth, self.max) == (32, 24, [255; 3]) {
+            let [_, colours @ ..] = pixel.to_be_bytes();
+            to.extend(colours);
+        } else {
+            self.put(pixel, to);
+        }
+    }
+
     /// Appends a pixel without the byte that need not be sent.
     fn put_compact(&self, pixel: u32, to: &mut Vec<u8>) {
         let start = to.len();
@@ -120,23 +130,24 @@ impl Zrle {
         }
         let start = to.len();
         to.extend([0; 4]);
-        self.compress(to);
+        compress(&mut self.stream, &self.plain, to);
         let len = (to.len() - start - 4) as u32;
         to.iter_mut().skip(start).zip(len.to_be_bytes()).for_each(|(to, byte)| *to = byte);
     }
+}
 
-    fn compress(&mut self, to: &mut Vec<u8>) {
-        let mut rest = self.plain.as_slice();
-        loop {
-            to.reserve(rest.len() / 2 + 1024);
-            let before = self.stream.total_in();
-            // Our own stream cannot be in a wrong state.
-            let done = self.stream.compress_vec(rest, to, FlushCompress::Sync).is_err();
-            let read = usize::try_from(self.stream.total_in() - before).unwrap_or(rest.len());
-            rest = rest.get(read..).unwrap_or_default();
-            if done || rest.is_empty() && to.len() < to.capacity() {
-                return;
-            }
+/// Appends all of `plain` through a stream that goes on.
+pub(super) fn compress(stream: &mut Compress, plain: &[u8], to: &mut Vec<u8>) {
+    let mut rest = plain;
+    loop {
+        to.reserve(rest.len() / 2 + 1024);
+        let before = stream.total_in();
+        // Our own stream cannot be in a wrong state.
+        let done = stream.compress_vec(rest, to, FlushCompress::Sync).is_err();
+        let read = usize::try_from(stream.total_in() - before).unwrap_or(rest.len());
+        rest = rest.get(read..).unwrap_or_default();
+        if done || rest.is_empty() && to.len() < to.capacity() {
+            return;
         }
     }
 }
@@ -175,7 +186,7 @@ fn encode(format: &PixelFormat, rows: &[&[u32]], to: &mut Vec<u8>) {
 }
 
 /// Appends a row of places in the palette, `bits` each, the first in the highest bits.
-fn pack(row: &[u32], palette: &[u32], bits: usize, to: &mut Vec<u8>) {
+pub(super) fn pack(row: &[u32], palette: &[u32], bits: usize, to: &mut Vec<u8>) {
     for pixels in row.chunks(8 / bits) {
         let places = pixels.iter().map(|pixel| palette.iter().position(|known| known == pixel).unwrap_or(0));
         let byte = places.enumerate().fold(0, |byte, (i, place)| byte | place << (8 - bits * (i + 1)));

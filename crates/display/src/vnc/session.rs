@@ -14,10 +14,12 @@ use des::{
 };
 
 use super::{
-    Shown, keys,
+    Shown,
+    clipboard::Extended,
+    keys,
     message::Message,
     pixels::PixelFormat,
-    update::{self, Wants},
+    update::{self, Ask, Wants},
 };
 use crate::{Party, Size, input::Seat, lock};
 
@@ -178,7 +180,19 @@ impl Viewer<'_> {
                 }
                 self.shown.screen.nudge();
             }
-            Message::Text(text) => _ = self.party.as_ref().inspect(|party| party.copy(&text)),
+            Message::Text(text) | Message::Clipboard(Extended::Provide(text)) => {
+                _ = self.party.as_ref().inspect(|party| party.copy(&text));
+            }
+            Message::Clipboard(said) => {
+                let ask = match said {
+                    Extended::Request => Ask::Text,
+                    Extended::Peek => Ask::Whether,
+                    Extended::Notify { text: true } => Ask::Theirs,
+                    _ => return,
+                };
+                lock(self.wants).ask_clipboard(ask);
+                self.shown.screen.nudge();
+            }
         }
     }
 

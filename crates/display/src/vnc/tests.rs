@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Options, serve, session::expected};
+use super::{Extended, Options, serve, session::expected};
 use crate::{
     Clipboard, Cursor, Input, Mode, Rect, Screen, Size,
     input::{Device, Event},
@@ -250,4 +250,57 @@ fn what_is_copied_goes_both_ways() {
     viewer.ask(true);
     host.screen.resize(Size::new(8, 8));
     assert_eq!((viewer.update(), viewer.rect().0), (1, Rect::new(0, 0, 8, 8)));
+}
+
+#[test]
+fn viewers_that_know_how_share_texts_of_all_characters() {
+    let host = Host::new(None);
+    let (copied, heard) = std::sync::mpsc::channel();
+    let guest = host.clipboard.join(move || copied.send(()).unwrap());
+    let (mut viewer, _) = host.admitted();
+    let extended = 0xc0a1_e5ce_u32.cast_signed();
+    viewer.encodings(&[0, extended]);
+    let hear = |viewer: &mut Viewer| {
+        let head = viewer.read(8);
+        assert_eq!(head[..4], [3, 0, 0, 0]);
+        let len = -i32::from_be_bytes(head[4..].try_into().unwrap());
+        viewer.read(usize::try_from(len).unwrap())
+    };
+    assert_eq!(hear(&mut viewer), [0x1f, 0, 0, 1, 0, 0x10, 0, 0], "what can be done");
+    // The guest copies; the viewer is told, asks and gets it.
+    guest.copy("ö€\n");
+    assert_eq!(hear(&mut viewer), [0x08, 0, 0, 1]);
+    viewer.send(&[6, 0, 0, 0, 0xff, 0xff, 0xff, 0xfc, 0x02, 0, 0, 1]);
+    let provided = hear(&mut viewer);
+    let text = Extended::parse(&provided).unwrap();
+    assert_eq!(text, Extended::Provide("ö€\n".to_owned()));
+    // The viewer copies; it is asked, and gives it.
+    viewer.send(&[6, 0, 0, 0, 0xff, 0xff, 0xff, 0xfc, 0x08, 0, 0, 1]);
+    assert_eq!(hear(&mut viewer), [0x02, 0, 0, 1]);
+    let mut message = super::clipboard::provide("日本").unwrap();
+    message[0] = 6;
+    viewer.send(&message);
+    heard.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(guest.news().as_deref(), Some("日本"));
+}
+
+#[test]
+fn a_viewer_gets_pixels_as_it_likes_them_best() {
+    let host = Host::new(None);
+    host.screen.resize(Size::new(200, 130));
+    for (known, expected, count) in
+        [(&[7, 16, 0][..], 7, 4), (&[16, 7], 16, 1), (&[5, 0, 7], 0, 1), (&[5], 0, 1)]
+    {
+        let (mut viewer, _) = host.admitted();
+        viewer.encodings(known);
+        viewer.ask(false);
+        assert_eq!(viewer.update(), count);
+        let (rect, encoding) = viewer.rect();
+        assert_eq!(encoding, expected);
+        if encoding == 7 {
+            assert_eq!(rect, Rect::new(0, 0, 128, 128));
+            assert_eq!(viewer.read(4), [0x80, 0, 0, 0]);
+            assert_eq!(viewer.rect(), (Rect::new(128, 0, 72, 128), 7));
+        }
+    }
 }

@@ -6,17 +6,23 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::pixels::{PixelFormat, Zrle, raw};
+use super::{
+    clipboard,
+    pixels::{PixelFormat, Zrle, raw},
+    tight::Tight,
+};
 use crate::{Changes, Cursor, Party, Poll, Rect, Screen, Size, Tile, lock};
 
 /// Encodings and what looks like some (sections 7.7 and 7.8, and the community's list).
 pub(super) mod encoding {
     pub const RAW: i32 = 0;
+    pub const TIGHT: i32 = 7;
     pub const ZRLE: i32 = 16;
     pub const CURSOR: i32 = -239;
     pub const DESKTOP_SIZE: i32 = -223;
     pub const EXTENDED_DESKTOP_SIZE: i32 = -308;
     pub const KEY_CODES: i32 = -258;
+    pub const CLIPBOARD: i32 = 0xc0a1_e5ce_u32.cast_signed();
 }
 
 /// Answers to a viewer that wants another size: it may come later; it cannot be.
@@ -30,8 +36,12 @@ pub(super) struct Wants {
     request: Option<(bool, Rect)>,
     /// The size that it knows of.
     size: Size,
-    zrle: bool,
+    /// How it wants pixels best.
+    encoding: i32,
     cursor: bool,
+    /// It knows the clipboard's extension.
+    clipboard: bool,
+    say: Say,
     resize: Option<i32>,
     /// It has to be told that it can ask for sizes, or send codes.
     tell_resize: bool,
@@ -49,8 +59,10 @@ impl Wants {
             leave: false,
             request: None,
             size,
-            zrle: false,
+            encoding: encoding::RAW,
             cursor: false,
+            clipboard: false,
+            say: Say::default(),
             resize: None,
             tell_resize: false,
             tell_codes: false,
@@ -66,9 +78,12 @@ impl Wants {
 
     /// It says what it understands.
     pub(super) fn learn(&mut self, encodings: &[i32]) {
-        use encoding::{CURSOR, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, ZRLE};
+        use encoding::{CLIPBOARD, CURSOR, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, RAW, TIGHT, ZRLE};
         let knows = |encoding| encodings.contains(&encoding);
-        self.zrle = knows(ZRLE);
+        let ours = encodings.iter().copied().find(|encoding| [TIGHT, ZRLE, RAW].contains(encoding));
+        self.encoding = ours.unwrap_or(RAW);
+        self.say.caps |= knows(CLIPBOARD) && !self.clipboard;
+        self.clipboard = knows(CLIPBOARD);
         self.cursor = knows(CURSOR);
         self.resize = [EXTENDED_DESKTOP_SIZE, DESKTOP_SIZE].into_iter().find(|encoding| knows(*encoding));
         self.tell_resize = knows(EXTENDED_DESKTOP_SIZE);
@@ -88,10 +103,23 @@ impl Wants {
         self.answer = Some(status);
     }
 
+    /// It says something about its clipboard that has to be answered.
+    pub(super) fn ask_clipboard(&mut self, ask: Ask) {
+        if !self.clipboard {
+            return;
+        }
+        match ask {
+            Ask::Text => self.say.provide = true,
+            Ask::Whether => self.say.notify = true,
+            Ask::Theirs => self.say.request = true,
+        }
+    }
+
     fn poll(&self) -> Poll {
         let news = self.tell_resize || self.tell_codes || self.answer.is_some();
         match self.request {
             _ if self.leave => Poll::Leave,
+            _ if self.say != Say::default() => Poll::Return,
             None => Poll::Idle,
             Some(_) if self.redraw => Poll::Now(Rect::all(self.size)),
             Some((false, rect)) => Poll::Now(rect),
@@ -99,6 +127,26 @@ impl Wants {
             Some((true, _)) => Poll::Changes,
         }
     }
+}
+
+/// What is to be said about the clipboard to a viewer that knows the extension. Each is said once, however often it was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Say {
+    caps: bool,
+    notify: bool,
+    request: bool,
+    provide: bool,
+}
+
+/// What a viewer wants of the clipboard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// The text.
+    Text,
+    /// Whether there is one.
+    Whether,
+    /// That its own is asked for.
+    Theirs,
 }
 
 /// Sends a viewer what it asks for until it leaves.
@@ -112,7 +160,7 @@ pub(super) fn run(
     party: Option<&Party>,
 ) -> io::Result<()> {
     let viewer = screen.viewer();
-    let mut zrle = Zrle::new();
+    let mut encoders = Encoders { zrle: Zrle::new(), tight: Tight::new() };
     let mut copied = None;
     let poll = |copied: &mut Option<Arc<str>>| {
         *copied = party.and_then(Party::news);
@@ -120,12 +168,12 @@ pub(super) fn run(
         if copied.is_some() && wanted != Poll::Leave { Poll::Return } else { wanted }
     };
     while let Some(changes) = viewer.next(|| poll(&mut copied)) {
-        if let Some(text) = copied.take() {
-            stream.write_all(&cut_text(&text))?;
+        if let Some(said) = talk(&mut lock(wants), copied.take().as_deref(), party)? {
+            stream.write_all(&said)?;
             continue;
         }
         let mut wants = lock(wants);
-        let bytes = encode(&mut wants, &mut zrle, &changes);
+        let bytes = encode(&mut wants, &mut encoders, &changes);
         if let Some(bytes) = bytes {
             wants.request = None;
             drop(wants);
@@ -135,6 +183,35 @@ pub(super) fn run(
     Ok(())
 }
 
+/// What there is to say about the clipboard, `copied` being what was copied just now.
+fn talk(wants: &mut Wants, copied: Option<&str>, party: Option<&Party>) -> io::Result<Option<Vec<u8>>> {
+    let say = std::mem::take(&mut wants.say);
+    if !wants.clipboard {
+        return Ok(copied.map(cut_text));
+    }
+    let text = party.map(Party::text).unwrap_or_default();
+    let mut said = Vec::new();
+    if say.caps {
+        said.extend(clipboard::caps());
+    }
+    if copied.is_some() || say.notify {
+        said.extend(clipboard::notify(!text.is_empty()));
+    }
+    if say.request {
+        said.extend(clipboard::request());
+    }
+    if say.provide {
+        said.extend(clipboard::provide(&text)?);
+    }
+    Ok((!said.is_empty()).then_some(said))
+}
+
+/// What pixels are encoded with, through a whole session.
+struct Encoders {
+    zrle: Zrle,
+    tight: Tight,
+}
+
 /// Tells of a text that was copied (section 7.6.4), which is Latin-1.
 fn cut_text(text: &str) -> Vec<u8> {
     let bytes: Vec<u8> = text.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect();
@@ -142,7 +219,7 @@ fn cut_text(text: &str) -> Vec<u8> {
 }
 
 /// The update that tells of `changes`, if there is something in them for the viewer.
-fn encode(wants: &mut Wants, zrle: &mut Zrle, changes: &Changes) -> Option<Vec<u8>> {
+fn encode(wants: &mut Wants, encoders: &mut Encoders, changes: &Changes) -> Option<Vec<u8>> {
     let mut update = Update::default();
     if std::mem::take(&mut wants.tell_codes) {
         update.head(Rect::default(), encoding::KEY_CODES);
@@ -157,12 +234,22 @@ fn encode(wants: &mut Wants, zrle: &mut Zrle, changes: &Changes) -> Option<Vec<u
         update.cursor(&wants.format, cursor);
     }
     for tile in changes.tiles.iter().filter_map(|tile| crop(tile, wants.size)) {
-        if wants.zrle {
-            update.head(tile.rect, encoding::ZRLE);
-            zrle.put(&wants.format, &tile, &mut update.body);
-        } else {
-            update.head(tile.rect, encoding::RAW);
-            raw(&wants.format, &tile, &mut update.body);
+        match wants.encoding {
+            encoding::TIGHT => {
+                let Update { count, body } = &mut update;
+                encoders.tight.put(&wants.format, &tile, body, |body, rect| {
+                    *count += 1;
+                    put_head(body, rect, encoding::TIGHT);
+                });
+            }
+            encoding::ZRLE => {
+                update.head(tile.rect, encoding::ZRLE);
+                encoders.zrle.put(&wants.format, &tile, &mut update.body);
+            }
+            _ => {
+                update.head(tile.rect, encoding::RAW);
+                raw(&wants.format, &tile, &mut update.body);
+            }
         }
     }
     update.finish()
@@ -200,6 +287,12 @@ fn crop(tile: &Tile, size: Size) -> Option<Tile> {
     Some(Tile { rect, pixels })
 }
 
+fn put_head(body: &mut Vec<u8>, rect: Rect, encoding: i32) {
+    let Rect { x, y, width, height } = rect;
+    body.extend([x, y, width, height].into_iter().flat_map(|n| (n as u16).to_be_bytes()));
+    body.extend(encoding.to_be_bytes());
+}
+
 /// An update that is being written.
 #[derive(Default)]
 struct Update {
@@ -210,9 +303,7 @@ struct Update {
 impl Update {
     fn head(&mut self, rect: Rect, encoding: i32) {
         self.count += 1;
-        let Rect { x, y, width, height } = rect;
-        self.body.extend([x, y, width, height].into_iter().flat_map(|n| (n as u16).to_be_bytes()));
-        self.body.extend(encoding.to_be_bytes());
+        put_head(&mut self.body, rect, encoding);
     }
 
     /// The screen's size: why it is said, and what came of a wish.
