@@ -3,13 +3,12 @@
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, TcpStream},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tungstenite::handshake::derive_accept_key;
 
-use super::{Served, socket};
+use super::{Stranger, socket};
 
 /// Most bytes of a request.
 const MAX_REQUEST: usize = 16 << 10;
@@ -42,7 +41,8 @@ struct Request {
 ///
 /// # Errors
 /// When it does not take the answer, or leaves.
-pub(super) fn answer(mut stream: TcpStream, served: &Arc<Served>) -> io::Result<()> {
+pub(super) fn answer(mut stream: TcpStream, stranger: Stranger) -> io::Result<()> {
+    let served = stranger.served.clone();
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let Some(request) = read(&mut stream)? else {
@@ -81,6 +81,11 @@ pub(super) fn answer(mut stream: TcpStream, served: &Arc<Served>) -> io::Result<
             "Only this page's own script may connect.\n",
         );
     }
+    let Some(_place) = stranger.admit() else {
+        tracing::warn!("as many pages are open as there may be: another one was closed");
+        let text = "Too many pages show this VM: close one.\n";
+        return reply(&mut stream, "503 Service Unavailable", "text/plain", text);
+    };
     write!(
         stream,
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
@@ -106,6 +111,11 @@ fn read(stream: &mut TcpStream) -> io::Result<Option<Request>> {
             return Ok(parse(&bytes));
         }
     }
+}
+
+/// Whether these bytes are a request as it is understood here. They are anybody's.
+pub fn is_request(bytes: &[u8]) -> bool {
+    parse(bytes).is_some()
 }
 
 fn parse(bytes: &[u8]) -> Option<Request> {

@@ -10,27 +10,41 @@ mod socket;
 mod tests;
 
 use std::{
+    collections::VecDeque,
     io,
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use crate::remote::Site;
+pub use http::is_request;
 
-/// Most connections at a time: a page takes one for good, and up to three more while it loads.
-const MAX_CONNECTIONS: usize = 24;
+use crate::{lock, remote::Site};
+
+/// Most pages at a time that are open.
+const MAX_PAGES: usize = 24;
+/// Most connections at a time that have not shown the token yet. One more ends the oldest: whoever knows the token needs a moment
+/// only, so strangers can keep nobody out.
+const MAX_STRANGERS: usize = 16;
 /// How long the host is left alone when it cannot accept anybody.
 const RECOVER: Duration = Duration::from_millis(100);
 
 struct Served {
     site: Site,
     token: String,
-    connections: AtomicUsize,
+    pages: AtomicUsize,
+    strangers: Mutex<Strangers>,
+}
+
+/// Connections that have not shown the token yet, the oldest first.
+#[derive(Default)]
+struct Strangers {
+    next: u64,
+    streams: VecDeque<(u64, TcpStream)>,
 }
 
 /// Serves `site` to whoever connects to `listener` and knows the token, for as long as the process lives. Returns the page's
@@ -44,7 +58,7 @@ pub fn serve(listener: TcpListener, site: Site) -> io::Result<String> {
     let token: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     let at = listener.local_addr()?;
     let url = format!("http://{at}/?token={token}");
-    let served = Arc::new(Served { site, token, connections: AtomicUsize::new(0) });
+    let served = Arc::new(Served { site, token, pages: AtomicUsize::new(0), strangers: Mutex::default() });
     thread::Builder::new().name("web".to_owned()).spawn(move || {
         loop {
             match listener.accept() {
@@ -63,13 +77,12 @@ pub fn serve(listener: TcpListener, site: Site) -> io::Result<String> {
 }
 
 fn welcome(stream: TcpStream, served: &Arc<Served>) {
-    if served.connections.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
-        served.connections.fetch_sub(1, Ordering::AcqRel);
-        return tracing::warn!("browsers have {MAX_CONNECTIONS} connections: another one was closed");
-    }
-    let place = Place(served.clone());
+    let stranger = match Stranger::greet(served, &stream) {
+        Ok(stranger) => stranger,
+        Err(error) => return tracing::warn!(%error, "cannot serve a browser"),
+    };
     let started = thread::Builder::new().name("web-page".to_owned()).spawn(move || {
-        if let Err(error) = http::answer(stream, &place.0) {
+        if let Err(error) = http::answer(stream, stranger) {
             tracing::debug!(%error, "a browser left");
         }
     });
@@ -78,11 +91,50 @@ fn welcome(stream: TcpStream, served: &Arc<Served>) {
     }
 }
 
-/// Counts a connection for as long as it is there.
+/// A connection that has not shown the token yet.
+struct Stranger {
+    served: Arc<Served>,
+    id: u64,
+}
+
+impl Stranger {
+    /// Counts one, and ends the oldest if there are too many.
+    fn greet(served: &Arc<Served>, stream: &TcpStream) -> io::Result<Self> {
+        let stream = stream.try_clone()?;
+        let mut strangers = lock(&served.strangers);
+        let id = strangers.next;
+        strangers.next += 1;
+        strangers.streams.push_back((id, stream));
+        if strangers.streams.len() > MAX_STRANGERS
+            && let Some((_, oldest)) = strangers.streams.pop_front()
+        {
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+        drop(strangers);
+        Ok(Self { served: served.clone(), id })
+    }
+
+    /// It has shown the token and is a page from now on, if there is room.
+    fn admit(self) -> Option<Place> {
+        let pages = &self.served.pages;
+        let room = pages.fetch_update(Ordering::AcqRel, Ordering::Acquire, |pages| {
+            (pages < MAX_PAGES).then_some(pages + 1)
+        });
+        room.is_ok().then(|| Place(self.served.clone()))
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        lock(&self.served.strangers).streams.retain(|(id, _)| *id != self.id);
+    }
+}
+
+/// Counts a page for as long as it is open.
 struct Place(Arc<Served>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+        self.0.pages.fetch_sub(1, Ordering::AcqRel);
     }
 }

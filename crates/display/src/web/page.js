@@ -14,9 +14,14 @@ row(51, "Comma", "Period", "Slash", "ShiftRight", "NumpadMultiply", "AltLeft", "
 row(59, "F1", "F2", "F3", "F4", "F5", "F6", "F7", "F8", "F9", "F10", "NumLock", "ScrollLock");
 row(71, "Numpad7", "Numpad8", "Numpad9", "NumpadSubtract", "Numpad4", "Numpad5", "Numpad6", "NumpadAdd");
 row(79, "Numpad1", "Numpad2", "Numpad3", "Numpad0", "NumpadDecimal");
-row(86, "IntlBackslash", "F11", "F12", "IntlRo", "Lang3", "Lang4", "Convert", "KanaMode", "NonConvert");
+row(85, "Lang5", "IntlBackslash", "F11", "F12", "IntlRo", "Lang3", "Lang4", "Convert", "KanaMode", "NonConvert");
 row(96, "NumpadEnter", "ControlRight", "NumpadDivide", "PrintScreen", "AltRight");
 row(102, "Home", "ArrowUp", "PageUp", "ArrowLeft", "ArrowRight", "End", "ArrowDown", "PageDown", "Insert", "Delete");
+row(142, "Sleep", "WakeUp");
+row(155, "LaunchMail", "BrowserFavorites");
+row(158, "BrowserBack", "BrowserForward");
+row(163, "MediaTrackNext", "MediaPlayPause", "MediaTrackPrevious", "MediaStop");
+row(172, "BrowserHome", "BrowserRefresh");
 row(113, "AudioVolumeMute", "AudioVolumeDown", "AudioVolumeUp", "Power", "NumpadEqual");
 Object.assign(KEYS, { Pause: 119, NumpadComma: 121, Lang1: 122, Lang2: 123, IntlYen: 124, MetaLeft: 125, MetaRight: 126, ContextMenu: 127 });
 row(183, "F13", "F14", "F15", "F16", "F17", "F18", "F19", "F20", "F21", "F22", "F23", "F24");
@@ -114,17 +119,44 @@ const pressed = new Set();
 function key(event, down) {
   const code = KEYS[event.code];
   if (code === undefined) return;
+  if (event.code === "KeyV" && (pasting || (down && (event.ctrlKey || event.metaKey) && !event.altKey))) return paste(event, down);
   event.preventDefault();
   if (event.repeat) return;
+  press(code, down);
+}
+function press(code, down) {
+  if (down === pressed.has(code)) return;
   down ? pressed.add(code) : pressed.delete(code);
   send(1, down ? 1 : 0, ...word(code));
+}
+// What is to be pasted must be there before the guest hears of the key: the browser says what it is after the key, and only if
+// that is its own to deal with.
+let pasting;
+function paste(event, down) {
+  if (!down) {
+    if (pasting) { pasting.released = true; event.preventDefault(); }
+    return;
+  }
+  if (pasting || event.repeat) return event.preventDefault();
+  pasting = { released: false, timer: setTimeout(pasted, 150) };
+}
+function pasted() {
+  const { released, timer } = pasting;
+  clearTimeout(timer);
+  pasting = undefined;
+  press(KEYS.KeyV, true);
+  if (released) press(KEYS.KeyV, false);
 }
 function release() {
   pressed.forEach((code) => send(1, 0, ...word(code)));
   pressed.clear();
 }
 canvas.addEventListener("keydown", (event) => key(event, true));
-canvas.addEventListener("keyup", (event) => key(event, false));
+canvas.addEventListener("keyup", (event) => {
+  key(event, false);
+  // Macs tell of no other key that is let go while this one is down.
+  if (event.key === "Meta") release();
+});
 canvas.addEventListener("blur", release);
 addEventListener("blur", release);
 
@@ -145,10 +177,20 @@ for (const kind of ["pointermove", "pointerdown", "pointerup"]) {
     event.preventDefault();
   });
 }
+// Guests count notches; touchpads move by parts of one. What is left is kept, until the direction is another.
+const NOTCH = [100, 3, 1], turned = { x: 0, y: 0 };
+function notches(axis, delta, mode) {
+  if (turned[axis] * delta < 0) turned[axis] = 0;
+  turned[axis] += delta / NOTCH[mode];
+  const whole = Math.max(-100, Math.min(100, Math.trunc(turned[axis])));
+  turned[axis] -= whole;
+  return whole;
+}
 canvas.addEventListener("contextmenu", (event) => event.preventDefault());
 canvas.addEventListener("wheel", (event) => {
   event.preventDefault();
-  send(3, Math.sign(event.deltaX) & 255, -Math.sign(event.deltaY) & 255);
+  const [right, away] = [notches("x", event.deltaX, event.deltaMode), notches("y", -event.deltaY, event.deltaMode)];
+  if (right || away) send(3, right & 255, away & 255);
 }, { passive: false });
 
 // The console.
@@ -193,7 +235,9 @@ function look(view) {
 views.forEach((view) => { $("show-" + view).onclick = () => look(view); });
 $("text").oninput = () => sendText(5, $("text").value);
 addEventListener("paste", (event) => {
-  if (event.target !== $("text") && event.target !== $("console")) sendText(5, event.clipboardData.getData("text"));
+  if (event.target === $("text") || event.target === $("console")) return;
+  sendText(5, event.clipboardData.getData("text"));
+  if (pasting) pasted();
 });
 $("full").onclick = async () => {
   await $("screen").requestFullscreen();

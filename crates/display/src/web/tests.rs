@@ -224,3 +224,34 @@ fn a_page_that_says_nonsense_is_left() {
         while page.0.read().is_ok() {}
     }
 }
+
+#[test]
+fn strangers_keep_nobody_out() {
+    let bench = Bench::new();
+    // Half of a request each, and then nothing.
+    let strangers: Vec<_> = (0..100).map(|_| bench.send("GET / HTTP/1.1\r\n")).collect();
+    let mut pages: Vec<_> = (0..24).map(|_| bench.page()).collect();
+    assert!(pages.iter_mut().all(|page| page.hears(5) == b"running"));
+    let (at, token) = (bench.at, &bench.token);
+    let socket =
+        format!("{}Origin: http://{at}\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n", bench.own());
+    assert!(bench.ask(&format!("/ws?token={token}"), &socket).starts_with("HTTP/1.1 503"));
+    // The oldest ones were sent away.
+    let mut oldest = &strangers[0];
+    assert!(matches!(oldest.read(&mut [0]), Ok(0) | Err(_)));
+}
+
+#[test]
+fn requests_of_any_kind_are_refused_or_understood() {
+    assert!(super::is_request(b"GET /?token=a HTTP/1.1\r\nHost: a\r\n\r\n"));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100));
+    for wrong in [
+        &b""[..],
+        b"GET",
+        b"PUT / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: \xff\r\n\r\n",
+        many.as_bytes(),
+    ] {
+        assert!(!super::is_request(wrong), "{wrong:?}");
+    }
+}

@@ -51,7 +51,7 @@ pub use saved::saved;
 pub(crate) use saved::seed as saved_seed;
 pub use share::share;
 pub use unpack::unpack;
-pub use viewer::{desktop_agent, terminal_picture, vnc_viewer as vnc, web_page};
+pub use viewer::{desktop_agent, terminal_picture, vnc_viewer as vnc, web_page, web_request};
 pub use virtqueue::{display, sound, virtqueue};
 
 use crate::seeds;
@@ -116,8 +116,15 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "web_page",
-        about: "messages of a page in a browser",
+        about: "messages of a page in a browser and of a window, both ways",
         run: web_page,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
+    },
+    Target {
+        name: "web_request",
+        about: "what browsers ask for",
+        run: web_request,
         seeds: seeds::none,
         memory_mib: LITTLE,
     },

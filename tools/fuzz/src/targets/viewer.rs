@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tearless_display::{Agent, Clipboard, Mode, Screen, Size, remote, terminal, vnc};
+use tearless_display::{Agent, Clipboard, Mode, Screen, Size, remote, terminal, vnc, web};
 
 /// Messages of a VNC viewer, one after the other.
 pub fn vnc_viewer(data: &[u8]) {
@@ -16,6 +16,11 @@ pub fn web_page(data: &[u8]) {
         assert_eq!(remote::Message::parse(&message.bytes()), Some(message));
     }
     drop(remote::Hearing::parse(data));
+}
+
+/// A request of a browser.
+pub fn web_request(data: &[u8]) {
+    web::is_request(data);
 }
 
 /// A console as a picture.
