@@ -18,6 +18,7 @@ pub mod link;
 mod picture;
 pub mod remote;
 mod screen;
+mod strangers;
 pub mod terminal;
 pub mod vnc;
 pub mod web;

@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Clipboard, Input, Screen};
+use crate::{Clipboard, Input, Screen, strangers::Strangers};
 
 /// Most viewers at a time.
 const MAX_VIEWERS: usize = 16;
@@ -51,6 +51,7 @@ struct Shown {
     clipboard: Option<Arc<Clipboard>>,
     options: Options,
     viewers: AtomicUsize,
+    strangers: Arc<Strangers>,
 }
 
 /// Serves `screen` and `input`, and the text of `clipboard` if they share one, to whoever connects to `listener`, for as
@@ -65,7 +66,14 @@ pub fn serve(
     clipboard: Option<Arc<Clipboard>>,
     options: Options,
 ) -> io::Result<()> {
-    let shown = Arc::new(Shown { screen, input, clipboard, options, viewers: AtomicUsize::new(0) });
+    let shown = Arc::new(Shown {
+        screen,
+        input,
+        clipboard,
+        options,
+        viewers: AtomicUsize::new(0),
+        strangers: Arc::default(),
+    });
     thread::Builder::new().name("vnc".to_owned()).spawn(move || {
         loop {
             match listener.accept() {
@@ -84,13 +92,13 @@ pub fn serve(
 }
 
 fn welcome(stream: TcpStream, shown: &Arc<Shown>) {
-    if shown.viewers.fetch_add(1, Ordering::AcqRel) >= MAX_VIEWERS {
-        shown.viewers.fetch_sub(1, Ordering::AcqRel);
-        return tracing::warn!("there are {MAX_VIEWERS} viewers: another one was sent away");
-    }
-    let guest = Guest(shown.clone());
+    let stranger = match shown.strangers.greet(&stream) {
+        Ok(stranger) => stranger,
+        Err(error) => return tracing::warn!(%error, "cannot serve a viewer"),
+    };
+    let shown = shown.clone();
     let started = thread::Builder::new().name("vnc-viewer".to_owned()).spawn(move || {
-        if let Err(error) = session::run(stream, &guest.0) {
+        if let Err(error) = session::run(stream, &shown, stranger) {
             tracing::debug!(%error, "a viewer left");
         }
     });
@@ -101,6 +109,16 @@ fn welcome(stream: TcpStream, shown: &Arc<Shown>) {
 
 /// Counts a viewer for as long as it is there.
 struct Guest(Arc<Shown>);
+
+impl Guest {
+    /// One more, if there is room.
+    fn admit(shown: &Arc<Shown>) -> Option<Self> {
+        let room = shown.viewers.fetch_update(Ordering::AcqRel, Ordering::Acquire, |viewers| {
+            (viewers < MAX_VIEWERS).then_some(viewers + 1)
+        });
+        room.is_ok().then(|| Self(shown.clone()))
+    }
+}
 
 impl Drop for Guest {
     fn drop(&mut self) {

@@ -304,3 +304,57 @@ fn a_viewer_gets_pixels_as_it_likes_them_best() {
         }
     }
 }
+
+#[test]
+fn strangers_keep_no_viewer_out_and_viewers_are_counted() {
+    let host = Host::new(Some("secret"));
+    host.screen.resize(Size::new(4, 2));
+    // They say that they speak RFB, and then nothing.
+    let strangers: Vec<_> = (0..40).map(|_| host.viewer()).collect();
+    let enter = || {
+        let mut viewer = host.viewer();
+        viewer.read(2);
+        viewer.send(&[2]);
+        let challenge = viewer.read(16).try_into().unwrap();
+        viewer.send(&expected("secret", challenge));
+        assert_eq!(viewer.read(4), [0; 4]);
+        viewer
+    };
+    let viewers: Vec<_> = (0..16)
+        .map(|_| {
+            let mut viewer = enter();
+            viewer.enter();
+            viewer
+        })
+        .collect();
+    let mut late = enter();
+    late.send(&[1]);
+    assert_eq!(late.0.read(&mut [0]).unwrap_or(0), 0, "there are 16");
+    drop(viewers);
+    let mut oldest = &strangers[0].0;
+    oldest.read_exact(&mut [0; 2]).unwrap();
+    assert_eq!(oldest.read(&mut [0]).unwrap_or(0), 0);
+}
+
+/// Neither what is typed by the thousand nor a viewer that takes nothing is waited for.
+#[test]
+fn a_viewer_that_points_without_end_holds_up_nobody() {
+    let host = Host::new(None);
+    host.screen.resize(Size::new(640, 480));
+    let (mut greedy, _) = host.admitted();
+    greedy.encodings(&[7]);
+    let ask = [3, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+    let point: Vec<u8> =
+        (0..10_000u16).flat_map(|i| [&[5, 0, 0, (i % 200) as u8, 0, 9][..], &ask].concat()).collect();
+    // Asks, and asks again, and never reads.
+    let flood = std::thread::spawn(move || {
+        let _ = greedy.0.write_all(&point);
+        greedy
+    });
+    let (mut other, _) = host.admitted();
+    other.encodings(&[0]);
+    other.ask(false);
+    assert_eq!((other.update(), other.rect().1), (1, 0));
+    other.read(640 * 480 * 4);
+    drop(flood.join().unwrap());
+}

@@ -10,11 +10,10 @@ mod socket;
 mod tests;
 
 use std::{
-    collections::VecDeque,
     io,
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -23,13 +22,13 @@ use std::{
 
 pub use http::is_request;
 
-use crate::{lock, remote::Site};
+use crate::{
+    remote::Site,
+    strangers::{Stranger, Strangers},
+};
 
 /// Most pages at a time that are open.
 const MAX_PAGES: usize = 24;
-/// Most connections at a time that have not shown the token yet. One more ends the oldest: whoever knows the token needs a moment
-/// only, so strangers can keep nobody out.
-const MAX_STRANGERS: usize = 16;
 /// How long the host is left alone when it cannot accept anybody.
 const RECOVER: Duration = Duration::from_millis(100);
 
@@ -37,14 +36,7 @@ struct Served {
     site: Site,
     token: String,
     pages: AtomicUsize,
-    strangers: Mutex<Strangers>,
-}
-
-/// Connections that have not shown the token yet, the oldest first.
-#[derive(Default)]
-struct Strangers {
-    next: u64,
-    streams: VecDeque<(u64, TcpStream)>,
+    strangers: Arc<Strangers>,
 }
 
 /// Serves `site` to whoever connects to `listener` and knows the token, for as long as the process lives. Returns the page's
@@ -58,7 +50,7 @@ pub fn serve(listener: TcpListener, site: Site) -> io::Result<String> {
     let token: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     let at = listener.local_addr()?;
     let url = format!("http://{at}/?token={token}");
-    let served = Arc::new(Served { site, token, pages: AtomicUsize::new(0), strangers: Mutex::default() });
+    let served = Arc::new(Served { site, token, pages: AtomicUsize::new(0), strangers: Arc::default() });
     thread::Builder::new().name("web".to_owned()).spawn(move || {
         loop {
             match listener.accept() {
@@ -77,12 +69,13 @@ pub fn serve(listener: TcpListener, site: Site) -> io::Result<String> {
 }
 
 fn welcome(stream: TcpStream, served: &Arc<Served>) {
-    let stranger = match Stranger::greet(served, &stream) {
+    let stranger = match served.strangers.greet(&stream) {
         Ok(stranger) => stranger,
         Err(error) => return tracing::warn!(%error, "cannot serve a browser"),
     };
+    let guest = Guest { served: served.clone(), _stranger: stranger };
     let started = thread::Builder::new().name("web-page".to_owned()).spawn(move || {
-        if let Err(error) = http::answer(stream, stranger) {
+        if let Err(error) = http::answer(stream, guest) {
             tracing::debug!(%error, "a browser left");
         }
     });
@@ -92,28 +85,12 @@ fn welcome(stream: TcpStream, served: &Arc<Served>) {
 }
 
 /// A connection that has not shown the token yet.
-struct Stranger {
+struct Guest {
     served: Arc<Served>,
-    id: u64,
+    _stranger: Stranger,
 }
 
-impl Stranger {
-    /// Counts one, and ends the oldest if there are too many.
-    fn greet(served: &Arc<Served>, stream: &TcpStream) -> io::Result<Self> {
-        let stream = stream.try_clone()?;
-        let mut strangers = lock(&served.strangers);
-        let id = strangers.next;
-        strangers.next += 1;
-        strangers.streams.push_back((id, stream));
-        if strangers.streams.len() > MAX_STRANGERS
-            && let Some((_, oldest)) = strangers.streams.pop_front()
-        {
-            let _ = oldest.shutdown(Shutdown::Both);
-        }
-        drop(strangers);
-        Ok(Self { served: served.clone(), id })
-    }
-
+impl Guest {
     /// It has shown the token and is a page from now on, if there is room.
     fn admit(self) -> Option<Place> {
         let pages = &self.served.pages;
@@ -121,12 +98,6 @@ impl Stranger {
             (pages < MAX_PAGES).then_some(pages + 1)
         });
         room.is_ok().then(|| Place(self.served.clone()))
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        lock(&self.served.strangers).streams.retain(|(id, _)| *id != self.id);
     }
 }
 
