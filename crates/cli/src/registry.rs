@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    ops::Range,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -203,9 +204,8 @@ impl Content for Image {
         self.0.read_at(data, offset)
     }
 
-    fn is_hole(&self, _offset: u64, _len: u64) -> bool {
-        // Formats do not tell; zeros are packed to nearly nothing.
-        false
+    fn data_from(&self, offset: u64) -> Option<Range<u64>> {
+        self.0.data_from(offset)
     }
 }
 

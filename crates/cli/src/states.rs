@@ -232,6 +232,11 @@ pub fn grow(bundle: &Bundle, number: usize, size: ByteSize) -> Result<()> {
         bundle.grow_disk(index, size.bytes())?;
     }
     say!("disk {number} of {} has {size} now", bundle.name());
+    if bundle.config()?.boot.is_mac() {
+        say!(
+            "macOS takes what is new when it is told to: diskutil apfs resizeContainer disk0s2 0, in the guest"
+        );
+    }
     Ok(())
 }
 

@@ -57,15 +57,19 @@ pub fn flatten(from: &Path, format: Option<Format>, to: &Path) -> Result<(), Dis
 fn fill(disk: &dyn Disk, file: &File) -> io::Result<()> {
     file.set_len(disk.size())?;
     let mut buffer = vec![0; BLOCK];
-    let mut at = 0;
-    while at < disk.size() {
-        let len = usize::try_from(disk.size() - at).unwrap_or(BLOCK).min(BLOCK);
-        let block = &mut buffer[..len];
-        disk.read_at(block, at)?;
-        if block.iter().any(|byte| *byte != 0) {
-            file.write_all_at(block, at)?;
+    let mut from = 0;
+    while let Some(data) = disk.data_from(from) {
+        let mut at = data.start;
+        while at < data.end {
+            let len = usize::try_from(data.end - at).unwrap_or(BLOCK).min(BLOCK);
+            let block = &mut buffer[..len];
+            disk.read_at(block, at)?;
+            if block.iter().any(|byte| *byte != 0) {
+                file.write_all_at(block, at)?;
+            }
+            at += len as u64;
         }
-        at += len as u64;
+        from = data.end;
     }
     file.sync_all()
 }
@@ -103,12 +107,13 @@ fn copy_data(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Where data lies next, from `at` on.
-fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
+/// Where data lies next, from `at` on and before `size`.
+pub(crate) fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
     if at >= size {
         return Ok(None);
     }
     match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(start) if start >= size => Ok(None),
         Ok(start) => {
             let end = rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(start))?;
             Ok(Some((start, end.min(size))))

@@ -1,4 +1,4 @@
-use std::io;
+use std::{io, ops::Range};
 
 use crate::RawDisk;
 
@@ -75,6 +75,12 @@ pub trait Disk: Send + Sync {
     fn grow(&self, size: u64) -> io::Result<()> {
         let _ = size;
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The next bytes from `offset` on that may be other than zero, as far as that is known without reading them; `None` when
+    /// there are none.
+    fn data_from(&self, offset: u64) -> Option<Range<u64>> {
+        (offset < self.size()).then(|| offset..self.size())
     }
 
     /// How many calls at once make it faster.

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, Read},
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
@@ -16,7 +17,7 @@ use std::{
 };
 
 use imago::{
-    FormatAccess, FormatDriverBuilder, StorageOpenOptions,
+    FormatAccess, FormatDriverBuilder, Mapping, Storage as _, StorageOpenOptions,
     file::File as ImageFile,
     format::{PreallocateMode, gate::ImplicitOpenGate},
     qcow2::Qcow2,
@@ -24,6 +25,7 @@ use imago::{
 
 use crate::{
     Disk, DiskError, Format, OpenOptions,
+    copy::next_data,
     open::{lock_file, open_file},
 };
 
@@ -284,6 +286,34 @@ impl Disk for ImageDisk {
         self.shared().read(data, offset)
     }
 
+    fn data_from(&self, offset: u64) -> Option<Range<u64>> {
+        let access = self.shared();
+        let size = self.size();
+        let mut at = offset;
+        while at < size {
+            // What cannot be told is read, and then the error is said.
+            let Ok((mapping, len @ 1..)) = access.get_mapping(at, size - at) else { return Some(at..size) };
+            let end = at.saturating_add(len).min(size);
+            match mapping {
+                Mapping::Zero { .. } => at = end,
+                // The file, of this image or of one below, may have a hole there.
+                Mapping::Raw { storage, offset: place, .. } => {
+                    let file = storage.get_filename().and_then(|name| fs::File::open(name).ok());
+                    let inside = file.map(|file| next_data(&file, place, place.saturating_add(end - at)));
+                    match inside {
+                        Some(Ok(None)) => at = end,
+                        Some(Ok(Some((start, stop)))) => {
+                            return Some(at + (start - place)..at + (stop - place));
+                        }
+                        Some(Err(_)) | None => return Some(at..end),
+                    }
+                }
+                _ => return Some(at..end),
+            }
+        }
+        None
+    }
+
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         self.check_writable()?;
         let access = self.shared();
@@ -427,6 +457,45 @@ mod tests {
         disk.write_zeroes(7 << 29, 1 << 16, false).unwrap();
         fs::copy(at.join("a.qcow2"), at.join("left.qcow2")).unwrap();
         check(at, "left.qcow2");
+    }
+
+    /// What may be other than zero, in ranges of `unit` bytes.
+    fn told(disk: &dyn Disk, unit: u64) -> BTreeSet<u64> {
+        let (mut units, mut from) = (BTreeSet::new(), 0);
+        while let Some(data) = disk.data_from(from) {
+            assert!(data.start >= from && data.end > data.start && data.end <= disk.size(), "{data:?}");
+            units.extend(data.start / unit..data.end.div_ceil(unit));
+            from = data.end;
+        }
+        units
+    }
+
+    #[test]
+    fn what_was_never_written_is_told_through_a_chain() {
+        const UNIT: u64 = 64 << 10;
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let raw = fs::File::create(at.join("raw")).unwrap();
+        raw.set_len(1 << 30).unwrap();
+        raw.write_all_at(&[1; 100], 5 * UNIT).unwrap();
+        raw.write_all_at(&[1; 100], 9000 * UNIT).unwrap();
+        raw.sync_all().unwrap();
+        if !qemu_img(at, &["create", "-q", "-f", "qcow2", "-b", "raw", "-F", "raw", "mid.qcow2"]) {
+            return;
+        }
+        let mid = open(at.join("mid.qcow2"), false).unwrap();
+        mid.write_at(&[2; 100], 77 * UNIT).unwrap();
+        mid.discard(9000 * UNIT, UNIT).unwrap();
+        drop(mid);
+        qemu_img(at, &["create", "-q", "-f", "qcow2", "-b", "mid.qcow2", "-F", "qcow2", "top.qcow2"]);
+        let top = open(at.join("top.qcow2"), false).unwrap();
+        top.write_at(&[3; 100], 16383 * UNIT).unwrap();
+        let told = told(&top, UNIT);
+        // A file system may take more for data than was written, but not a hundred times as much.
+        assert!([5, 77, 16383].iter().all(|unit| told.contains(unit)), "{told:?}");
+        assert!(told.len() < 300 && !told.contains(&9000), "{told:?}");
+        let zero = |unit: u64| bytes(&top, unit * UNIT, 64 << 10).iter().all(|byte| *byte == 0);
+        assert!((0..16384).filter(|unit| !told.contains(unit)).all(zero));
     }
 
     #[test]

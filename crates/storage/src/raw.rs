@@ -6,6 +6,7 @@
 use std::{
     fs::File,
     io::{self, Seek, SeekFrom},
+    ops::Range,
     os::unix::fs::FileExt,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
@@ -13,6 +14,7 @@ use std::{
 
 use crate::{
     Cache, Disk, DiskError, OpenOptions, Sync,
+    copy::next_data,
     format::{HEAD, recognise},
     open::open_file,
     sparse::{Outcome, punch, zero},
@@ -148,6 +150,14 @@ impl Disk for RawDisk {
 
     fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
+    }
+
+    fn data_from(&self, offset: u64) -> Option<Range<u64>> {
+        let size = self.size();
+        match next_data(self.file(), offset, size) {
+            Ok(data) => data.map(|(start, end)| start..end),
+            Err(_) => Some(offset..size),
+        }
     }
 
     fn read_only(&self) -> bool {

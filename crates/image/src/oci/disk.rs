@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -38,8 +39,14 @@ pub trait Content: Sync {
     /// What the host says.
     fn read_at(&self, data: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// Whether a range is known to be nothing but zeros, without it being read.
-    fn is_hole(&self, offset: u64, len: u64) -> bool;
+    /// The next bytes from `offset` on that may be other than zero, as far as that is known without reading them; `None` when
+    /// there are none.
+    fn data_from(&self, offset: u64) -> Option<Range<u64>>;
+
+    /// Whether a range is known to be nothing but zeros.
+    fn is_hole(&self, offset: u64, len: u64) -> bool {
+        self.data_from(offset).is_none_or(|data| data.start >= offset + len)
+    }
 }
 
 impl Content for File {
@@ -51,10 +58,16 @@ impl Content for File {
         self.read_exact_at(data, offset)
     }
 
-    fn is_hole(&self, offset: u64, len: u64) -> bool {
+    fn data_from(&self, offset: u64) -> Option<Range<u64>> {
         match rustix::fs::seek(self, SeekFrom::Data(offset)) {
-            Ok(data) => data >= offset + len,
-            Err(error) => error == rustix::io::Errno::NXIO,
+            Ok(start) => {
+                let end = rustix::fs::seek(self, SeekFrom::Hole(start));
+                Some(start..end.unwrap_or_else(|_| self.size()))
+            }
+            // There is only a hole from there on.
+            Err(rustix::io::Errno::NXIO) => None,
+            // It knows no holes.
+            Err(_) => Some(offset..self.size()),
         }
     }
 }
@@ -108,7 +121,7 @@ fn push_piece(
     (offset, size): (u64, u64),
     stop: &Stop,
 ) -> Result<Descriptor> {
-    let section = || Section { content, at: offset, end: offset + size, stop };
+    let section = || Section::new(content, (offset, size), stop);
     let mut plain = Sha256::new();
     let mut packer = Packer::new(Hashed { source: section(), hasher: &mut plain });
     let mut packed = Sha256::new();
@@ -143,20 +156,38 @@ fn reading(error: &io::Error) -> Error {
     Error::local("read", Path::new("the VM's disk"), error).with_help("check the disk that the VM is on")
 }
 
-/// A part of a disk.
+/// A part of a disk. Its holes are not read: a host would fill its memory with their zeros.
 struct Section<'a> {
     content: &'a dyn Content,
     at: u64,
     end: u64,
+    /// Where data lies next, at `at` or after it; unknown when it ends there or before.
+    data: Range<u64>,
     stop: &'a Stop,
+}
+
+impl<'a> Section<'a> {
+    fn new(content: &'a dyn Content, (offset, size): (u64, u64), stop: &'a Stop) -> Self {
+        Self { content, at: offset, end: offset + size, data: 0..0, stop }
+    }
 }
 
 impl Read for Section<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stop.check()?;
-        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        if self.data.end <= self.at {
+            self.data = self.content.data_from(self.at).unwrap_or(u64::MAX..u64::MAX);
+        }
+        let is_hole = self.at < self.data.start;
+        let until = self.end.min(if is_hole { self.data.start } else { self.data.end });
+        let left = usize::try_from(until.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let len = buffer.len().min(left);
-        self.content.read_at(&mut buffer[..len], self.at)?;
+        let buffer = &mut buffer[..len];
+        if is_hole {
+            buffer.fill(0);
+        } else {
+            self.content.read_at(buffer, self.at)?;
+        }
         self.at += len as u64;
         Ok(len)
     }
@@ -229,7 +260,7 @@ fn digest_of_zeros(size: u64, known: &Mutex<HashMap<u64, Digest>>) -> Digest {
 }
 
 fn digest_of_range(file: &File, piece: &Piece, stop: &Stop) -> io::Result<Digest> {
-    let mut section = Section { content: file, at: piece.offset, end: piece.offset + piece.size, stop };
+    let mut section = Section::new(file, (piece.offset, piece.size), stop);
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 4 * BLOCK];
     loop {

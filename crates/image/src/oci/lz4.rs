@@ -8,7 +8,10 @@
 //! Numbers are little-endian. A compressed block may refer to the 64 KiB before it, of whatever blocks they come; those that
 //! are written here do not.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::OnceLock,
+};
 
 const PACKED: [u8; 4] = *b"bv41";
 const STORED: [u8; 4] = *b"bv4-";
@@ -61,21 +64,39 @@ impl<R: Read> Packer<R> {
             self.ended = true;
             return Ok(());
         }
-        let plain = &self.plain[..len];
-        let data = lz4_flex::block::compress(plain);
-        // No block is longer than `BLOCK`.
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
-        if data.len() < len {
-            self.packed.extend(PACKED);
-            self.packed.extend(number(len));
-            self.packed.extend(number(data.len()));
-            self.packed.extend(data);
-        } else {
-            self.packed.extend(STORED);
-            self.packed.extend(number(len));
-            self.packed.extend(plain);
+        match &self.plain[..len] {
+            plain if *plain == ZEROS => self.packed.extend(packed_zeros()),
+            plain => pack(plain, &mut self.packed),
         }
         Ok(())
+    }
+}
+
+/// Most of a disk are blocks of zeros, so those are packed once.
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
+
+fn packed_zeros() -> &'static [u8] {
+    static PACKED: OnceLock<Vec<u8>> = OnceLock::new();
+    PACKED.get_or_init(|| {
+        let mut packed = Vec::new();
+        pack(&ZEROS, &mut packed);
+        packed
+    })
+}
+
+fn pack(plain: &[u8], into: &mut Vec<u8>) {
+    let data = lz4_flex::block::compress(plain);
+    // No block is longer than `BLOCK`.
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
+    if data.len() < plain.len() {
+        into.extend(PACKED);
+        into.extend(number(plain.len()));
+        into.extend(number(data.len()));
+        into.extend(data);
+    } else {
+        into.extend(STORED);
+        into.extend(number(plain.len()));
+        into.extend(plain);
     }
 }
 
