@@ -51,6 +51,9 @@ HostKey /etc/ssh/ssh_host_ed25519_key
 /// Answers that packages compute in scripts that run before the questions; here those do not run.
 const ANSWERS: [(&str, &str); 2] = [("tzdata/Areas", "Etc"), ("tzdata/Zones/Etc", "UTC")];
 
+/// Programs that show a login on the screen. Their packages ask which one of them is to do so; the first of these that is there.
+const DISPLAY_MANAGERS: [&str; 6] = ["gdm3", "sddm", "lightdm", "lxdm", "slim", "xdm"];
+
 /// Programs that do nothing while packages are configured. Units are enabled by the host, no service may start yet, links
 /// for run levels mean nothing to systemd, and the hardware database describes devices that no virtual machine has.
 const SHORTCUTS: [&str; 5] =
@@ -103,6 +106,10 @@ pub(super) fn write(
     tree.write("usr/lib/tearless/first-boot", FIRST_BOOT.as_bytes(), Meta::root(0o755, time))?;
     for (question, answer) in ANSWERS {
         text(tree, &format!("usr/lib/tearless/answers/{question}"), &format!("{answer}\n"))?;
+    }
+    let manager = |name: &&&str| tree.exists(&format!("var/lib/dpkg/info/{name}.list"));
+    if let Some(name) = DISPLAY_MANAGERS.iter().find(manager) {
+        text(tree, "usr/lib/tearless/answers/shared/default-x-display-manager", &format!("{name}\n"))?;
     }
     for name in SHORTCUTS {
         tree.symlink(&format!("usr/lib/tearless/shortcuts/{name}"), "/usr/bin/true", time)?;

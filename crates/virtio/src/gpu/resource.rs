@@ -16,7 +16,8 @@ const MAX_RESOURCES: usize = 1024;
 /// Most ranges of guest memory behind all pictures.
 const MAX_RANGES: usize = 1 << 18;
 
-/// How the bytes of a pixel become `0xAARRGGBB`.
+/// How the bytes of a pixel become `0xAARRGGBB`. A fourth byte is kept in formats without alpha, too: screens ignore it in any
+/// case, and Linux makes the pictures of pointers, which have alpha, in such a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Bgra,
@@ -60,14 +61,10 @@ impl Format {
 
     fn pixel(self, [a, b, c, d]: [u8; 4]) -> u32 {
         u32::from_be_bytes(match self {
-            Self::Bgra => [d, c, b, a],
-            Self::Bgrx => [0xff, c, b, a],
-            Self::Argb => [a, b, c, d],
-            Self::Xrgb => [0xff, b, c, d],
-            Self::Rgba => [d, a, b, c],
-            Self::Rgbx => [0xff, a, b, c],
-            Self::Abgr => [a, d, c, b],
-            Self::Xbgr => [0xff, d, c, b],
+            Self::Bgra | Self::Bgrx => [d, c, b, a],
+            Self::Argb | Self::Xrgb => [a, b, c, d],
+            Self::Rgba | Self::Rgbx => [d, a, b, c],
+            Self::Abgr | Self::Xbgr => [a, d, c, b],
         })
     }
 
@@ -75,8 +72,7 @@ impl Format {
     fn convert(self, to: &mut [u32], from: &[[u8; 4]]) {
         let pairs = to.iter_mut().zip(from);
         match self {
-            Self::Bgra => pairs.for_each(|(to, p)| *to = u32::from_le_bytes(*p)),
-            Self::Bgrx => pairs.for_each(|(to, p)| *to = u32::from_le_bytes(*p) | 0xff00_0000),
+            Self::Bgra | Self::Bgrx => pairs.for_each(|(to, p)| *to = u32::from_le_bytes(*p)),
             _ => pairs.for_each(|(to, p)| *to = self.pixel(*p)),
         }
     }

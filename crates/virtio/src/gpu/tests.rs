@@ -125,6 +125,7 @@ fn the_pointer_has_a_picture_of_its_own() {
     let answer = guest.send_to(1, 0x300, &[0, 10, 20, 0, 2, 3, 4, 0]);
     assert_eq!(word(&answer, 0), OK);
     assert_eq!(guest.screen.picture().unwrap().1[64 * 16 + 7], 0x123456);
+    assert_eq!(guest.screen.cursor().pixels[..2], [0xff12_3456, 0]);
     guest.send_to(1, 0x301, &[0, 11, 20, 0, 2, 3, 4, 0]);
     let picture = guest.screen.picture().unwrap().1;
     assert_eq!((picture[64 * 16 + 7], picture[64 * 16 + 8]), (0, 0x123456));
@@ -135,7 +136,8 @@ fn the_pointer_has_a_picture_of_its_own() {
 
 impl Guest {
     fn picture_of_a_pointer(&mut self) {
-        assert_eq!(self.code(0x101, &[2, 1, 64, 64]), OK);
+        // As Linux does: a format without alpha for a picture that has it.
+        assert_eq!(self.code(0x101, &[2, 2, 64, 64]), OK);
         let at = (PICTURE.0 + 0x20_0000) as u32;
         assert_eq!(self.code(0x106, &[2, 1, at, 0, 64 * 64 * 4, 0]), OK);
         self.driver.memory.write(Gpa(at.into()), &0xff12_3456u32.to_le_bytes()).unwrap();
