@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use tearless_config::{
     Allow, AppleChoice, ByteSize, CpuList, DisplayChoice, EngineChoice, MacAddr, NetMode, PortForward,
-    SoundEnd,
+    QosClass, SoundEnd,
 };
 use tearless_image::Flavour;
 
@@ -200,6 +200,9 @@ pub struct HardwareArgs {
     /// The host CPUs that the VM may run on, for example 0-3,8; `all` for no choice.
     #[arg(long, value_name = "LIST")]
     pub cpu_affinity: Option<CpuList>,
+    /// On a Mac with engine soft: `efficiency` has the VM run on the efficiency cores only, behind other programs.
+    #[arg(long, value_name = "default|efficiency")]
+    pub qos: Option<QosClass>,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]

@@ -355,6 +355,7 @@ pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
     if let Some(cpus) = &args.cpu_affinity {
         config.qos.cpus.clone_from(cpus);
     }
+    config.qos.class = args.qos.unwrap_or(config.qos.class);
     let screen = &args.display;
     screen.choices.iter().for_each(|choice| config.display.apply(*choice));
     if screen.vnc_password.is_some() {

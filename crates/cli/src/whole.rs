@@ -34,7 +34,7 @@ use crate::{
     ipsw, mac,
     out::say,
     progress::Bars,
-    run, serve, share,
+    qos, run, serve, share,
     store::Opened,
     terminal::{self, EscapeFilter, RawMode},
 };
@@ -174,6 +174,7 @@ fn unpack(linux: &LinuxPayload, folder: &Path) -> Result<BootConfig> {
 
 /// Runs `bundle`, whose lock is held until it has ended.
 pub fn run(bundle: Opened, config: VmConfig, args: &RunArgs) -> Result<ExitCode> {
+    qos::check_framework(&config.qos)?;
     let described = Described::new(&bundle, config, args)?;
     let network = run::network_of(&described.config, Some(bundle.path()));
     let wanted = described.wanted(bundle.path(), &network);

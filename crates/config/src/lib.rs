@@ -16,7 +16,7 @@ mod vm;
 pub use apple::{AppleChoice, AppleConfig, ParseAppleError, RosettaCache, Vmnet};
 pub use display::{DisplayChoice, DisplayConfig, DisplayKind, ParseDisplayError, ScreenMode};
 pub use net::{Allow, MacAddr, NamedNetwork, NetConfig, NetMode, ParseNetError, PortForward, PortProtocol};
-pub use qos::{CpuList, Qos};
+pub use qos::{CpuList, Qos, QosClass};
 pub use size::{ByteSize, ParseSizeError};
 pub use sound::{ParseSoundError, SoundConfig, SoundEnd};
 pub use validate::{HostLimits, MAX_SHARES, MAX_TAG, MIN_MEMORY};

@@ -12,6 +12,39 @@ pub struct Qos {
     /// The host CPUs that it may run on; all when empty.
     #[serde(default, skip_serializing_if = "CpuList::is_all")]
     pub cpus: CpuList,
+    /// What kind of CPU it is to run on, where the host has several and lets programs say so (macOS).
+    #[serde(default, skip_serializing_if = "QosClass::is_default")]
+    pub class: QosClass,
+}
+
+/// A kind of host CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QosClass {
+    /// As the host sees fit: a VM that computes runs on the fast CPUs.
+    #[default]
+    Default,
+    /// The frugal CPUs only, behind everything else.
+    Efficiency,
+}
+
+impl QosClass {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+    fn is_default(&self) -> bool {
+        *self == Self::Default
+    }
+}
+
+impl FromStr for QosClass {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "default" => Ok(Self::Default),
+            "efficiency" => Ok(Self::Efficiency),
+            _ => Err(format!("`{text}` is no class of service; give default or efficiency")),
+        }
+    }
 }
 
 impl Qos {
@@ -105,6 +138,16 @@ impl fmt::Display for CpuList {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn classes_are_read_and_the_usual_one_is_not_written() {
+        let qos = Qos { class: "efficiency".parse().unwrap(), ..Qos::default() };
+        let text = serde_json::to_string(&qos).unwrap();
+        assert_eq!(text, r#"{"class":"efficiency"}"#);
+        assert_eq!(serde_json::from_str::<Qos>(&text).unwrap(), qos);
+        assert_eq!(serde_json::to_string(&Qos::default()).unwrap(), "{}");
+        assert!("fast".parse::<QosClass>().is_err());
+    }
 
     #[test]
     fn lists_of_cpus_are_read_and_written() {

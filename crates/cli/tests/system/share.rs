@@ -10,7 +10,9 @@ fn guest(tool: &Tool, shares: &[&str], script: &str) -> String {
     shares.iter().for_each(|share| args.extend(["--share", share]));
     args.extend(["--", "sh", "-c", script]);
     let outcome = tool.run(&args);
-    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+    assert_eq!(outcome.status, Some(0), "{}{}", outcome.stdout, outcome.stderr);
+    // Should the test find something else than it wants.
+    eprint!("{}", outcome.stderr);
     outcome.stdout
 }
 
