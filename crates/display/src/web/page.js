@@ -148,6 +148,8 @@ function pasted() {
   if (released) press(KEYS.KeyV, false);
 }
 function release() {
+  if (pasting) clearTimeout(pasting.timer);
+  pasting = undefined;
   pressed.forEach((code) => send(1, 0, ...word(code)));
   pressed.clear();
 }
