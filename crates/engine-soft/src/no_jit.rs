@@ -51,6 +51,10 @@ impl Jit {
         match *self {}
     }
 
+    pub fn has_siblings(&mut self, _: bool) {
+        match *self {}
+    }
+
     pub fn invalidate(&mut self, _: u64) {
         match *self {}
     }

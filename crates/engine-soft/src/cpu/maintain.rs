@@ -42,11 +42,13 @@ impl Cpu {
         self.tlb.keys.note(va, key, self.el(), origin, place);
     }
 
-    /// Drops all code pages.
+    /// Drops all code pages. What is translated from here on knows whether there are other vCPUs: the first may have begun
+    /// before the second was made.
     pub fn forget_code(&mut self) {
         self.tlb.flush_code();
         if let Some(jit) = &mut self.jit {
             jit.clear();
+            jit.has_siblings(self.shared.vcpus() > 1);
         }
         self.code.clear();
         self.page_ops = std::ptr::null();

@@ -502,3 +502,27 @@ impl Cache {
         slot.ops.as_ptr()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{shared::Request, testing::TestCpu};
+
+    /// Else its atomic instructions are none to the other.
+    #[test]
+    fn a_vcpu_that_began_alone_learns_of_another() {
+        let cpu = &mut TestCpu::new(&[]).cpu;
+        let options = crate::Options { tier: crate::Tier::Jit, ..Default::default() };
+        let Some(jit) = Cache::for_vcpu(options, 1) else {
+            eprintln!("skipped: this host runs no translated code");
+            return;
+        };
+        cpu.use_jit(jit);
+        let alone = |cpu: &crate::cpu::Cpu| cpu.jit.as_ref().is_some_and(|jit| jit.options.alone);
+        cpu.forget(Request::Memory);
+        assert!(alone(cpu));
+        assert!(cpu.shared.add_vcpu(1).is_some());
+        cpu.forget(Request::Memory);
+        assert!(!alone(cpu));
+    }
+}

@@ -185,7 +185,6 @@ impl Cpu {
         let (key, void) = self.code_key();
         if void {
             jit.clear();
-            jit.has_siblings(self.shared.vcpus() > 1);
         }
         key
     }
