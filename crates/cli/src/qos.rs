@@ -60,25 +60,6 @@ fn yield_to_all() -> Result<()> {
     )
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_cannot_be_is_said_with_what_can() {
-        let qos = Qos { class: QosClass::Efficiency, ..Qos::default() };
-        for result in [check_framework(&qos), if cfg!(target_os = "macos") { Ok(()) } else { apply(&qos) }] {
-            let Err(error) = result else { continue };
-            let text = error.to_string();
-            assert!(
-                text.contains("because: ") && text.contains("try: ") && text.contains("--qos default"),
-                "{text}"
-            );
-        }
-        assert!(check_framework(&qos).is_err() && check_framework(&Qos::default()).is_ok());
-    }
-}
-
 #[cfg(target_os = "linux")]
 fn pin(qos: &Qos) -> Result<()> {
     use rustix::thread::{CpuSet, sched_setaffinity};
@@ -102,4 +83,23 @@ fn pin(qos: &Qos) -> Result<()> {
          all, and --nice to have the VM yield",
         qos.cpus
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_said_with_what_can() {
+        let qos = Qos { class: QosClass::Efficiency, ..Qos::default() };
+        for result in [check_framework(&qos), if cfg!(target_os = "macos") { Ok(()) } else { apply(&qos) }] {
+            let Err(error) = result else { continue };
+            let text = error.to_string();
+            assert!(
+                text.contains("because: ") && text.contains("try: ") && text.contains("--qos default"),
+                "{text}"
+            );
+        }
+        assert!(check_framework(&qos).is_err() && check_framework(&Qos::default()).is_ok());
+    }
 }
