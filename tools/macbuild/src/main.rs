@@ -117,6 +117,8 @@ fn link(args: &[String]) -> Result<ExitCode> {
     });
     let status = Command::new(&linker)
         .args(plain)
+        // All missing names at once.
+        .arg("--error-limit=0")
         .args(["-arch", "arm64", "-platform_version", "macos", MACOS[0], MACOS[1], "-syslibroot"])
         .arg(stubs)
         .status()

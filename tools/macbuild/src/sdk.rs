@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 /// A line per name: the library and what it has.
 const SYMBOLS: &str = include_str!("../symbols.txt");
 /// The libraries that the program is linked with: where the stub is, and where the library is on a Mac.
-const LIBRARIES: [(&str, &str, &str); 10] = [
+const LIBRARIES: [(&str, &str, &str); 17] = [
     ("System", "usr/lib/libSystem.tbd", "/usr/lib/libSystem.B.dylib"),
     ("c", "usr/lib/libc.tbd", "/usr/lib/libSystem.B.dylib"),
     ("m", "usr/lib/libm.tbd", "/usr/lib/libSystem.B.dylib"),
@@ -26,6 +26,25 @@ const LIBRARIES: [(&str, &str, &str); 10] = [
         "Virtualization",
         "/System/Library/Frameworks/Virtualization.framework/Versions/A/Virtualization",
     ),
+    (
+        "ApplicationServices",
+        "ApplicationServices",
+        "/System/Library/Frameworks/ApplicationServices.framework/Versions/A/ApplicationServices",
+    ),
+    (
+        "AudioToolbox",
+        "AudioToolbox",
+        "/System/Library/Frameworks/AudioToolbox.framework/Versions/A/AudioToolbox",
+    ),
+    ("Carbon", "Carbon", "/System/Library/Frameworks/Carbon.framework/Versions/A/Carbon"),
+    ("CoreAudio", "CoreAudio", "/System/Library/Frameworks/CoreAudio.framework/Versions/A/CoreAudio"),
+    (
+        "CoreGraphics",
+        "CoreGraphics",
+        "/System/Library/Frameworks/CoreGraphics.framework/Versions/A/CoreGraphics",
+    ),
+    ("CoreVideo", "CoreVideo", "/System/Library/Frameworks/CoreVideo.framework/Versions/A/CoreVideo"),
+    ("QuartzCore", "QuartzCore", "/System/Library/Frameworks/QuartzCore.framework/Versions/A/QuartzCore"),
 ];
 
 /// Writes the stubs into `folder`.
