@@ -12,13 +12,13 @@
 
 pub mod agent;
 pub mod clipboard;
+mod door;
 mod geometry;
 pub mod input;
 pub mod link;
 mod picture;
 pub mod remote;
 mod screen;
-mod strangers;
 pub mod terminal;
 pub mod vnc;
 pub mod web;

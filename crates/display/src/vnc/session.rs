@@ -14,14 +14,14 @@ use des::{
 };
 
 use super::{
-    Guest, Shown,
+    Shown,
     clipboard::Extended,
     keys,
     message::Message,
     pixels::PixelFormat,
     update::{self, Ask, Wants},
 };
-use crate::{Party, Size, input::Seat, lock, strangers::Stranger};
+use crate::{Party, Size, door::Stranger, input::Seat, lock};
 
 /// How long a stranger may take to be let in, and a viewer to take what it has asked for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ const PASSWORD: u8 = 2;
 ///
 /// # Errors
 /// Why it left, or had to.
-pub(super) fn run(mut stream: TcpStream, shown: &Arc<Shown>, stranger: Stranger) -> io::Result<()> {
+pub(super) fn run(mut stream: TcpStream, shown: &Shown, stranger: Stranger) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -45,8 +45,7 @@ pub(super) fn run(mut stream: TcpStream, shown: &Arc<Shown>, stranger: Stranger)
     // Whether it shares the screen with other viewers is not for it to say.
     let mut shared = [0];
     stream.read_exact(&mut shared)?;
-    drop(stranger);
-    let Some(_place) = Guest::admit(shown) else {
+    let Some(_guest) = stranger.admit() else {
         return Err(io::Error::other("there are as many viewers as there may be"));
     };
     let size = shown.screen.size().unwrap_or_else(|| shown.screen.wish().size);

@@ -8,7 +8,8 @@ use std::{
 
 use tungstenite::handshake::derive_accept_key;
 
-use super::{Guest, socket};
+use super::{Served, socket};
+use crate::door::Stranger;
 
 /// Most bytes of a request.
 const MAX_REQUEST: usize = 16 << 10;
@@ -41,8 +42,7 @@ struct Request {
 ///
 /// # Errors
 /// When it does not take the answer, or leaves.
-pub(super) fn answer(mut stream: TcpStream, guest: Guest) -> io::Result<()> {
-    let served = guest.served.clone();
+pub(super) fn answer(mut stream: TcpStream, served: &Served, stranger: Stranger) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let Some(request) = read(&mut stream)? else {
@@ -81,7 +81,7 @@ pub(super) fn answer(mut stream: TcpStream, guest: Guest) -> io::Result<()> {
             "Only this page's own script may connect.\n",
         );
     }
-    let Some(_place) = guest.admit() else {
+    let Some(_guest) = stranger.admit() else {
         tracing::warn!("as many pages are open as there may be: another one was closed");
         let text = "Too many pages show this VM: close one.\n";
         return reply(&mut stream, "503 Service Unavailable", "text/plain", text);
