@@ -16,16 +16,22 @@
 
 use std::sync::{
     Arc, Condvar, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, Ordering, fence},
 };
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tearless_memory::{Gpa, GuestMemory, vm::GuestAddress};
+use tearless_memory::{
+    Gpa, GuestMemory,
+    vm::{Bytes, GuestAddress},
+};
 use tearless_state::StateError;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 
 use crate::{Chain, Interrupt, Wake, lock};
+
+/// The driver's flag that says it polls (section 2.7.6).
+const NO_INTERRUPT: u16 = 1;
 
 /// Why a ring cannot be used any more.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +73,8 @@ pub struct Ring {
     epoch: u64,
     /// Requests that were taken and not given back, in the order of taking. As many as a device has in progress.
     taken: Vec<u16>,
+    /// Requests that were given back since the last [`Ring::notify`], modulo 2^16.
+    unannounced: u16,
 }
 
 /// How far a running ring of a saved VM was.
@@ -88,6 +96,7 @@ impl Ring {
             index: start.index,
             epoch,
             taken: Vec::new(),
+            unannounced: 0,
         }
     }
 
@@ -163,21 +172,66 @@ impl Ring {
     /// # Errors
     /// When the used ring is not writable.
     pub fn push(&mut self, head: u16, written: u32) -> Result<(), RingError> {
-        if let Some(at) = self.taken.iter().position(|taken| *taken == head) {
-            self.taken.remove(at);
-        }
-        Ok(self.queue.add_used(self.memory.vm(), head, written)?)
+        self.push_all([(head, written)])
     }
 
-    /// Interrupts the driver if it wants to hear of what was pushed.
+    /// Gives requests back, each as [`Ring::push`] does, so that the driver sees all of them or none: what the buffers of
+    /// one received packet need (section 5.1.6.4), for their driver may run on another CPU.
+    ///
+    /// # Errors
+    /// As [`Ring::push`].
+    pub fn push_all(&mut self, requests: impl IntoIterator<Item = (u16, u32)>) -> Result<(), RingError> {
+        let mut next = self.queue.next_used();
+        for (head, written) in requests {
+            if let Some(at) = self.taken.iter().position(|taken| *taken == head) {
+                self.taken.remove(at);
+            }
+            let element = u64::from(head) | u64::from(written) << 32;
+            let entry = self.used_ring(4 + 8 * u64::from(next % self.queue.size()))?;
+            self.memory.write(Gpa(entry.0), &element.to_le_bytes())?;
+            next = next.wrapping_add(1);
+        }
+        self.unannounced = self.unannounced.wrapping_add(next.wrapping_sub(self.queue.next_used()));
+        self.queue.set_next_used(next);
+        let index = self.used_ring(2)?;
+        Ok(self
+            .memory
+            .vm()
+            .store(next.to_le(), index, Ordering::Release)
+            .map_err(virtio_queue::Error::GuestMemory)?)
+    }
+
+    fn used_ring(&self, offset: u64) -> Result<GuestAddress, RingError> {
+        Ok(GuestAddress(
+            self.queue.used_ring().checked_add(offset).ok_or(virtio_queue::Error::AddressOverflow)?,
+        ))
+    }
+
+    /// Interrupts the driver if it wants to hear of what was pushed (sections 2.7.7 and 2.7.10).
     ///
     /// # Errors
     /// When the ring is not readable.
     pub fn notify(&mut self) -> Result<(), RingError> {
-        if self.queue.needs_notification(self.memory.vm())? {
+        // The driver must see what was pushed before its wish is read: else it could fall asleep in between.
+        fence(Ordering::SeqCst);
+        let pushed = std::mem::take(&mut self.unannounced);
+        let wanted = if self.queue.event_idx_enabled() {
+            let event = self.driver_area(4 + 2 * u64::from(self.queue.size()))?;
+            self.queue.next_used().wrapping_sub(event).wrapping_sub(1) < pushed
+        } else {
+            self.driver_area(0)? & NO_INTERRUPT == 0
+        };
+        if wanted {
             self.interrupt.queue(self.index);
         }
         Ok(())
+    }
+
+    fn driver_area(&self, offset: u64) -> Result<u16, RingError> {
+        let address =
+            self.queue.avail_ring().checked_add(offset).ok_or(virtio_queue::Error::AddressOverflow)?;
+        let word = self.memory.vm().load(GuestAddress(address), Ordering::Relaxed);
+        Ok(u16::from_le(word.map_err(virtio_queue::Error::GuestMemory)?))
     }
 
     fn save(&self) -> SavedRing {

@@ -304,7 +304,11 @@ impl Driver {
     }
 
     pub(crate) fn interrupted(&self, vector: u32) -> bool {
-        lock(&self.record.vectors).contains(&vector)
+        self.interrupts(vector) > 0
+    }
+
+    pub(crate) fn interrupts(&self, vector: u32) -> usize {
+        lock(&self.record.vectors).iter().filter(|seen| **seen == vector).count()
     }
 
     pub(crate) fn bytes(&self, at: Gpa, len: usize) -> Vec<u8> {
@@ -342,7 +346,7 @@ pub(crate) const INDIRECT: u16 = 4;
 /// The driver's side of a queue.
 pub(crate) struct Queue {
     pub(crate) index: u16,
-    size: u16,
+    pub(crate) size: u16,
     pub(crate) desc: Gpa,
     pub(crate) avail: Gpa,
     pub(crate) used: Gpa,

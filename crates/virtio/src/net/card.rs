@@ -159,7 +159,7 @@ fn encode(frame: &Frame<'_>, count: u16) -> [u8; header::LEN] {
     out
 }
 
-/// Spreads header and frame over the buffers, and gives these back.
+/// Spreads header and frame over the buffers, and gives these back together.
 fn write(
     ring: &mut Ring,
     chains: &[Chain],
@@ -186,9 +186,13 @@ fn write(
             part = part.get(done..).unwrap_or_default();
             at += done as u64;
         }
-        ring.push(chain.head(), u32::try_from(at).unwrap_or(u32::MAX))?;
     }
-    Ok(())
+    let mut left = (header::LEN + frame.len()) as u64;
+    ring.push_all(chains.iter().map(|chain| {
+        let filled = left.min(chain.writable_len());
+        left -= filled;
+        (chain.head(), filled as u32)
+    }))
 }
 
 impl Card for NetCard {

@@ -1,6 +1,10 @@
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 use tearless_net::{Card, Endpoint, Frame, Gso, GsoKind, Mac, Offload, Offloads, PartialChecksum};
@@ -169,6 +173,54 @@ fn a_large_frame_spreads_over_buffers_and_waits_for_them() {
     }
     assert_eq!(received[..12], header(1, 1, [54, 1448, 34, 16, 3]));
     assert_eq!(received[12..], bytes);
+}
+
+#[test]
+fn the_driver_never_sees_a_part_of_the_buffers_of_a_packet() {
+    const BUFFERS: u16 = 8;
+    let (bench, mut driver, mut queues) = set_up(feature::MRG_RXBUF);
+    let queue = &mut queues[RECEIVE];
+    let at = driver.alloc(100);
+    let (memory, index) = (driver.memory.clone(), queue.used + 2);
+    let over = AtomicBool::new(false);
+    let torn = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut torn = 0;
+            while !over.load(Ordering::Relaxed) {
+                let mut seen = [0; 2];
+                memory.read(index, &mut seen).unwrap();
+                torn += u32::from(u16::from_le_bytes(seen) % BUFFERS != 0);
+            }
+            torn
+        });
+        for _ in 0..5000 {
+            (0..BUFFERS).for_each(|_| _ = queue.offer(&driver, &[writable(at, 100)]));
+            assert!(bench.card().give(&Frame::whole(&frame(OTHER, 788), Offload::default())));
+            (0..BUFFERS).for_each(|_| assert_eq!(queue.used(&driver).unwrap().1, 100));
+        }
+        over.store(true, Ordering::Relaxed);
+        watcher.join().unwrap()
+    });
+    assert_eq!(torn, 0);
+}
+
+#[test]
+fn an_event_inside_of_a_packet_interrupts() {
+    let (bench, mut driver, mut queues) = set_up(feature::MRG_RXBUF);
+    let queue = &mut queues[RECEIVE];
+    let at = driver.alloc(100);
+    let mut packet_interrupts = |event: u16| {
+        (0..4).for_each(|_| _ = queue.offer(&driver, &[writable(at, 100)]));
+        driver.memory.write(queue.avail + 4 + 2 * u64::from(queue.size), &event.to_le_bytes()).unwrap();
+        assert!(bench.card().give(&Frame::whole(&frame(OTHER, 388), Offload::default())));
+        let before = driver.interrupts(1);
+        bench.card().flush();
+        driver.interrupts(1) - before == 1
+    };
+    assert!(packet_interrupts(0), "the first buffer's");
+    assert!(packet_interrupts(6), "one in the middle's");
+    assert!(!packet_interrupts(12), "the next packet's");
+    assert!(packet_interrupts(15), "the last one's");
 }
 
 #[test]
