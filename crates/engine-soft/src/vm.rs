@@ -200,10 +200,7 @@ impl SoftVcpu {
                 Exit::SysReg(SysRegAccess { reg, write, value: &mut self.value, handled: &mut self.handled })
             }
             Stop::Smccc(conduit) => Exit::Smccc(SmcccCall { conduit, x: self.cpu.call_registers() }),
-            Stop::Wfi => {
-                let now = self.cpu.timers.now();
-                Exit::Wfi { deadline: self.cpu.timers.deadline(now) }
-            }
+            Stop::Wfi => Exit::Wfi { deadline: self.cpu.timers.deadline() },
             // The run loop keeps these two to itself.
             Stop::Continue | Stop::Exception(_) => Exit::Kicked,
         }

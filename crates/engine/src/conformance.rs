@@ -56,6 +56,7 @@ pub fn cases<V: Vm>() -> Vec<Case<V>> {
         Case { name: "wfi", run: interrupts::wait as fn(V) -> Outcome },
         Case { name: "wfi-pending", run: interrupts::wait_pending },
         Case { name: "wfi-deadline", run: interrupts::wait_deadline },
+        Case { name: "wfi-short-deadline", run: interrupts::wait_short },
         Case { name: "kick-before", run: interrupts::kick_before },
         Case { name: "kick-during", run: interrupts::kick_during },
         Case { name: "irq", run: interrupts::delivery },

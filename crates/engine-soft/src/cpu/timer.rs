@@ -76,7 +76,7 @@ pub(crate) struct Timers {
     pub phys: Timer,
     /// What the machine was told.
     pub reported: TimerLines,
-    /// What the timer thread was told.
+    /// What the timer thread was told: when an output goes high by itself, in counter units.
     armed: Option<u64>,
 }
 
@@ -130,9 +130,10 @@ impl Timers {
         [self.virt.deadline(now), self.phys.deadline(now)].into_iter().flatten().min()
     }
 
-    /// When an output will go high by itself; far deadlines that the host's clock cannot hold never come.
-    pub fn deadline(&self, now: u64) -> Option<Instant> {
-        self.instant(self.next(now)?)
+    /// When an output will go high by itself, as of when the outputs were last looked at: one that was due since then has
+    /// been told to nobody. Far deadlines that the host's clock cannot hold never come.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.instant(self.armed?)
     }
 
     fn instant(&self, counter: u64) -> Option<Instant> {
@@ -265,7 +266,8 @@ mod tests {
         timers.virt.compare = u64::MAX;
         timers.phys.set_control(ENABLE);
         timers.phys.compare = 5_000_000_000;
-        assert_eq!(timers.deadline(0), Some(timers.base + Duration::from_secs(5)), "the nearer one counts");
+        timers.armed = timers.next(0);
+        assert_eq!(timers.deadline(), Some(timers.base + Duration::from_secs(5)), "the nearer one counts");
         assert_eq!(timers.lines(5_000_000_000), TimerLines { virt: false, phys: true, hyp: false });
     }
 
@@ -278,7 +280,8 @@ mod tests {
         assert!(timers.now() >= 100_000_000_000);
         timers.skip(Duration::from_secs(90));
         assert!((10_000_000_000..90_000_000_000).contains(&timers.now()));
-        assert_eq!(timers.deadline(0), Some(begin + Duration::from_secs(95)));
+        timers.armed = timers.next(0);
+        assert_eq!(timers.deadline(), Some(begin + Duration::from_secs(95)));
     }
 
     #[test]

@@ -80,6 +80,47 @@ pub(super) fn wait_deadline<V: Vm>(vm: V) -> Outcome {
     vcpu.finish().map(drop)
 }
 
+/// Waits X3 times for the virtual timer, each time for ten ticks longer than before, from X1 on.
+const WAIT_TIMERS: &[u32] = &[
+    // again:
+    0xd53b_e040, // mrs x0, cntvct_el0
+    0x8b01_0000, // add x0, x0, x1
+    0xd51b_e340, // msr cntv_cval_el0, x0
+    0xd280_0022, // mov x2, #1
+    0xd51b_e322, // msr cntv_ctl_el0, x2
+    // wait:
+    0xd503_207f, // wfi
+    0xd53b_e322, // mrs x2, cntv_ctl_el0
+    0x3617_ffc2, // tbz w2, #2, wait
+    0xd51b_e33f, // msr cntv_ctl_el0, xzr
+    0x9100_2821, // add x1, x1, #10
+    0xf100_0463, // subs x3, x3, #1
+    0x54ff_fea1, // b.ne again
+    0xf900_0380, // str x0, [x28]
+];
+
+/// A timer that fires just when the vCPU begins to wait ends the wait, too.
+pub(super) fn wait_short<V: Vm>(vm: V) -> Outcome {
+    let guest = Guest::new(vm, WAIT_TIMERS)?;
+    let mut vcpu = guest.vcpu(0)?;
+    vcpu.change(|state| state.x[3] = 3000)?;
+    let mut fired = false;
+    loop {
+        match vcpu.next()? {
+            Event::Timer(lines) => {
+                fired = lines.virt;
+                vcpu.vcpu.set_irq(fired);
+            }
+            Event::Wfi { deadline: None } if !fired => {
+                return Err(format!("a wait for ever, {} rounds before the end", vcpu.x(3)?));
+            }
+            Event::Wfi { .. } => {}
+            Event::Done(_) => return Ok(()),
+            other => return Err(format!("expected a wait or the timer, got {other:x?}")),
+        }
+    }
+}
+
 /// Nothing but the end.
 const NOTHING: &[u32] = &[
     0xf900_0380, // str x0, [x28]
