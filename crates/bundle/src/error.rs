@@ -85,7 +85,7 @@ pub enum Error {
         name: String,
     },
     /// The snapshot cannot be used.
-    #[error("cannot use snapshot {name}\n  because: {}: {why}\n  try: repair the file, or move it away to lose the snapshot", path.display())]
+    #[error("cannot use snapshot {name}\n  because: {}: {why}\n  try: the Tearless that took it, if that is a newer one; else repair the file, or move it away to lose the snapshot", path.display())]
     Snapshot {
         /// The name.
         name: String,

@@ -59,18 +59,30 @@ impl Bundle {
     /// # Errors
     /// When one cannot be read.
     pub fn list_snapshots(&self) -> Result<Vec<(String, Snapshot)>> {
+        let (list, unreadable) = self.readable_snapshots()?;
+        unreadable.into_iter().next().map_or(Ok(list), Err)
+    }
+
+    /// As [`Bundle::list_snapshots`], those that can be read; and what is wrong with each of the others.
+    ///
+    /// # Errors
+    /// When their folder cannot be read.
+    pub fn readable_snapshots(&self) -> Result<(Vec<(String, Snapshot)>, Vec<Error>)> {
         let folder = self.path().join(FOLDER);
-        let mut list = Vec::new();
+        let (mut list, mut unreadable) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.map_err(failed("read", &folder))?.path();
             let name = path.file_stem().and_then(|name| name.to_str()).map(str::to_owned);
             let known = path.extension().is_some_and(|extension| extension == EXTENSION);
             if let Some(name) = name.filter(|name| known && check_name(name).is_ok()) {
-                list.push((name.clone(), self.snapshot(&name)?));
+                match self.snapshot(&name) {
+                    Ok(snapshot) => list.push((name, snapshot)),
+                    Err(error) => unreadable.push(error),
+                }
             }
         }
         list.sort_by(|a, b| (a.1.taken, &a.0).cmp(&(b.1.taken, &b.0)));
-        Ok(list)
+        Ok((list, unreadable))
     }
 
     /// The snapshot `name`.

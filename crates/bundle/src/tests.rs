@@ -587,6 +587,9 @@ mod layered {
         assert!(tree.restore("a").unwrap_err().to_string().contains("version 9"));
         assert!(tree.restore("b").is_err(), "nothing is swept while something cannot be read");
         assert!(layers(&bundle) >= before);
+        assert!(bundle.list_snapshots().is_err());
+        let (readable, unreadable) = bundle.readable_snapshots().unwrap();
+        assert_eq!((readable.len(), readable[0].0.as_str(), unreadable.len()), (1, "b", 1));
         fs::write(&file, good).unwrap();
         tree.restore("a").unwrap();
         assert_eq!(read(&bundle), [7, 7, 7]);

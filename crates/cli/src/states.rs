@@ -113,7 +113,7 @@ struct Entry<'a> {
 fn list(vm: &str, json: bool) -> Result<()> {
     let bundle = Store::open()?.find(vm)?;
     let current = bundle.config()?.snapshot;
-    let snapshots = bundle.list_snapshots()?;
+    let (snapshots, unreadable) = bundle.readable_snapshots()?;
     if json {
         let entries: Vec<_> = snapshots
             .iter()
@@ -126,12 +126,15 @@ fn list(vm: &str, json: bool) -> Result<()> {
             })
             .collect();
         say!("{}", serde_json::to_string_pretty(&entries)?);
-    } else if snapshots.is_empty() {
+    } else if snapshots.is_empty() && unreadable.is_empty() {
         say!("{vm} has no snapshots; `tearless snapshot take {vm} NAME` takes one");
     } else {
         crate::out::print(format_args!("{}", tree(&snapshots, current.as_deref())));
     }
-    Ok(())
+    match unreadable.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") {
+        none if none.is_empty() => Ok(()),
+        errors => bail!(errors),
+    }
 }
 
 /// The snapshots, each below the one that it started from; the one that the VM is at is marked.
