@@ -169,6 +169,17 @@ fn what_runs_on_in_the_background_holds_up_nobody() {
 }
 
 #[test]
+fn what_runs_on_in_the_background_stays() {
+    let script = "sleep 1000 > /dev/null 2>&1 & echo $!";
+    let pids: Vec<_> = (0..100).map(|_| run(exec(&["sh", "-c", script])).0.trim().to_owned()).collect();
+    // A zombie has no command line.
+    let runs = |pid: &&String| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
+    let left = pids.iter().filter(runs).count();
+    Command::new("kill").args(&pids).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(left, pids.len());
+}
+
+#[test]
 fn files_go_both_ways() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);

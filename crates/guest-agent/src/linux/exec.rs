@@ -17,7 +17,11 @@ use std::{
     },
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -73,14 +77,15 @@ pub fn run(host: &Host, exec: &Exec) -> Result<(), Gone> {
         thread::spawn(move || feed(&host, input, &chunks, is_terminal))
     });
     let terminal = running.terminal.take();
+    let over = Arc::new(AtomicBool::new(false));
     let reporter = thread::spawn({
-        let host = host.clone();
-        move || report(&host, running)
+        let (host, over) = (host.clone(), over.clone());
+        move || report(&host, running, &over)
     });
     obey(host, pid, terminal.as_ref(), to_input);
-    // The host is gone, or has heard of the end.
-    if !reporter.is_finished() {
-        end(pid, &reporter);
+    // The host is gone, or has heard of the end: then what the program left in the background stays.
+    if !over.load(Ordering::Acquire) {
+        end(pid, &over);
     }
     drop(reporter.join());
     drop(feeder.map(thread::JoinHandle::join));
@@ -88,12 +93,12 @@ pub fn run(host: &Host, exec: &Exec) -> Result<(), Gone> {
 }
 
 /// Ends what still runs.
-fn end(pid: Pid, reporter: &thread::JoinHandle<()>) {
-    // The reporter has not waited for it yet, so its number is still its own.
+fn end(pid: Pid, over: &AtomicBool) {
+    // Nobody has waited for it yet, so its number is still its own.
     _ = kill_process_group(pid, Signal::HUP);
     let mut left = GRACE;
     let pause = Duration::from_millis(20);
-    while !reporter.is_finished() && !left.is_zero() {
+    while !over.load(Ordering::Acquire) && !left.is_zero() {
         thread::sleep(pause);
         left = left.saturating_sub(pause);
     }
@@ -234,13 +239,15 @@ fn feed(host: &Host, mut input: File, chunks: &mpsc::Receiver<Vec<u8>>, is_termi
     }
 }
 
-/// The output thread: sends all output and then how the program ended.
-fn report(host: &Host, mut running: Running) {
+/// The output thread: sends all output and then how the program ended. `over` is true before the host can know of that.
+fn report(host: &Host, mut running: Running, over: &AtomicBool) {
     let pid = i32::try_from(running.child.id()).ok().and_then(Pid::from_raw);
     let exit = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let outputs = std::mem::take(&mut running.outputs);
     relay(host, outputs, exit.as_ref());
-    if let Ok(status) = running.child.wait() {
+    let status = running.child.wait();
+    over.store(true, Ordering::Release);
+    if let Ok(status) = status {
         // A host that is gone does not want to know.
         drop(host.send(&Reply::Ended(ended(status))));
     }
