@@ -47,6 +47,9 @@ pub struct Snapshot {
     pub config: VmConfig,
 }
 
+/// Snapshots and their names.
+pub type Named = Vec<(String, Snapshot)>;
+
 /// The snapshots of a VM that does not run, for one who holds its lock.
 pub struct Snapshots<'a> {
     bundle: &'a Bundle,
@@ -58,7 +61,7 @@ impl Bundle {
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn list_snapshots(&self) -> Result<Vec<(String, Snapshot)>> {
+    pub fn list_snapshots(&self) -> Result<Named> {
         let (list, unreadable) = self.readable_snapshots()?;
         unreadable.into_iter().next().map_or(Ok(list), Err)
     }
@@ -67,7 +70,7 @@ impl Bundle {
     ///
     /// # Errors
     /// When their folder cannot be read.
-    pub fn readable_snapshots(&self) -> Result<(Vec<(String, Snapshot)>, Vec<Error>)> {
+    pub fn readable_snapshots(&self) -> Result<(Named, Vec<Error>)> {
         let folder = self.path().join(FOLDER);
         let (mut list, mut unreadable) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&folder).into_iter().flatten() {

@@ -477,7 +477,8 @@ pub struct DebianArgs {
 }
 
 #[derive(Args)]
-#[group(id = "installs", args = ["linux", "unattended"], multiple = true)]
+#[group(id = "installs", args = ["linux", "unattended", "cloud_init"], multiple = true)]
+#[group(id = "answers", args = ["unattended", "cloud_init"])]
 pub struct CreateArgs {
     /// The VM's name.
     pub name: String,
@@ -495,6 +496,10 @@ pub struct CreateArgs {
     /// Boot this disk image through EFI; its content is copied to the VM's disk.
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     pub disk_image: Option<PathBuf>,
+    /// Have cloud-init, which images for clouds have, set the system of --disk-image up when the VM first runs: its host name,
+    /// user, keys, packages, and the agent of Tearless.
+    #[arg(long, requires = "disk_image")]
+    pub cloud_init: bool,
     /// Install macOS from this IPSW. Needs an Apple silicon Mac.
     #[arg(long, value_name = "FILE|latest", conflicts_with_all = ["kernel", "iso", "disk_image"])]
     pub ipsw: Option<PathBuf>,
@@ -513,7 +518,8 @@ pub struct CreateArgs {
     /// Packages to install beside the base system; repeat it, or separate names by commas.
     #[arg(long = "package", value_name = "NAME", value_delimiter = ',', requires = "installs")]
     pub packages: Vec<String>,
-    /// A file with public SSH keys that may log in as root, or as the user of an installation without questions.
+    /// A file with public SSH keys that may log in as root, or as the user of an installation without questions
+    /// or of a cloud image.
     #[arg(long, value_name = "FILE", requires = "installs")]
     pub ssh_key: Option<PathBuf>,
     #[command(flatten)]
@@ -538,30 +544,31 @@ impl DebianArgs {
     }
 }
 
-/// The answers to an installer's questions.
+/// The answers to the questions of an installer or of cloud-init.
 #[derive(Args)]
 pub struct UnattendedArgs {
     /// Install from the medium without questions, onto all of the VM's disk, when the VM first runs. Debian's and Ubuntu's
     /// installers can do that.
     #[arg(long, requires = "iso")]
     pub unattended: bool,
-    /// The user's name; default: yours.
-    #[arg(long, value_name = "NAME", requires = "unattended")]
+    /// The user's name; default: yours, with --cloud-init only the image's own user.
+    #[arg(long, value_name = "NAME", requires = "answers")]
     pub user: Option<String>,
-    /// A file with the user's password in its first line; without one, the user logs in by --ssh-key.
-    #[arg(long, value_name = "FILE", requires = "unattended")]
+    /// A file with the user's password in its first line; without one, the user logs in by --ssh-key. With
+    /// --cloud-init and without --user it is that of the image's own user.
+    #[arg(long, value_name = "FILE", requires = "answers")]
     pub password_file: Option<PathBuf>,
     /// The host name; default: the VM's name.
-    #[arg(long, value_name = "NAME", requires = "unattended")]
+    #[arg(long, value_name = "NAME", requires = "answers")]
     pub hostname: Option<String>,
-    /// The locale; default: this host's.
-    #[arg(long, value_name = "LOCALE", requires = "unattended")]
+    /// The locale; default: this host's, with --cloud-init the image's.
+    #[arg(long, value_name = "LOCALE", requires = "answers")]
     pub locale: Option<String>,
-    /// The keyboard's layout; default: this host's.
-    #[arg(long, value_name = "LAYOUT", requires = "unattended")]
+    /// The keyboard's layout; default: this host's, with --cloud-init the image's.
+    #[arg(long, value_name = "LAYOUT", requires = "answers")]
     pub keyboard: Option<String>,
-    /// The time zone; default: this host's.
-    #[arg(long, value_name = "ZONE", requires = "unattended")]
+    /// The time zone; default: this host's, with --cloud-init the image's.
+    #[arg(long, value_name = "ZONE", requires = "answers")]
     pub timezone: Option<String>,
 }
 

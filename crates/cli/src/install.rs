@@ -1,24 +1,18 @@
 //! `create --iso --unattended`: installation without questions, and what goes when an installation is complete.
 
-use std::{env, fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc};
+use std::{env, fs, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use tearless_boot::initramfs::Initramfs;
 use tearless_bundle::Bundle;
 use tearless_config::{BootConfig, DiskConfig, DiskFormat, InstallerConfig, UnattendedConfig, VmConfig};
 use tearless_image::{
-    installer::{Answers, CIDATA, Family, META_DATA, Medium, hash_password},
+    installer::{Answers, Family, META_DATA, Medium},
     mirror::Mirror,
 };
-use tearless_vm::{
-    efi::{
-        INSTALLED, Variables,
-        media::{Volume, fat::Fat},
-    },
-    storage::{self, OpenOptions},
-};
+use tearless_vm::efi::{INSTALLED, Variables};
 
-use crate::{args::CreateArgs, store};
+use crate::{args::CreateArgs, seed, store};
 
 /// The names of the bundle's files that are there until the installation is complete.
 const KERNEL: &str = "InstallerKernel";
@@ -30,10 +24,6 @@ const PRESEED: &str = "preseed.cfg";
 /// No question is so important that it would be asked, and progress is shown in lines, which a log can keep.
 const DEBIAN_CMDLINE: &str = "auto=true priority=critical DEBIAN_FRONTEND=text";
 const UBUNTU_CMDLINE: &str = "autoinstall";
-/// Bytes of the volume for answers, which have some kilobytes.
-const ANSWERS_SIZE: u64 = 4 << 20;
-/// The first day that FAT has.
-const LONG_AGO: (u16, u16) = (0x21, 0);
 
 /// An installation without questions, before the VM is made.
 pub struct Unattended {
@@ -64,15 +54,7 @@ impl Unattended {
 
     /// Puts its files into the VM's folder.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let put = |name: &str, content: &[u8]| {
-            let path = folder.join(name);
-            // A password's hash is nobody else's business.
-            let mut options = fs::OpenOptions::new();
-            let file = options.write(true).create_new(true).mode(0o600).open(&path);
-            file.and_then(|mut file| file.write_all(content))
-                .with_context(|| format!("cannot write {}", path.display()))
-        };
-        put(KERNEL, &self.medium.kernel)?;
+        seed::put(&folder.join(KERNEL), &self.medium.kernel)?;
         let mut initrd = self.medium.initrd.clone();
         match self.medium.family {
             Family::Debian => {
@@ -82,22 +64,13 @@ impl Unattended {
                 initrd.extend(archive.finish());
             }
             Family::Ubuntu => {
-                put(ANSWERS, &vec![0; ANSWERS_SIZE as usize])?;
-                let path = folder.join(ANSWERS);
-                fill_answers(&path, &self.answers)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
+                let user_data = self.answers.autoinstall();
+                let files = [("user-data", user_data.as_bytes()), ("meta-data", META_DATA.as_bytes())];
+                seed::write_volume(&folder.join(ANSWERS), &files)?;
             }
         }
-        put(INITRD, &initrd)
+        seed::put(&folder.join(INITRD), &initrd)
     }
-}
-
-fn fill_answers(path: &Path, answers: &Answers) -> Result<()> {
-    let mut fat = Fat::format(Volume::whole(storage::open(path, OpenOptions::default())?), CIDATA)?;
-    fat.put("user-data", answers.autoinstall().as_bytes(), LONG_AGO)?;
-    fat.put("meta-data", META_DATA.as_bytes(), LONG_AGO)?;
-    fat.flush()?;
-    Ok(())
 }
 
 /// Notes an installation from `medium` in the configuration.
@@ -153,14 +126,7 @@ pub fn variables(folder: &Path, file: &Path) -> Result<Arc<Variables>> {
 
 fn answers(args: &CreateArgs) -> Result<Answers> {
     let own = &args.unattended;
-    let password_hash = match &own.password_file {
-        None => None,
-        Some(path) => {
-            let text = fs::read_to_string(path)
-                .with_context(|| format!("cannot read the password in {}", path.display()))?;
-            Some(hash_password(text.lines().next().unwrap_or_default())?)
-        }
-    };
+    let password_hash = own.password_file.as_deref().map(seed::password).transpose()?;
     let ssh_keys = args.ssh_key.as_deref().map(store::ssh_keys).transpose()?.unwrap_or_default();
     if password_hash.is_none() && ssh_keys.is_empty() {
         bail!(

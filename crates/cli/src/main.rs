@@ -22,6 +22,7 @@ mod progress;
 mod qos;
 mod registry;
 mod run;
+mod seed;
 mod serve;
 mod session;
 mod set;

@@ -35,7 +35,9 @@ use crate::{
     life, login, mac,
     out::say,
     progress::Bars,
-    run, share, whole,
+    run,
+    seed::CloudInit,
+    share, whole,
 };
 
 /// The names of a bundle's own files, as its configuration has them.
@@ -168,6 +170,9 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
     let disk_size = args.disk.or(args.kernel.is_none().then_some(DEFAULT_DISK));
     config.disks.extend(disk_size.map(|_| DiskConfig::new(DISK)));
     let unattended = Unattended::read(&args)?;
+    let instance = config.network.mac.map_or_else(|| args.name.clone(), |mac| format!("tearless-{mac}"));
+    let cloud_init = CloudInit::read(&args, &instance)?;
+    config.disks.extend(cloud_init.is_some().then(CloudInit::disk));
     if let Some(iso) = &args.iso {
         install::note(&mut config, disks::iso(iso)?, unattended.as_ref());
     }
@@ -184,6 +189,9 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
     }
     if let Some(unattended) = unattended {
         unattended.write(new.path())?;
+    }
+    if let Some(cloud_init) = cloud_init {
+        cloud_init.write(new.path())?;
     }
     firmware::copy(new.path(), &args.firmware)?;
     let bundle = new.finish(&config)?;

@@ -10,9 +10,7 @@ use crate::{
     mirror::Mirror,
 };
 
-/// The label of the volume on which cloud-init looks for answers (its data source NoCloud).
-pub const CIDATA: &str = "CIDATA";
-/// The file beside the answers there, which cloud-init wants to exist.
+/// What cloud-init wants to be told beside the answers for an installation.
 pub const META_DATA: &str = "instance-id: tearless\n";
 
 /// What a user would answer.
@@ -51,49 +49,15 @@ impl Answers {
     /// # Errors
     /// [`Kind::Request`], which says what is wrong.
     pub fn check(&self) -> Result<()> {
-        let refuse = |what: &str, value: &str, help: &str| {
-            Err(Error::new(
-                Kind::Request,
-                format!("cannot install with {what} {value:?}"),
-                "that is not one that the installer takes",
-                help,
-            ))
-        };
-        let word = |text: &str, extra: &str| {
-            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
-        };
-        let user_first = self.user.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-        if !user_first || self.user == "root" || self.user.len() > 32 || !word(&self.user, "_-") {
-            return refuse("the user", &self.user, "--user with small letters, digits, - and _; not root");
+        check_user(&self.user)?;
+        check_hostname(&self.hostname)?;
+        let settings = [&self.locale, &self.keyboard, &self.timezone].map(|value| Some(value.as_str()));
+        check_settings(settings)?;
+        if let Some(suite) = &self.suite {
+            check_word("the release", suite, "-", "--suite trixie")?;
         }
-        if self.user.chars().any(|c| c.is_ascii_uppercase()) {
-            return refuse("the user", &self.user, "--user with small letters");
-        }
-        let hostname = &self.hostname;
-        if !word(hostname, "-") || hostname.len() > 63 || hostname.starts_with('-') || hostname.ends_with('-')
-        {
-            return refuse("the host name", hostname, "--hostname with letters, digits and -");
-        }
-        let others = [
-            ("the locale", &self.locale, "_.@-", "--locale en_US.UTF-8"),
-            ("the keyboard", &self.keyboard, "_-", "--keyboard us"),
-            ("the time zone", &self.timezone, "_/+-", "--timezone Europe/Berlin"),
-        ];
-        for (what, value, extra, help) in others {
-            if !word(value, extra) {
-                return refuse(what, value, help);
-            }
-        }
-        if let Some(suite) = self.suite.as_deref().filter(|suite| !word(suite, "-")) {
-            return refuse("the release", suite, "--suite trixie");
-        }
-        if let Some(name) = self.packages.iter().find(|name| !word(name, "+-.:~")) {
-            return refuse("the package", name, "--package with the name of one");
-        }
-        match self.ssh_keys.iter().find(|key| key.chars().any(char::is_control)) {
-            Some(key) => refuse("the SSH key", key, "--ssh-key with a file of public keys"),
-            None => Ok(()),
-        }
+        check_packages(&self.packages)?;
+        check_keys(&self.ssh_keys)
     }
 
     /// For Debian's installer: what it finds as `preseed.cfg` in its RAM disk (its manual, appendix B).
@@ -184,7 +148,7 @@ impl Answers {
         steps.join("; ")
     }
 
-    /// For Ubuntu's installer: `user-data` of cloud-init, on a volume [`CIDATA`]. JSON is YAML.
+    /// For Ubuntu's installer: `user-data` of cloud-init, on a volume [`CIDATA`](super::CIDATA). JSON is YAML.
     pub fn autoinstall(&self) -> String {
         let late = self.late_command("/target", "curtin in-target --");
         let answers = json!({ "autoinstall": {
@@ -233,10 +197,76 @@ const END: [&str; 9] = [
     "finish-install/reboot_in_progress note",
 ];
 
+fn refuse(what: &str, value: &str, help: &str) -> Result<()> {
+    Err(Error::new(
+        Kind::Request,
+        format!("cannot install with {what} {value:?}"),
+        "that is not one that the installer takes",
+        help,
+    ))
+}
+
+fn is_word(text: &str, extra: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+}
+
+/// Refuses what is more than letters, digits and `extra`.
+fn check_word(what: &str, value: &str, extra: &str, help: &str) -> Result<()> {
+    if is_word(value, extra) { Ok(()) } else { refuse(what, value, help) }
+}
+
+pub(super) fn check_user(user: &str) -> Result<()> {
+    let first = user.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let small = !user.chars().any(|c| c.is_ascii_uppercase());
+    if first && small && user != "root" && user.len() <= 32 && is_word(user, "_-") {
+        return Ok(());
+    }
+    refuse("the user", user, "--user with small letters, digits, - and _; not root")
+}
+
+pub(super) fn check_hostname(hostname: &str) -> Result<()> {
+    let inside = hostname.len() <= 63 && !hostname.starts_with('-') && !hostname.ends_with('-');
+    if inside && is_word(hostname, "-") {
+        return Ok(());
+    }
+    refuse("the host name", hostname, "--hostname with letters, digits and -")
+}
+
+/// Locale, keyboard and time zone, those that are given.
+pub(super) fn check_settings(settings: [Option<&str>; 3]) -> Result<()> {
+    let kinds = [
+        ("the locale", "_.@-", "--locale en_US.UTF-8"),
+        ("the keyboard", "_-", "--keyboard us"),
+        ("the time zone", "_/+-", "--timezone Europe/Berlin"),
+    ];
+    for (value, (what, extra, help)) in settings.into_iter().zip(kinds) {
+        if let Some(value) = value {
+            check_word(what, value, extra, help)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn check_packages(names: &[String]) -> Result<()> {
+    names
+        .iter()
+        .try_for_each(|name| check_word("the package", name, "+-.:~", "--package with the name of one"))
+}
+
+pub(super) fn check_keys(keys: &[String]) -> Result<()> {
+    match keys.iter().find(|key| key.chars().any(char::is_control)) {
+        Some(key) => refuse("the SSH key", key, "--ssh-key with a file of public keys"),
+        None => Ok(()),
+    }
+}
+
 /// A word of a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
+
+/// Bytes of a salt, which become 16 characters: crypt(3) takes no more, and cuts off the rest, so that no password would fit.
+const SALT: usize = 12;
 
 /// What crypt(3) makes of a password, by SHA-512.
 ///
@@ -251,8 +281,10 @@ pub fn hash_password(password: &str) -> Result<String> {
             "write it into the first line of the file",
         ));
     }
-    let hash = ShaCrypt::SHA512
-        .hash_password(password.as_bytes())
-        .map_err(|why| Error::new(Kind::Local, "cannot hash the password", why, "try again"))?;
+    let cannot = |why: String| Error::new(Kind::Local, "cannot hash the password", why, "try again");
+    let mut salt = [0; SALT];
+    getrandom::fill(&mut salt).map_err(|why| cannot(why.to_string()))?;
+    let hash = ShaCrypt::SHA512.hash_password_with_salt(password.as_bytes(), &salt);
+    let hash = hash.map_err(|why| cannot(why.to_string()))?;
     Ok(hash.to_string())
 }

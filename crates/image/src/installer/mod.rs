@@ -1,17 +1,20 @@
-//! Installation media: what is on them, and the answers with which they install a system without asking.
+//! Installation media: what is on them, and the answers with which they install a system without asking; and what a cloud image's
+//! cloud-init is told ([`CloudConfig`]).
 //!
 //! A medium is known by its kernel and RAM disk ([`Medium::read`]). They are started directly, by EFI in the VMM, for only then is
 //! the command line ours; the medium itself stays as it is. Debian's installer finds its answers in a file that is added to the
 //! RAM disk ([`Answers::preseed`]), Ubuntu's on a volume that is labelled for them ([`Answers::autoinstall`]).
 
 mod answers;
+mod cloud;
 mod iso;
 
 use std::{fs::File, io::Read, path::Path};
 
 use flate2::read::GzDecoder;
 
-pub use answers::{Answers, CIDATA, META_DATA, hash_password};
+pub use answers::{Answers, META_DATA, hash_password};
+pub use cloud::{CIDATA, CloudConfig};
 pub use iso::Iso;
 
 use crate::error::{Error, Kind, Result};

@@ -89,6 +89,18 @@ fn passwords_are_hashed_with_salt() {
     let (one, two) = (hash_password("secret").unwrap(), hash_password("secret").unwrap());
     assert!(one.starts_with("$6$") && one != two, "{one}");
     assert!(hash_password("").is_err() && hash_password("a\tb").is_err());
+    assert_eq!(one.split('$').nth(3).map(str::len), Some(16), "crypt(3) cuts off what is longer: {one}");
+}
+
+/// The second opinion is the C library's, which checks logins.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_password_is_the_one_that_was_hashed() {
+    let hash = hash_password("secret \u{e9}").unwrap();
+    let mut perl = std::process::Command::new("perl");
+    let output =
+        perl.args(["-e", "print crypt($ARGV[0], $ARGV[1])", "secret \u{e9}", &hash]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), hash);
 }
 
 /// A directory record without extensions.
