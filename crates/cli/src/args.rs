@@ -478,7 +478,6 @@ pub struct DebianArgs {
 
 #[derive(Args)]
 #[group(id = "installs", args = ["linux", "unattended", "cloud_init"], multiple = true)]
-#[group(id = "answers", args = ["unattended", "cloud_init"])]
 pub struct CreateArgs {
     /// The VM's name.
     pub name: String,
@@ -488,7 +487,7 @@ pub struct CreateArgs {
     pub linux: Option<String>,
     /// Install it as its own installer does: with an EFI system partition, its signed boot loader and its kernel on the disk, so that
     /// it upgrades both itself. Otherwise the VM's folder has the kernel, which boots faster.
-    #[arg(long, requires = "linux")]
+    #[arg(long, requires = "linux", conflicts_with_all = ["kernel", "iso", "disk_image", "ipsw"])]
     pub efi: bool,
     /// Boot this installation medium through EFI until a system is on the disk; it stays where it is.
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
@@ -498,19 +497,20 @@ pub struct CreateArgs {
     pub disk_image: Option<PathBuf>,
     /// Have cloud-init, which images for clouds have, set the system of --disk-image up when the VM first runs: its host name,
     /// user, keys, packages, and the agent of Tearless.
-    #[arg(long, requires = "disk_image")]
+    #[arg(long, group = "answers", requires = "disk_image", conflicts_with_all = ["linux", "kernel", "iso", "ipsw"])]
     pub cloud_init: bool,
     /// Install macOS from this IPSW. Needs an Apple silicon Mac.
     #[arg(long, value_name = "FILE|latest", conflicts_with_all = ["kernel", "iso", "disk_image"])]
     pub ipsw: Option<PathBuf>,
     /// Which virtual Mac it is to be: its ECID, from which serial number and UUIDs follow.
     #[arg(long, value_name = "N|random", value_parser = parse_new_ecid, requires = "ipsw")]
+    #[arg(conflicts_with_all = ["linux", "kernel", "iso", "disk_image"])]
     pub ecid: Option<Ecid>,
     /// Boot this kernel; it is copied into the VM's folder.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
     /// The RAM disk for --kernel; copied too.
-    #[arg(long, value_name = "FILE", requires = "kernel")]
+    #[arg(long, value_name = "FILE", requires = "kernel", conflicts_with_all = ["linux", "iso", "disk_image", "ipsw"])]
     pub initrd: Option<PathBuf>,
     /// The kernel command line for --kernel, or additions to Debian's, or to that of an installer without questions.
     #[arg(long, value_name = "TEXT")]
@@ -549,7 +549,7 @@ impl DebianArgs {
 pub struct UnattendedArgs {
     /// Install from the medium without questions, onto all of the VM's disk, when the VM first runs. Debian's and Ubuntu's
     /// installers can do that.
-    #[arg(long, requires = "iso")]
+    #[arg(long, group = "answers", requires = "iso", conflicts_with_all = ["linux", "kernel", "disk_image", "ipsw"])]
     pub unattended: bool,
     /// The user's name; default: yours, with --cloud-init only the image's own user.
     #[arg(long, value_name = "NAME", requires = "answers")]

@@ -1,7 +1,5 @@
 //! What users get wrong, and what they are told.
 
-use std::process::Stdio;
-
 use crate::tool::Tool;
 
 /// Asserts that the command fails with an error that contains each of `hints`, and with no panic.
@@ -66,13 +64,39 @@ fn vms_that_do_not_exist_or_are_damaged() {
     assert!(list.stdout.contains("hurt"), "{}", list.stdout);
 }
 
+/// An option that says how a system comes into the VM is never ignored beside another way.
+#[test]
+fn one_way_to_a_system_at_a_time() {
+    let tool = Tool::new();
+    let ways =
+        [("--linux", "debian"), ("--kernel", "k"), ("--iso", "i"), ("--disk-image", "d"), ("--ipsw", "p")];
+    let options: [(&str, &[&str]); 5] = [
+        ("--linux", &["--efi"]),
+        ("--kernel", &["--initrd", "r"]),
+        ("--iso", &["--unattended"]),
+        ("--disk-image", &["--cloud-init"]),
+        ("--ipsw", &["--ecid", "5"]),
+    ];
+    for (way, value) in ways {
+        for (own, option) in options.iter().filter(|(own, _)| *own != way) {
+            let outcome = tool.run(&[&["create", "a", way, value], *option].concat());
+            assert_eq!(
+                outcome.status,
+                Some(2),
+                "{way} with {option:?}, which is for {own}: {}",
+                outcome.stderr
+            );
+        }
+    }
+}
+
 #[test]
 fn output_that_cannot_be_written() {
     let tool = Tool::new();
     // Nobody reads: as quiet as any other program.
-    let mut list = tool.command(["list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(list.stdout.take());
-    let outcome = list.wait_with_output().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let outcome = tool.command(["list"]).stdout(writer).output().unwrap();
     assert_eq!((outcome.status.code(), outcome.stderr.as_slice()), (Some(141), &b""[..]));
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let outcome = tool.command(["list", "--json"]).stdout(full).output().unwrap();
