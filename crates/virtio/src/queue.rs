@@ -215,6 +215,9 @@ impl Ring {
         // The driver must see what was pushed before its wish is read: else it could fall asleep in between.
         fence(Ordering::SeqCst);
         let pushed = std::mem::take(&mut self.unannounced);
+        if pushed == 0 {
+            return Ok(());
+        }
         let wanted = if self.queue.event_idx_enabled() {
             let event = self.driver_area(4 + 2 * u64::from(self.queue.size()))?;
             self.queue.next_used().wrapping_sub(event).wrapping_sub(1) < pushed
@@ -432,6 +435,7 @@ impl VirtQueue {
         lock(&self.state).paused = paused;
         self.stopping.store(false, Ordering::Release);
         self.resumed.notify_all();
+        self.announce();
         self.wake.signal();
     }
 
@@ -463,7 +467,13 @@ impl VirtQueue {
     pub(crate) fn release(&self) {
         lock(&self.state).hold = Hold::Free;
         self.resumed.notify_all();
+        self.announce();
         self.wake.signal();
+    }
+
+    /// Announces what was pushed by a worker that could not announce it any more, for then the queue stood still.
+    fn announce(&self) {
+        self.with(Ring::notify);
     }
 
     /// How far the ring is; `None` when it does not run.

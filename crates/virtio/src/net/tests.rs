@@ -224,6 +224,19 @@ fn an_event_inside_of_a_packet_interrupts() {
 }
 
 #[test]
+fn what_was_not_announced_before_a_pause_is_announced_after_it() {
+    let (bench, mut driver, mut queues) = set_up(feature::MRG_RXBUF);
+    let at = driver.alloc(100);
+    queues[RECEIVE].offer(&driver, &[writable(at, 100)]);
+    assert!(bench.card().give(&Frame::whole(&frame(OTHER, 60), Offload::default())));
+    drop(driver.save());
+    bench.card().flush();
+    assert_eq!(driver.interrupts(1), 0, "the machine stands still");
+    driver.proceed();
+    assert_eq!(driver.interrupts(1), 1);
+}
+
+#[test]
 fn what_can_never_fit_does_not_block_the_rest() {
     let (bench, mut driver, mut queues) = set_up(0);
     let queue = &mut queues[RECEIVE];
