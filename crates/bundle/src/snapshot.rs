@@ -112,7 +112,8 @@ impl Bundle {
                 "it has version {version} of the format; this Tearless knows {VERSION} to {VERSION_MEMORY}"
             )));
         }
-        serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))
+        let read: Snapshot = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        Ok(Snapshot { config: read.config.updated(), ..read })
     }
 
     /// Whether a snapshot may be called `name`.

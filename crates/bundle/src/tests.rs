@@ -590,9 +590,15 @@ mod layered {
         assert!(bundle.list_snapshots().is_err());
         let (readable, unreadable) = bundle.readable_snapshots().unwrap();
         assert_eq!((readable.len(), readable[0].0.as_str(), unreadable.len()), (1, "b", 1));
-        fs::write(&file, good).unwrap();
+        fs::write(&file, good.replacen("\"config\": {", "\"config\": {\"apple\":{\"sound\":\"none\"},", 1))
+            .unwrap();
         tree.restore("a").unwrap();
         assert_eq!(read(&bundle), [7, 7, 7]);
+        assert_eq!(
+            bundle.config().unwrap().sound.speaker,
+            Some(tearless_config::SoundEnd::None),
+            "what an older release said"
+        );
     }
 
     #[test]

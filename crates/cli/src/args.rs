@@ -143,7 +143,7 @@ pub struct RunArgs {
     /// `nbd+unix:///EXPORT?socket=PATH`.
     #[arg(long = "disk", value_name = "FILE[:ro][:KEY=VALUE]")]
     pub disks: Vec<OsString>,
-    /// Throw away what the guest writes to its disks.
+    /// Throw away what the guest writes to its disks and to the variables of its firmware.
     #[arg(long)]
     pub ephemeral: bool,
     #[command(flatten)]

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use tearless_config::{FirmwareConfig, VmConfig};
-use tearless_vm::{Firmware, MAX_FIRMWARE, efi::Identity, network};
+use tearless_vm::{Firmware, MAX_FIRMWARE, efi::Identity};
 
-use crate::{args::FirmwareArgs, disks};
+use crate::{args::FirmwareArgs, disks, store};
 
 /// The names of a bundle's own files.
 const CODE: &str = "Firmware.fd";
@@ -38,11 +38,7 @@ pub fn open(firmware: &FirmwareConfig, config: &VmConfig, bundle: Option<&Path>)
         (Some(path), _) => Some(place(path)),
         (None, bundle) => bundle.map(|bundle| bundle.join(VARIABLES)),
     };
-    let uuid = match (&config.machine_id, bundle) {
-        (Some(id), _) => u128::from_str_radix(id, 16).unwrap_or_default().to_be_bytes(),
-        (None, Some(bundle)) => network::derived_uuid(bundle.as_os_str().as_encoded_bytes()),
-        (None, None) => [0; 16],
-    };
+    let uuid = bundle.map_or([0; 16], |folder| store::uuid(config, folder));
     let identity = Identity { uuid, strings: Vec::new() };
     Ok(Firmware::open(&place(&firmware.code), variables.as_deref(), identity)?)
 }

@@ -106,6 +106,9 @@ pub fn push(args: &PushArgs) -> Result<ExitCode> {
     if !config.shares.is_empty() {
         bars.warn("the folders that it shares are this host's, and are not pushed");
     }
+    if config.firmware.is_some() {
+        bars.warn("its firmware, and what that keeps, are not pushed; it boots with Tearless' own EFI there");
+    }
     let disks: Vec<_> =
         config.disks.iter().filter(own).map(|disk| open_disk(&bundle, disk)).collect::<Result<_>>()?;
     if disks.is_empty() {

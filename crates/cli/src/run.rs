@@ -86,7 +86,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
             None => std::env::temp_dir().join(format!("tearless-{EPHEMERAL}-{}", std::process::id())),
         };
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        prepared.hardware.disks.iter_mut().for_each(|disk| disk.changes = Some(folder.clone()));
+        prepared.hardware.forget_changes(&folder);
     }
     let Prepared { mut hardware, session, events, bundle, qos, network, display, sound } = prepared;
     qos::apply(&qos)?;

@@ -99,10 +99,7 @@ impl Opened {
 
     fn efi(&self, variables: &Path, installer: Option<&InstallerConfig>) -> Result<Payload> {
         let variables = install::variables(self.path(), variables)?;
-        let uuid = match &self.config.machine_id {
-            Some(id) => u128::from_str_radix(id, 16).unwrap_or_default().to_be_bytes(),
-            None => network::derived_uuid(self.path().as_os_str().as_encoded_bytes()),
-        };
+        let uuid = uuid(&self.config, self.path());
         let own = installer.and_then(|installer| installer.unattended.as_ref()).map(|own| {
             Ok::<_, anyhow::Error>(LinuxPayload {
                 kernel: Source::kernel(&self.path().join(&own.kernel))?,
@@ -112,6 +109,14 @@ impl Opened {
         });
         let identity = Identity { uuid, strings: Vec::new() };
         Ok(Payload::Efi { variables, identity, kernel: own.transpose()? })
+    }
+}
+
+/// What firmware calls the machine of the VM in `folder`.
+pub fn uuid(config: &VmConfig, folder: &Path) -> [u8; 16] {
+    match &config.machine_id {
+        Some(id) => u128::from_str_radix(id, 16).unwrap_or_default().to_be_bytes(),
+        None => network::derived_uuid(folder.as_os_str().as_encoded_bytes()),
     }
 }
 
@@ -182,9 +187,10 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
     open_shares(&config.shares)?;
 
     let new = Store::open()?.create(&args.name)?;
+    firmware::copy(new.path(), &args.firmware)?;
     match (&args.kernel, &args.linux) {
         (Some(path), _) => copy_kernel(new.path(), path, args.initrd.as_deref(), disk_size)?,
-        (None, Some(_)) => install_debian(new.path(), &args, disk_size.unwrap_or(DEFAULT_DISK))?,
+        (None, Some(_)) => install_debian(new.path(), &args, &config, disk_size.unwrap_or(DEFAULT_DISK))?,
         (None, None) => prepare_efi(new.path(), &args)?,
     }
     if let Some(unattended) = unattended {
@@ -193,7 +199,6 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
     if let Some(cloud_init) = cloud_init {
         cloud_init.write(new.path())?;
     }
-    firmware::copy(new.path(), &args.firmware)?;
     let bundle = new.finish(&config)?;
     say!(
         "created {0}; start it here with: tearless run {0}; or in the background: tearless start {0}",
@@ -243,10 +248,8 @@ fn copy_kernel(folder: &Path, path: &Path, initrd: Option<&Path>, disk: Option<B
 /// What finds the drivers of a screen, a keyboard, a pointer and a sound card in an installed Debian.
 const DRIVERS_PACKAGE: &str = "udev";
 
-fn install_debian(folder: &Path, args: &CreateArgs, size: ByteSize) -> Result<()> {
-    let screen = !args.hardware.display.choices.is_empty();
-    let sound = [&args.hardware.sound.sound, &args.hardware.sound.microphone].into_iter().flatten();
-    let sound = sound.clone().any(|end| !end.is_none());
+fn install_debian(folder: &Path, args: &CreateArgs, config: &VmConfig, size: ByteSize) -> Result<()> {
+    let (screen, sound) = (config.display.is_on(), run::has_sound(config));
     let quick = run::quick_options(&args.debian, screen, sound);
     let ssh_keys = args.ssh_key.as_deref().map(ssh_keys).transpose()?.unwrap_or_default();
     let options = DebianOptions {

@@ -416,9 +416,14 @@ impl VmConfig {
         if version == 0 {
             return Err(ConfigError::Malformed("there is no version 0 of the format".into()));
         }
-        let mut config: Self = serde_json::from_str(text).map_err(malformed)?;
-        config.apple.hand_over(&mut config.sound);
-        Ok(config)
+        Ok(serde_json::from_str::<Self>(text).map_err(malformed)?.updated())
+    }
+
+    /// This description, with what older releases said elsewhere in its place.
+    #[must_use]
+    pub fn updated(mut self) -> Self {
+        self.apple.hand_over(&mut self.sound);
+        self
     }
 
     /// The text of `config.json`.

@@ -95,6 +95,11 @@ impl Variables {
         Ok(Self(Mutex::new(State { entries, file: Some(file), generation })))
     }
 
+    /// Keeps what is written from now on in memory only.
+    pub fn detach(&self) {
+        self.lock().file = None;
+    }
+
     /// Whether an installer has said, by the variable [`INSTALLED`], that the system on the disk is complete.
     pub fn is_installed(&self) -> bool {
         let name = INSTALLED.split_once('-').map_or(INSTALLED, |(name, _)| name).encode_utf16().collect();
@@ -322,6 +327,11 @@ mod tests {
         assert_eq!((again.get(&name("b"), false), again.get(&name("c"), false)), (None, None));
         variables.begin_boot();
         assert_eq!(variables.get(&name("b"), false), None);
+        again.detach();
+        again.set(&name("a"), LASTING, b"three", false).unwrap();
+        let third = Variables::open(file.path()).unwrap();
+        let values = [&again, &third].map(|v| v.get(&name("a"), true).unwrap().1);
+        assert_eq!(values, [b"three".to_vec(), b"one two".to_vec()]);
     }
 
     #[test]

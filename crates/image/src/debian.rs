@@ -349,6 +349,8 @@ impl Builder<'_> {
     }
 
     fn write_disk(&mut self, disk: &Path, progress: &dyn Progress) -> Result<Option<Esp>> {
+        let esp =
+            self.options.loader.as_ref().map(|_| loader::esp(&mut self.tree, &self.layout)).transpose()?;
         let options = self.layout.root(LABEL, self.time);
         let mut partial = disk.as_os_str().to_owned();
         partial.push(".partial");
@@ -362,7 +364,7 @@ impl Builder<'_> {
             drop(std::fs::remove_file(&partial));
             return Err(error);
         }
-        self.options.loader.as_ref().map(|_| loader::esp(&mut self.tree, &self.layout)).transpose()
+        Ok(esp)
     }
 }
 

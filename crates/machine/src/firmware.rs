@@ -11,12 +11,7 @@ use tearless_efi::Identity;
 use tearless_engine::{Region, Vm};
 use tearless_memory::GuestMemory;
 
-use crate::{
-    Error, Plan, board,
-    build::{Board, Devices},
-    fdt,
-    psci::Entry,
-};
+use crate::{Error, Plan, board, build::Board, fdt, psci::Entry};
 
 /// How long firmware waits for someone who wants its menu, in milliseconds. EDK2 counts in seconds.
 const MENU_WAIT: u16 = 1000;
@@ -82,11 +77,4 @@ impl Board {
 pub(crate) fn load(plan: &Plan, memory: &GuestMemory) -> Result<Entry, Error> {
     memory.write(plan.ram.start, &fdt::for_firmware(plan)?)?;
     Ok(Entry { pc: board::FLASH_CODE.start.0, context: 0 })
-}
-
-impl Devices {
-    /// The devices of firmware, with the names of their parts in a saved state.
-    pub(crate) fn firmware_parts(&self) -> Option<(&Pflash, &FwCfg)> {
-        self.flashed.as_ref().map(|devices| (&*devices.flash, &*devices.fw_cfg))
-    }
 }

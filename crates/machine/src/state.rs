@@ -23,6 +23,7 @@ use tearless_storage::Disk;
 use crate::{
     Handle,
     build::Devices,
+    firmware::FirmwareDevices,
     gate::Stopped,
     psci::{CpuPower, Power},
     vcpu_loop::Restored,
@@ -34,6 +35,8 @@ const VCPU_VERSION: u32 = 1;
 
 const VCPUS: &str = "vcpus";
 const FIRMWARE: &str = "efi";
+const FLASH: &str = "flash";
+const FW_CFG: &str = "fw-cfg";
 
 /// What the vCPUs have in common.
 #[derive(Serialize, Deserialize)]
@@ -143,9 +146,9 @@ impl Still {
         parts.put("uart", devices.uart.save()?);
         parts.put("rtc", devices.rtc.save()?);
         parts.put("gpio", devices.gpio.save()?);
-        if let Some((flash, fw_cfg)) = devices.firmware_parts() {
-            parts.put("flash", flash.save()?);
-            parts.put("fw-cfg", fw_cfg.save()?);
+        if let Some(FirmwareDevices { flash, fw_cfg }) = &devices.flashed {
+            parts.put(FLASH, flash.save()?);
+            parts.put(FW_CFG, fw_cfg.save()?);
         }
         parts.put("gic", shared.gic.save()?);
         Ok((devices.outline(engine), parts))
@@ -254,9 +257,9 @@ impl Handle {
         if let Some(firmware) = &devices.firmware {
             give(FIRMWARE, &|state| firmware.restore(state))?;
         }
-        if let Some((flash, fw_cfg)) = devices.firmware_parts() {
-            give("flash", &|state| flash.restore(state))?;
-            give("fw-cfg", &|state| fw_cfg.restore(state))?;
+        if let Some(FirmwareDevices { flash, fw_cfg }) = &devices.flashed {
+            give(FLASH, &|state| flash.restore(state))?;
+            give(FW_CFG, &|state| fw_cfg.restore(state))?;
         }
         give("gic", &|state| self.shared.gic.restore(state))?;
         parts.finish()?;

@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -67,11 +67,20 @@ impl Tables {
         Self { span: 1 << (2 * bits - 3), known: Mutex::default() }
     }
 
-    /// `len` bytes from `offset` on have been written; whether some of them lie in a part for the first time.
-    fn note(&self, offset: u64, len: u64) -> bool {
-        let last = offset.saturating_add(len.saturating_sub(1)) / self.span;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        (offset / self.span..=last).filter(|part| known.insert(*part)).count() > 0
+    /// `len` bytes from `offset` on have been written: flushes if some of them lie in a part that is not known yet, and knows it
+    /// then. A flush that fails is tried again after the next write; two writers may flush twice.
+    fn settle(&self, offset: u64, len: u64, flush: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let parts = offset / self.span..=offset.saturating_add(len.saturating_sub(1)) / self.span;
+        if parts.clone().all(|part| self.lock().contains(&part)) {
+            return Ok(());
+        }
+        flush()?;
+        self.lock().extend(parts);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,7 +135,7 @@ impl ImageDisk {
 
     /// After a change of `len` bytes from `offset` on.
     fn settle(&self, access: &Access, offset: u64, len: u64) -> io::Result<()> {
-        if self.tables.note(offset, len) { access.flush() } else { Ok(()) }
+        self.tables.settle(offset, len, || access.flush())
     }
 
     fn check_writable(&self) -> io::Result<()> {

@@ -39,6 +39,11 @@ impl Firmware {
         Ok(Self { code: bytes.into(), variables: Arc::new(flash), identity })
     }
 
+    /// Keeps what it writes from now on in memory only.
+    pub(crate) fn detach(&self) {
+        self.variables.detach();
+    }
+
     /// How the machine starts that boots `payload` with it.
     pub(crate) fn boot(&self, payload: &Payload) -> Result<FirmwareBoot, Error> {
         let (kernel, identity) = match payload {

@@ -1,4 +1,7 @@
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tearless_boot::{Source, quick};
 use tearless_config::EngineChoice;
@@ -139,6 +142,17 @@ impl LinuxPayload {
 }
 
 impl Hardware {
+    /// Keeps nothing that the guest writes to its disks, but in files in `folder` while it runs, nor firmware's variables.
+    pub fn forget_changes(&mut self, folder: &Path) {
+        self.disks.iter_mut().for_each(|disk| disk.changes = Some(folder.to_owned()));
+        if let Payload::Efi { variables, .. } = &self.payload {
+            variables.detach();
+        }
+        if let Some(firmware) = &self.firmware {
+            firmware.detach();
+        }
+    }
+
     /// What the process that runs it opens once it has been confined: its disks, and what is
     /// in shared folders. That its guest speaks to a network is for the caller to add.
     ///

@@ -15,7 +15,7 @@ pub(crate) fn graphics(config: &VmConfig, host: &Host) -> Result<Vec<Object>, Re
     if matches!(kind, DisplayKind::Vnc | DisplayKind::Web) {
         let why = "the framework shows a screen in a window only";
         return refuse(
-            "a screen for VNC",
+            "a screen for VNC or a browser",
             why,
             "--display window, or screen sharing or a VNC server in the guest",
         );

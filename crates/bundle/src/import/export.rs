@@ -128,6 +128,7 @@ impl Export<'_> {
             (config.network.mode != NetMode::Nat, "its network, which is NAT there,"),
             (!config.balloon.is_zero(), "its balloon"),
             (config.snapshot.is_some(), "its snapshots"),
+            (config.firmware.is_some(), "its firmware, with what that keeps,"),
         ];
         notes.extend(
             left_out

@@ -77,6 +77,11 @@ impl Flash {
         }
         Ok(Self(Mutex::new(Content { bytes, file: Some(file), unsynced: false })))
     }
+
+    /// Keeps what is written from now on in memory only.
+    pub fn detach(&self) {
+        lock(&self.0).file = None;
+    }
 }
 
 impl Content {
@@ -132,6 +137,7 @@ impl Pflash {
     /// # Errors
     /// [`StateError::Busy`] when there is no file.
     pub fn save(&self) -> Result<Encoded, StateError> {
+        let chip = lock(&self.chip);
         let mut content = lock(&self.flash.0);
         if content.file.is_none() {
             return Err(StateError::Busy("the firmware's variables are in no file".to_owned()));
@@ -139,7 +145,7 @@ impl Pflash {
         content
             .settle()
             .map_err(|e| StateError::Busy(format!("the firmware's variables are not safe: {e}")))?;
-        Encoded::new(STATE_VERSION, &*lock(&self.chip))
+        Encoded::new(STATE_VERSION, &*chip)
     }
 
     /// Takes a state over.

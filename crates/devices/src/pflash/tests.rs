@@ -99,8 +99,15 @@ fn what_was_changed_is_in_the_file_and_in_a_flash_made_of_it() {
     write(&flash, 0x40, 0xcafe_f00d);
     both(&flash, 0, spec::READ_ARRAY);
     assert_eq!(file.metadata().unwrap().len(), BLOCK, "no longer than what was used");
-    let again = Pflash::new(Arc::new(Flash::with_file(file).unwrap()));
+    let kept = Flash::with_file(file.try_clone().unwrap()).unwrap();
+    kept.detach();
+    let again = Pflash::new(Arc::new(kept));
     assert_eq!((read(&again, 0x40), read(&again, 0x44), read(&again, BLOCK)), (0xcafe_f00d, u32::MAX, 0));
+    erase(&again, 0);
+    both(&again, 0, spec::READ_ARRAY);
+    assert_eq!(read(&again, 0x40), u32::MAX);
+    let third = Pflash::new(Arc::new(Flash::with_file(file).unwrap()));
+    assert_eq!(read(&third, 0x40), 0xcafe_f00d, "what was detached changes no file");
 }
 
 #[test]

@@ -375,6 +375,7 @@ impl Asm {
 
     /// `memory = low 1 << size (0 to 4) bytes of a`.
     pub fn v_store(&mut self, size: u8, m: Mem, a: Xmm) {
+        self.writes_memory(m, 16);
         let op = match size {
             // PEXTRB and PEXTRW.
             0 | 1 => return self.v2i(V(Pp::P66, Map::M0f3a, 0x14 | size, false), a, m, 0),
@@ -392,6 +393,7 @@ impl Asm {
 
     /// `memory = a`, all of it.
     pub fn vmovups_store(&mut self, m: Mem, a: Xmm) {
+        self.writes_memory(m, 16);
         self.v2(V(Pp::None, Map::M0f, 0x11, false), a, m);
     }
 

@@ -211,7 +211,15 @@ fn file_and_start(text: &str) -> Option<(String, u64)> {
 fn beside(descriptor: &Path, name: &str) -> io::Result<PathBuf> {
     let mut parts = Path::new(name).components();
     match (parts.next(), parts.next()) {
-        (Some(Component::Normal(file)), None) => Ok(descriptor.with_file_name(file)),
+        (Some(Component::Normal(file)), None) => {
+            let path = descriptor.with_file_name(file);
+            match path.symlink_metadata() {
+                Ok(metadata) if metadata.is_symlink() => {
+                    Err(wrong(&format!("its part {name:?} is a link, which may lead anywhere")))
+                }
+                _ => Ok(path),
+            }
+        }
         _ => Err(wrong(&format!("its part {name:?} lies outside of its folder"))),
     }
 }

@@ -138,11 +138,13 @@ fn an_image_of_several_parts_is_read_across_them() {
 fn descriptors_lead_nowhere_else() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("flat"), [7; 4096]).unwrap();
+    std::os::unix::fs::symlink("flat", folder.path().join("link")).unwrap();
     for (extents, why) in [
         ("RW 8 FLAT \"../flat\" 0", "outside of its folder"),
         ("RW 8 FLAT \"/etc/passwd\" 0", "outside of its folder"),
         ("RW 8 FLAT \"own.vmdk/x\" 0", "outside of its folder"),
         ("RW 8 FLAT \"missing\" 0", "missing"),
+        ("RW 8 FLAT \"link\" 0", "is a link"),
         ("RW 9 FLAT \"flat\" 0", "shorter than"),
         ("RW 8 FLAT \"flat\" 1", "shorter than"),
         ("RW 36028797018963968 FLAT \"flat\" 0", "too large"),
