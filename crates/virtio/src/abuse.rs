@@ -346,12 +346,19 @@ impl Endpoint for Echo {
 #[test]
 fn the_network_card_survives() {
     let mac = [2, 0, 0, 0, 0, 1];
-    let net = Net::new(mac, Arc::new(Echo::default()));
-    let mut driver = torture(&net, net.features(), 2, || {});
-    let mut queues = driver.start(0, 2);
-    let into = driver.alloc(2048);
-    queues[0].offer(&driver, &[writable(into, 2048)]);
-    assert_eq!(queues[0].wait(&driver).1, 612);
+    for (vcpus, count) in [(1, 2), (2, 5)] {
+        let net = Net::new(mac, Arc::new(Echo::default()), vcpus);
+        let mut driver = torture(&net, net.features(), count, || {});
+        let mut queues = driver.start(net.features(), count);
+        let into = driver.alloc(2048);
+        queues[0].offer(&driver, &[writable(into, 2048)]);
+        assert_eq!(queues[0].wait(&driver).1, 612);
+        let Some(control) = queues.get_mut(4) else { continue };
+        let (command, answer) = (driver.alloc_with(&[4, 0, 2, 0]), driver.alloc_with(&[0xee]));
+        control.offer(&driver, &[readable(command, 4), writable(answer, 1)]);
+        control.wait(&driver);
+        assert_eq!(driver.bytes(answer, 1), [0]);
+    }
 }
 
 #[test]

@@ -219,8 +219,7 @@ impl Ring {
             return Ok(());
         }
         let wanted = if self.queue.event_idx_enabled() {
-            let event = self.driver_area(4 + 2 * u64::from(self.queue.size()))?;
-            self.queue.next_used().wrapping_sub(event).wrapping_sub(1) < pushed
+            self.queue.next_used().wrapping_sub(self.used_event()?).wrapping_sub(1) < pushed
         } else {
             self.driver_area(0)? & NO_INTERRUPT == 0
         };
@@ -228,6 +227,29 @@ impl Ring {
             self.interrupt.queue(self.index);
         }
         Ok(())
+    }
+
+    /// How many requests were given back, ever, modulo 2^16.
+    pub(crate) fn used(&self) -> u16 {
+        self.queue.next_used()
+    }
+
+    /// Whether the driver has certainly seen the first `used` of the requests that were given back; with
+    /// [`Ring::used`] of a moment, all that were given back until then. It says how far it is only when it begins to wait for an
+    /// interrupt (section 2.7.10), and one without `EVENT_IDX` never does.
+    ///
+    /// # Errors
+    /// When the ring is not readable.
+    pub(crate) fn has_seen(&self, used: u16) -> Result<bool, RingError> {
+        if !self.queue.event_idx_enabled() {
+            return Ok(false);
+        }
+        let (now, seen) = (self.queue.next_used(), self.used_event()?);
+        Ok(now.wrapping_sub(used) >= now.wrapping_sub(seen))
+    }
+
+    fn used_event(&self) -> Result<u16, RingError> {
+        self.driver_area(4 + 2 * u64::from(self.queue.size()))
     }
 
     fn driver_area(&self, offset: u64) -> Result<u16, RingError> {

@@ -213,7 +213,7 @@ impl Hardware {
         for share in &self.shares {
             devices.push(share.device(self)?);
         }
-        devices.extend(self.network.iter().map(Network::device));
+        devices.extend(self.network.iter().map(|network| network.device(self.vcpus)));
         devices.push(Balloon::new(self.balloon.clone()));
         devices.extend(self.display.iter().flat_map(Display::devices));
         devices.extend(self.sound.iter().map(Sound::device));

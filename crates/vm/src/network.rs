@@ -134,9 +134,9 @@ impl Network {
         Seen(Arc::downgrade(&self.endpoint))
     }
 
-    /// A card for a new machine.
-    pub(crate) fn device(&self) -> Arc<dyn VirtioDevice> {
-        Net::new(self.mac, self.endpoint.clone())
+    /// A card for a new machine of `vcpus` vCPUs.
+    pub(crate) fn device(&self, vcpus: u32) -> Arc<dyn VirtioDevice> {
+        Net::new(self.mac, self.endpoint.clone(), vcpus)
     }
 }
 

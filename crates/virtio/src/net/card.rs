@@ -7,39 +7,109 @@ use std::sync::{
 
 use tearless_net::{Card, Frame, Gso, GsoKind, MAX_FRAME, Mac, Offload, Offloads, PartialChecksum};
 
-use super::spec::{feature, header};
+use super::{
+    spec::{feature, header},
+    steering::Steering,
+};
 use crate::{Chain, Ring, RingError, VirtQueue, lock};
 
 /// The shortest frame: an Ethernet header.
 const SHORTEST: usize = 14;
+/// Frames that one transmit queue sends before the others have their turn.
+const BURST: usize = 16;
 
 pub(super) struct NetCard {
     mac: Mac,
     features: u64,
+    pairs: Vec<Pair>,
+    /// The endpoint's thread is here, and a vCPU that changes how many pairs are active.
+    scratch: Mutex<Scratch>,
+}
+
+/// A receive queue and a transmit queue.
+struct Pair {
     receive: Arc<VirtQueue>,
     transmit: Arc<VirtQueue>,
-    /// Kept from frame to frame, so that none allocates. Only the endpoint's thread is here.
-    scratch: Mutex<Scratch>,
     received: AtomicBool,
     sent: AtomicBool,
 }
 
+impl Pair {
+    fn new(receive: &Arc<VirtQueue>, transmit: &Arc<VirtQueue>) -> Self {
+        let (received, sent) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { receive: receive.clone(), transmit: transmit.clone(), received, sent }
+    }
+}
+
+/// Kept from frame to frame; the chains so that no frame allocates.
 #[derive(Default)]
 struct Scratch {
     transmit: Chain,
     receive: Vec<Chain>,
+    steering: Steering,
+    turn: Turn,
+}
+
+/// Which transmit queue is next.
+#[derive(Default)]
+struct Turn {
+    pair: usize,
+    taken: usize,
+}
+
+impl Turn {
+    /// The queue whose turn it is, of `count`.
+    fn next(&mut self, count: usize) -> usize {
+        if self.taken >= BURST {
+            self.pass(count);
+        }
+        self.pair
+    }
+
+    fn pass(&mut self, count: usize) {
+        self.pair = if self.pair + 1 < count { self.pair + 1 } else { 0 };
+        self.taken = 0;
+    }
 }
 
 impl NetCard {
-    pub(super) fn new(mac: Mac, features: u64, receive: Arc<VirtQueue>, transmit: Arc<VirtQueue>) -> Self {
-        Self {
-            mac,
-            features,
-            receive,
-            transmit,
-            scratch: Mutex::default(),
-            received: AtomicBool::new(false),
-            sent: AtomicBool::new(false),
+    /// A card of the pairs of `queues`: receive, transmit, receive, and so on. The first is active.
+    pub(super) fn new(mac: Mac, features: u64, queues: &[Arc<VirtQueue>]) -> Self {
+        let (pairs, _) = queues.as_chunks();
+        let pairs = pairs.iter().map(|[receive, transmit]| Pair::new(receive, transmit)).collect();
+        Self { mac, features, pairs, scratch: Mutex::default() }
+    }
+
+    /// How many pairs there can be.
+    pub(super) fn pairs(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// How many pairs are active.
+    pub(super) fn active(&self) -> usize {
+        lock(&self.scratch).steering.active()
+    }
+
+    /// Makes the first `count` pairs the active ones; `false` when there cannot be so many. When this returns, no frame
+    /// is on its way into a receive queue of another.
+    pub(super) fn set_active(&self, count: usize) -> bool {
+        let fits = (1..=self.pairs()).contains(&count);
+        if fits {
+            lock(&self.scratch).steering.set_active(count);
+        }
+        fits
+    }
+
+    /// The guest sent `frame` by `pair`: what comes for its flow goes there as well, as soon as the guest has seen all that was
+    /// given to it elsewhere, so that nothing overtakes.
+    fn steer(&self, steering: &mut Steering, frame: &[u8], pair: usize) {
+        if pair >= steering.active() {
+            return;
+        }
+        let Some(flow) = steering.flow(frame).filter(|flow| flow.pair != pair) else { return };
+        let Some(old) = self.pairs.get(flow.pair) else { return };
+        if old.receive.with(|ring| ring.has_seen(flow.mark)) == Some(true) {
+            flow.pair = pair;
         }
     }
 
@@ -51,6 +121,7 @@ impl NetCard {
     fn next_frame(
         &self,
         ring: &mut Ring,
+        sent: &AtomicBool,
         chain: &mut Chain,
         into: &mut Vec<u8>,
     ) -> Result<Option<Offload>, RingError> {
@@ -58,7 +129,7 @@ impl NetCard {
         while ring.pop_or_arm(chain)? {
             let offload = self.read(ring, chain, into)?;
             ring.push(chain.head(), 0)?;
-            self.sent.store(true, Ordering::Relaxed);
+            sent.store(true, Ordering::Relaxed);
             if offload.is_some() {
                 return Ok(offload);
             }
@@ -111,6 +182,7 @@ impl NetCard {
     fn deliver(
         &self,
         ring: &mut Ring,
+        received: &AtomicBool,
         chains: &mut Vec<Chain>,
         frame: &Frame<'_>,
     ) -> Result<bool, RingError> {
@@ -137,7 +209,7 @@ impl NetCard {
         }
         let chains = chains.get(..count).unwrap_or_default();
         write(ring, chains, &encode(frame, count as u16), frame)?;
-        self.received.store(true, Ordering::Relaxed);
+        received.store(true, Ordering::Relaxed);
         Ok(true)
     }
 }
@@ -210,19 +282,42 @@ impl Card for NetCard {
 
     fn take(&self, into: &mut Vec<u8>) -> Option<Offload> {
         let mut scratch = lock(&self.scratch);
-        self.transmit.with(|ring| self.next_frame(ring, &mut scratch.transmit, into)).flatten()
+        let Scratch { transmit: chain, steering, turn, .. } = &mut *scratch;
+        for _ in &self.pairs {
+            let at = turn.next(self.pairs());
+            let Pair { transmit, sent, .. } = self.pairs.get(at)?;
+            if let Some(offload) = transmit.with(|ring| self.next_frame(ring, sent, chain, into)).flatten() {
+                turn.taken += 1;
+                self.steer(steering, into, at);
+                return Some(offload);
+            }
+            turn.pass(self.pairs());
+        }
+        None
     }
 
     /// A stopped queue takes nothing and rings when it is started.
     fn give(&self, frame: &Frame<'_>) -> bool {
         let mut scratch = lock(&self.scratch);
-        self.receive.with(|ring| self.deliver(ring, &mut scratch.receive, frame)).unwrap_or(false)
+        let Scratch { receive: chains, steering, .. } = &mut *scratch;
+        // Headers are not spread over parts.
+        let flow = steering.flow(frame.parts[0]);
+        let at = flow.as_ref().map_or(0, |flow| flow.pair);
+        let Some(Pair { receive, received, .. }) = self.pairs.get(at) else { return false };
+        let work = |ring: &mut Ring| Ok((self.deliver(ring, received, chains, frame)?, ring.used()));
+        let Some((given, used)) = receive.with(work) else { return false };
+        if let Some(flow) = flow {
+            flow.mark = used;
+        }
+        given
     }
 
     fn flush(&self) {
-        for (queue, pending) in [(&self.receive, &self.received), (&self.transmit, &self.sent)] {
-            if pending.swap(false, Ordering::Relaxed) {
-                queue.with(Ring::notify);
+        for Pair { receive, transmit, received, sent } in &self.pairs {
+            for (queue, pending) in [(receive, received), (transmit, sent)] {
+                if pending.swap(false, Ordering::Relaxed) {
+                    queue.with(Ring::notify);
+                }
             }
         }
     }

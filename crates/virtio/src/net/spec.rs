@@ -16,6 +16,8 @@ pub(super) mod feature {
     pub(in crate::net) const HOST_TSO6: u64 = 1 << 12;
     pub(in crate::net) const MRG_RXBUF: u64 = 1 << 15;
     pub(in crate::net) const STATUS: u64 = 1 << 16;
+    pub(in crate::net) const CTRL_VQ: u64 = 1 << 17;
+    pub(in crate::net) const MQ: u64 = 1 << 22;
 }
 
 /// The link is up (5.1.4).
@@ -29,4 +31,14 @@ pub(super) mod header {
     pub(in crate::net) const GSO_TCPV4: u8 = 1;
     pub(in crate::net) const GSO_TCPV6: u8 = 4;
     pub(in crate::net) const GSO_ECN: u8 = 0x80;
+}
+
+/// Commands of the control queue (5.1.6.5).
+pub(super) mod control {
+    /// Class and command.
+    pub(in crate::net) const HEADER: usize = 2;
+    pub(in crate::net) const CLASS_MQ: u8 = 4;
+    pub(in crate::net) const VQ_PAIRS_SET: u8 = 0;
+    pub(in crate::net) const OK: u8 = 0;
+    pub(in crate::net) const ERR: u8 = 1;
 }

@@ -15,6 +15,8 @@ use crate::{
     testing::{Driver, Queue, eventually, readable, writable},
 };
 
+mod pairs;
+
 const MAC: Mac = [0x52, 0x54, 0, 9, 8, 7];
 const OTHER: Mac = [0x52, 0x54, 0, 9, 8, 8];
 const RECEIVE: usize = 0;
@@ -62,9 +64,15 @@ impl Bench {
 }
 
 fn set_up(features: u64) -> (Arc<Bench>, Driver, VecDeque<Queue>) {
+    set_up_for(1, features)
+}
+
+/// For as many vCPUs; all queues run.
+fn set_up_for(vcpus: u32, features: u64) -> (Arc<Bench>, Driver, VecDeque<Queue>) {
     let bench = Arc::new(Bench::default());
-    let mut driver = Driver::probe(Net::new(MAC, bench.clone()));
-    let queues = driver.start(features, 2).into();
+    let mut driver = Driver::probe(Net::new(MAC, bench.clone(), vcpus));
+    let count = driver.common(0x12, 2) as u16;
+    let queues = driver.start(features, count).into();
     (bench, driver, queues)
 }
 
