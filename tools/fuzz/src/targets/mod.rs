@@ -52,7 +52,7 @@ pub(crate) use saved::seed as saved_seed;
 pub use share::share;
 pub use unpack::unpack;
 pub use viewer::{desktop_agent, terminal_picture, vnc_viewer as vnc, web_page, web_request};
-pub use virtqueue::{display, sound, virtqueue};
+pub use virtqueue::{card, display, sound, virtqueue};
 
 use crate::seeds;
 
@@ -99,6 +99,13 @@ pub const TARGETS: &[Target] = &[
         seeds: seeds::none,
         // 256 MiB of pictures, the screen, and a copy of that for a viewer.
         memory_mib: 512,
+    },
+    Target {
+        name: "card",
+        about: "network card of two queue pairs through its PCI registers and rings, its control queue among these",
+        run: card,
+        seeds: seeds::none,
+        memory_mib: LITTLE,
     },
     Target {
         name: "sound",

@@ -10,6 +10,7 @@ use std::{
 use tearless_bus::{CharInput, IrqLine, MmioDevice, Msi, MsiSink};
 use tearless_display::{Mode, Screen, Size};
 use tearless_memory::{Gpa, GuestMemory};
+use tearless_net::{Card, Endpoint, Frame, MAX_FRAME, Offload, Offloads};
 use tearless_pci::{PciHost, PciHostConfig};
 use tearless_sound::{Devices, Silence};
 use tearless_storage::Disk;
@@ -20,6 +21,7 @@ use tearless_virtio::{
     console::{Console, ConsolePort},
     gpu::Gpu,
     input::{self, Kind},
+    net::Net,
     rng::Rng,
     sound::Sound,
     vsock::{Hub, Vsock},
@@ -33,6 +35,7 @@ const BAR: u64 = 0x80_0000_0000;
 const BAR_SIZE: u64 = 0x8000;
 const SLOT: u64 = 1;
 const DISK_SIZE: usize = 1 << 16;
+const CARD_ADDRESS: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 /// Registers of the common configuration (virtio 1.3, 4.1.4.3) and where this transport has the notify registers.
 mod register {
@@ -87,6 +90,44 @@ impl Disk for MemoryDisk {
     }
 }
 
+/// A network that sends the guest back what it sent, and a larger frame of the same flow after it.
+#[derive(Default)]
+struct Echo(Mutex<Option<Arc<dyn Card>>>);
+
+impl Echo {
+    fn card(&self) -> MutexGuard<'_, Option<Arc<dyn Card>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Endpoint for Echo {
+    fn accepts(&self) -> Offloads {
+        Offloads::ALL
+    }
+    fn mtu(&self) -> Option<u16> {
+        Some(1500)
+    }
+    fn attach(&self, card: Arc<dyn Card>) {
+        *self.card() = Some(card);
+    }
+    fn detach(&self) {
+        *self.card() = None;
+    }
+    fn kick(&self) {
+        /// Frames for one kick: what a guest offers while it is served would go on for ever.
+        const MOST: usize = 64;
+        let Some(card) = self.card().clone() else { return };
+        let mut frame = Vec::new();
+        for _ in 0..MOST {
+            let Some(offload) = card.take(&mut frame) else { break };
+            assert!((14..=MAX_FRAME).contains(&frame.len()), "{} bytes", frame.len());
+            card.give(&Frame::whole(&frame, offload));
+            card.give(&Frame { offload: Offload::default(), parts: [&frame, &[0x5a; 600], &frame] });
+        }
+        card.flush();
+    }
+}
+
 struct Ignore;
 
 impl MsiSink for Ignore {
@@ -105,6 +146,8 @@ struct Bench {
     viewed: (Arc<Screen>, Arc<tearless_display::Input>, bool),
     /// Whether the sound card is under test.
     sounds: bool,
+    /// Whether the network card is.
+    frames: bool,
     queues: u64,
 }
 
@@ -122,6 +165,11 @@ pub fn display(data: &[u8]) {
     run(kind, &mut input);
 }
 
+/// The network card with two pairs of queues, in the same way.
+pub fn card(data: &[u8]) {
+    run(CARD, &mut Input::new(data));
+}
+
 /// The sound card, in the same way.
 pub fn sound(data: &[u8]) {
     run(SOUND, &mut Input::new(data));
@@ -130,6 +178,7 @@ pub fn sound(data: &[u8]) {
 const DISPLAY: u8 = 5;
 const KEYBOARD: u8 = 6;
 const SOUND: u8 = 7;
+const CARD: u8 = 8;
 
 fn run(kind: u8, input: &mut Input) {
     let Some(bench) = Bench::new(kind) else { return };
@@ -160,6 +209,7 @@ impl Bench {
             (None, SOUND) => {
                 Sound::new(Devices { speaker: Some(Arc::new(Silence)), microphone: Some(Arc::new(Silence)) })
             }
+            (None, CARD) => Net::new(CARD_ADDRESS, Arc::new(Echo::default()), 2),
             _ => Rng::new(),
         };
         let queues = device.queues().len() as u64;
@@ -173,8 +223,8 @@ impl Bench {
         host.add(SLOT as u8, VirtioPci::new(device, memory.clone()).ok()?).ok()?;
         let (ecam, window) = (host.ecam(), host.window64());
         let viewed = (screen, keys, kind == DISPLAY);
-        let sounds = kind == SOUND;
-        let bench = Self { memory, ecam, window, console, hub, gauge, viewed, sounds, queues };
+        let (sounds, frames) = (kind == SOUND, kind == CARD);
+        let bench = Self { memory, ecam, window, console, hub, gauge, viewed, sounds, frames, queues };
         bench.configure(0x14, (BAR >> 32) as u32);
         bench.configure(0x04, 0x6);
         Some(bench)
@@ -254,6 +304,7 @@ impl Bench {
             11 if self.viewed.2 => self.command(input),
             11 if self.sounds => self.message(input),
             12 if self.sounds => self.message(input),
+            11 | 12 if self.frames => self.frame(input),
             11 if input.flag() => self.packet(input),
             11 => self.request(input),
             12 => thread::yield_now(),
@@ -323,6 +374,19 @@ impl Bench {
         let mut bytes = u32::from(input.u8() % 14).to_le_bytes().to_vec();
         bytes.extend(u32::from(input.u16()).to_le_bytes());
         bytes.extend(input.value().to_le_bytes());
+        _ = self.memory.write(Gpa(at), &bytes);
+    }
+
+    /// What looks like a frame of a TCP connection behind its header, or like a command of the control queue.
+    fn frame(&self, input: &mut Input) {
+        let at = RAM.0 + RAM_SIZE / 2 + u64::from(input.u16() & 0xfff0);
+        let mut bytes = vec![4, 0, input.u8() % 4, 0];
+        if !input.one_in(4) {
+            bytes = vec![0; 18];
+            bytes.extend(CARD_ADDRESS);
+            bytes.extend(b"\x08\0\x45\0\0\x28\0\0\0\0\x40\x06\0\0\x0a\0\x02\x0f\x0a\0\x02\x02\0");
+            bytes.extend([input.u8(), 0, 80]);
+        }
         _ = self.memory.write(Gpa(at), &bytes);
     }
 
