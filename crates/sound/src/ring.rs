@@ -90,11 +90,6 @@ impl Ring {
         }
     }
 
-    /// Throws away what there is.
-    pub(crate) fn clear(&self) {
-        self.lock().sound.clear();
-    }
-
     /// Whether there is nothing, closed or not.
     #[cfg(target_os = "macos")]
     pub(crate) fn is_empty(&self) -> bool {
@@ -125,7 +120,7 @@ mod tests {
         assert_eq!((ring.pop(&mut into), into), (3, [3, 4, 5]));
         ring.push(&[0; 100]);
         assert_eq!(ring.len(), Some(8));
-        ring.clear();
+        while ring.pop(&mut into) > 0 {}
         assert_eq!(ring.poll(&mut into, Waker::noop()), Poll::Pending);
         ring.push(&[1, 2]);
         ring.close();

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     fs::{File, OpenOptions},
     io::{self, BufReader, BufWriter, Read, Seek},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -21,6 +22,8 @@ const FLUSH: Duration = Duration::from_millis(250);
 const MAX_BYTES: u64 = (1 << 32) - (1 << 20);
 /// Frames that are read at a time.
 const PIECE: usize = 512;
+/// Frames per second of a file, in Hz: converted, a piece of one with fewer would take much memory.
+const RATES: RangeInclusive<u32> = 1000..=768_000;
 
 /// Writes what is played into a WAV file. It has the format of what is played first; what has another is converted. Where
 /// nothing is played there is no silence in the file either.
@@ -208,7 +211,10 @@ impl WavMicrophone {
         }
         let reader = WavReader::new(BufReader::new(file)).map_err(|e| failed(e.to_string()))?;
         let spec = reader.spec();
-        if spec.channels == 0 || spec.sample_rate == 0 || !(8..=32).contains(&spec.bits_per_sample) {
+        if spec.channels == 0
+            || !RATES.contains(&spec.sample_rate)
+            || !(8..=32).contains(&spec.bits_per_sample)
+        {
             return Err(failed(format!("its header makes no sense: {spec:?}")));
         }
         Ok(Self(Arc::new(Mutex::new(Song(reader)))))

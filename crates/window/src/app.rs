@@ -12,7 +12,7 @@ use softbuffer::{Context, SoftBufferError, Surface};
 use tearless_display::{
     Mode, Rect, Size,
     link::Link,
-    remote::{Action, Hearing, Message},
+    remote::{Hearing, Message},
     terminal::{self, Font},
 };
 use winit::{
@@ -273,6 +273,7 @@ impl App {
 
     fn show_dialog(&mut self, dialog: Option<Dialog>) {
         if dialog.is_some() {
+            self.set_grab(false);
             self.let_go();
         }
         self.dialog = dialog;
@@ -288,12 +289,7 @@ impl App {
         match choice {
             Choice::Leave => events.exit(),
             Choice::GoOn => {}
-            Choice::Act(action) => {
-                self.mouth.say(Message::Act(action));
-                if action == Action::Stop && self.phase.as_deref() == Some("paused") {
-                    self.mouth.say(Message::Act(Action::Resume));
-                }
-            }
+            Choice::Act(action) => self.mouth.say(Message::Act(action)),
         }
     }
 
@@ -316,10 +312,7 @@ impl App {
         match self.keys.take(code, down) {
             Fate::Guest => self.mouth.say(Message::Key { down, code }),
             Fate::Nothing => {}
-            Fate::Own(Command::Close) => {
-                self.set_grab(false);
-                self.ask_to_close();
-            }
+            Fate::Own(Command::Close) => self.ask_to_close(),
             Fate::Own(Command::Grab) => self.set_grab(!self.grabbed),
             Fate::Own(Command::FullScreen) => {
                 if let Some(Open { window, .. }) = &self.open {
@@ -458,10 +451,7 @@ impl ApplicationHandler<Wake> for App {
 
     fn window_event(&mut self, events: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
         match event {
-            WindowEvent::CloseRequested => {
-                self.set_grab(false);
-                self.ask_to_close();
-            }
+            WindowEvent::CloseRequested => self.ask_to_close(),
             WindowEvent::Resized(size) => self.resized(size),
             WindowEvent::ScaleFactorChanged { .. } => {
                 self.resize_at = Some(Instant::now() + SETTLED);

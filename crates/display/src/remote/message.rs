@@ -1,6 +1,6 @@
 //! What a viewer says and is told, in binary messages: a byte for the kind, then fields, big-endian.
 
-use crate::{Cursor, Rect, Size, Tile, picture};
+use crate::{Cursor, MAX_SIDE, Rect, Size, Tile, picture};
 
 /// What a button does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +147,8 @@ impl Hearing {
         Some(match kind {
             0 => {
                 let ([width, height], []) = take_words(rest)? else { return None };
-                Self::Size(Size::new(width.into(), height.into()))
+                let size = Size::new(width.into(), height.into());
+                (size.width.max(size.height) <= MAX_SIDE).then_some(Self::Size(size))?
             }
             2 => {
                 let ([hot_x, hot_y, width, height], rgba) = take_words(rest)?;
@@ -315,7 +316,9 @@ mod tests {
         let picture = raw_tiles(&[Tile { rect: Rect::new(0, 0, 2, 2), pixels: vec![0; 4] }]);
         let empty = raw_tiles(&[Tile { rect: Rect::new(0, 0, 0, 2), pixels: vec![] }]);
         let pointer = cursor(&Cursor { size: Size::new(1, 1), pixels: [0].into(), ..Cursor::default() });
-        for wrong in [short(picture), empty, short(pointer), vec![], vec![1], vec![5, 0xff], vec![4, 0]] {
+        let huge = vec![0, 0xff, 0xff, 0, 1];
+        for wrong in [short(picture), empty, short(pointer), huge, vec![], vec![1], vec![5, 0xff], vec![4, 0]]
+        {
             assert_eq!(Hearing::parse(&wrong), None, "{wrong:?}");
         }
     }

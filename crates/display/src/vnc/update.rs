@@ -168,7 +168,9 @@ pub(super) fn run(
         if copied.is_some() && wanted != Poll::Leave { Poll::Return } else { wanted }
     };
     while let Some(changes) = viewer.next(|| poll(&mut copied)) {
-        if let Some(said) = talk(&mut lock(wants), copied.take().as_deref(), party)? {
+        // Its own statement: the viewer's words are heard while something is written.
+        let said = talk(&mut lock(wants), copied.take().as_deref(), party)?;
+        if let Some(said) = said {
             stream.write_all(&said)?;
             continue;
         }

@@ -6,7 +6,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::{
         ffi::OsStringExt,
-        fs::{MetadataExt, PermissionsExt},
+        fs::{MetadataExt, PermissionsExt, fchown},
     },
     path::{Path, PathBuf},
 };
@@ -164,18 +164,19 @@ impl Place {
         let old = match fs::metadata(&path) {
             Ok(old) => old,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let stage = stage_beside(&path)?;
-                fs::set_permissions(stage.path(), Permissions::from_mode(NEW_MODE))?;
+                let mut stage = stage_beside(&path)?;
+                stage.handle().set_permissions(Permissions::from_mode(NEW_MODE))?;
                 return Ok(Self::Beside(stage, path));
             }
             Err(error) => return Err(error),
         };
         if old.is_file() {
             match stage_beside(&path) {
-                Ok(stage) => {
-                    // The owner first: another owner takes the set-user-ID bit away.
-                    std::os::unix::fs::chown(stage.path(), Some(old.uid()), Some(old.gid()))?;
-                    fs::set_permissions(stage.path(), old.permissions())?;
+                Ok(mut stage) => {
+                    // Of the open file: by its name, somebody who may write to the folder would get another one's. The owner first:
+                    // another owner takes the set-user-ID bit away.
+                    fchown(stage.handle(), Some(old.uid()), Some(old.gid()))?;
+                    stage.handle().set_permissions(old.permissions())?;
                     return Ok(Self::Beside(stage, path));
                 }
                 Err(error) if is_full(&error) => return Err(error),

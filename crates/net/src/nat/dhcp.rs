@@ -104,7 +104,8 @@ pub(super) fn serve(port: &mut Port, addresses: &Addresses, is_named: bool, payl
         || request.current().is_none() && request.bytes.get(10).is_some_and(|flags| flags & 0x80 != 0);
     let to = if to_all { Ipv4Addr::BROADCAST } else { addresses.guest };
     port.send_udp((addresses.gateway.into(), SERVER_PORT), (to.into(), CLIENT_PORT), &reply);
-    kind == message::ACK
+    // Who merely asks for information has an address of its own.
+    kind == message::ACK && request.kind == message::REQUEST
 }
 
 fn reply(request: &Request<'_>, kind: u8, addresses: &Addresses, (mtu, is_named): (usize, bool)) -> Vec<u8> {

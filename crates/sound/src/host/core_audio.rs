@@ -206,7 +206,8 @@ struct CoreCapture {
 impl Capture for CoreCapture {
     fn listen(&mut self, on: bool) {
         self.stream = Stream(None);
-        self.ring.clear();
+        // What still comes from the stream that ends is not for the next one.
+        self.ring = Arc::new(Ring::new(self.format, self.format.bytes(MOST)));
         if !on {
             return;
         }

@@ -172,6 +172,9 @@ impl<T: Send + 'static> Stream<T> {
         last: impl FnOnce(T) -> F + Send + 'static,
     ) {
         let stream = std::mem::replace(self, Self::Gone);
+        if matches!(stream, Self::Gone) {
+            return;
+        }
         let finish = move || {
             let (stream, _slot) = match stream {
                 Self::Coming(coming, slot) => (block_on(coming), slot),
@@ -291,7 +294,8 @@ struct PulseCapture {
 impl Capture for PulseCapture {
     fn listen(&mut self, on: bool) {
         self.stream.end(|_| async { Ok(()) });
-        self.ring.clear();
+        // What still comes from the stream that ends is not for the next one.
+        self.ring = Arc::new(Ring::new(self.format, self.format.bytes(MOST)));
         if !on {
             return;
         }
