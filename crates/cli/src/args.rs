@@ -596,7 +596,8 @@ pub struct StartArgs {
     /// All VMs that do not run.
     #[arg(long, conflicts_with = "names")]
     pub all: bool,
-    /// Return only when the agents in the guests serve, so that programs can be run in them; give up after TIME.
+    /// Return only when the agents in the guests serve, so that programs can be run in them, and NAT's guests have an address (for
+    /// which this waits 5 s at most); give up after TIME.
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2m", value_parser = parse_time)]
     pub wait: Option<Duration>,
     /// Start them now, and from now on whenever you log in: by systemd's user manager, or launchd on macOS.

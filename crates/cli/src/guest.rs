@@ -38,6 +38,29 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// When the user is told what is waited for.
 const PATIENT: Duration = Duration::from_secs(2);
 
+/// How long a guest whose agent serves already may take until it has a network.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether it has.
+const LOOK_FOR_NETWORK: Duration = Duration::from_millis(50);
+
+/// Waits up to `patience` until programs can be run in the VM of `bundle`: until its agent serves and, where this host gives
+/// the guest its address, it has that. A guest that does not ask for one is waited for a few seconds only, as it may never.
+pub fn ready(bundle: &Bundle, patience: Duration) -> Result<()> {
+    let begun = Instant::now();
+    let agent = agent(bundle, patience)?;
+    agent.info()?;
+    if !bundle.config()?.network.mode.is_nat() {
+        return Ok(());
+    }
+    let limit = NETWORK_PATIENCE.min(patience.saturating_sub(begun.elapsed()));
+    let begun = Instant::now();
+    let is_up = |a: &tearless_guest::Address| a.address.is_ipv4() && !is_of_a_link(a.address);
+    while !agent.addresses()?.iter().any(is_up) && begun.elapsed() < limit {
+        thread::sleep(LOOK_FOR_NETWORK);
+    }
+    Ok(())
+}
+
 /// The agent in the VM `name`, for which this waits up to `patience` while the guest boots.
 fn agent_of(name: &str, patience: Duration) -> Result<Agent> {
     agent(&Store::open()?.find(name)?, patience)

@@ -50,7 +50,7 @@ pub fn start(args: &StartArgs, verbose: u8) -> Result<ExitCode> {
     let results = starting.into_iter().zip(&bundles).zip(suspended).map(|((starting, bundle), suspended)| {
         let pid = starting.and_then(Starting::wait)?;
         if let Some(patience) = args.wait {
-            guest::agent(bundle, patience)?.info()?;
+            guest::ready(bundle, patience)?;
         }
         let done = if suspended && !args.state.discard_state { "resumed" } else { "started" };
         Ok(format!("{done} {} (pid {pid})", bundle.name()))
