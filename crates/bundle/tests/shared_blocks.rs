@@ -2,7 +2,13 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-use std::{fs, path::Path, process::Command, sync::Arc};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
 
 use tearless_bundle::{Bundle, Store};
 use tearless_config::{BootConfig, DiskConfig, VmConfig};
@@ -19,7 +25,7 @@ impl Volume {
     /// `None` where that cannot be: without root, the tools or the kernel's help.
     fn new(program: &str, args: &[&str]) -> Option<Self> {
         let skipped = |why: &str| {
-            eprintln!("skipped: {program}: {why}");
+            let _ = writeln!(io::stderr(), "skipped: {program}: {why}");
             None
         };
         if !rustix::process::geteuid().is_root() {

@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-use crate::tool::Tool;
+use crate::tool::{Tool, skipped};
 
 /// Only ends a test that would hang.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -138,7 +138,7 @@ pub fn line(stdout: &mut BufReader<ChildStdout>) -> String {
 fn chromium_shows_the_screen_and_its_user_types_and_clicks_there() {
     let tool = Tool::new();
     let Some(mut browser) = Browser::start(&tool.home().join("browser")) else {
-        return eprintln!("skipped: there is no chromium here");
+        return skipped("there is no chromium here; apt-get install chromium");
     };
     let mut child = tool
         .command(["run", "--display", "web", "--", "sh", "-c", GUEST])

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::tool::{Outcome, Tool};
+use crate::tool::{Outcome, Tool, skipped};
 
 const PROGRAM: &str = "docker-registry";
 const SIZE: u64 = 3 << 29;
@@ -30,7 +30,7 @@ impl Registry {
     /// None where the program is not installed.
     fn start() -> Option<Self> {
         if Command::new(PROGRAM).arg("--version").output().is_err() {
-            eprintln!("skipped: {PROGRAM} is not installed; apt-get install {PROGRAM}");
+            skipped(&format!("{PROGRAM} is not installed; apt-get install {PROGRAM}"));
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ use x11rb::{
 use crate::{
     browser::{Ended, GUEST, line},
     display::letter,
-    tool::Tool,
+    tool::{Tool, skipped},
 };
 
 /// Only ends a test that would hang.
@@ -84,7 +84,7 @@ const PANEL: [u8; 3] = [0x38, 0x30, 0x30];
 #[test]
 fn what_is_typed_and_clicked_in_a_window_reaches_the_guest() {
     let Some(desktop) = Desktop::start() else {
-        return eprintln!("skipped: there is no Xvfb or xdotool here");
+        return skipped("there is no Xvfb or xdotool here; apt-get install xvfb xdotool");
     };
     let tool = Tool::new();
     let mut child = tool
@@ -138,7 +138,7 @@ fn a_window_can_be_closed_and_opened_again() {
     assert!(start.status != Some(0) && start.stderr.contains("cannot open a window"), "{}", start.stderr);
 
     let Some(desktop) = Desktop::start() else {
-        return eprintln!("skipped: there is no Xvfb or xdotool here");
+        return skipped("there is no Xvfb or xdotool here; apt-get install xvfb xdotool");
     };
     let on = |args: &[&str]| {
         let mut command = tool.command(args);

@@ -1,6 +1,12 @@
 //! Taps and bridges in a network of the test's own.
 
-use std::{net::UdpSocket, process::Command, thread, time::Duration};
+use std::{
+    io::{self, Write as _},
+    net::UdpSocket,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use super::*;
 use crate::{Endpoint as _, nat::tests::FakeCard};
@@ -12,13 +18,13 @@ fn own_network(setup: &str) -> bool {
     // SAFETY: the network namespace is this thread's own; nothing else of the process changes.
     let unshared = unsafe { rustix::thread::unshare_unsafe(flags) };
     if let Err(error) = unshared {
-        eprintln!("not tested: this user may have no network of its own: {error}");
+        let _ = writeln!(io::stderr(), "skipped: this user may have no network of its own: {error}");
         return false;
     }
     let done = Command::new("sh").args(["-ec", setup]).output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
     if !done.status.success() {
-        eprintln!("not tested: {said}");
+        let _ = writeln!(io::stderr(), "skipped: {said}");
     }
     done.status.success()
 }

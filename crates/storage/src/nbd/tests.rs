@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, TcpListener},
     os::unix::net::{UnixListener, UnixStream},
     path::PathBuf,
@@ -523,8 +523,12 @@ impl Drop for Program {
 /// Starts a server and waits until `there`.
 fn program(name: &str, args: &[&str], mut there: impl FnMut() -> bool) -> Option<Program> {
     let child = Command::new(name).args(args).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-    let Ok(child) = child.inspect_err(|error| eprintln!("skipped: no {name} here: {error}")) else {
-        return None;
+    let child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "skipped: no {name} here: {error}");
+            return None;
+        }
     };
     let program = Program(child);
     let start = Instant::now();

@@ -1,4 +1,8 @@
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{self, Write as _},
+    process::Command,
+};
 
 use super::*;
 use crate::{OpenOptions, open};
@@ -26,7 +30,7 @@ fn image(folder: &Path, kind: &str, content: &[u8]) -> Option<PathBuf> {
     match command.output() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
         Err(error) => {
-            eprintln!("skipped: no qemu-img here: {error}");
+            let _ = writeln!(io::stderr(), "skipped: no qemu-img here: {error}");
             return None;
         }
     }
