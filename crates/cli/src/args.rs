@@ -225,7 +225,7 @@ pub struct DisplayArgs {
         value_name = "none|hidden|window|web[:[ADDR:]PORT]|vnc[:[ADDR:]PORT]|WIDTHxHEIGHT[@2x]"
     )]
     pub choices: Vec<DisplayChoice>,
-    /// A file whose first line VNC viewers must know; VNC looks at 8 characters of it.
+    /// A file whose first line VNC viewers must know: up to 8 characters, as VNC looks at no more.
     #[arg(long, value_name = "FILE")]
     pub vnc_password: Option<PathBuf>,
 }

@@ -153,18 +153,46 @@ fn look(config: &DisplayConfig, name: &str, clipboard: bool) -> Look {
     Look { title: name.to_owned(), size: (mode.width / scale, mode.height / scale), clipboard }
 }
 
-/// The first line of the password's file.
-fn password(config: &DisplayConfig) -> Result<Option<String>> {
+/// The password that `config` names. What viewers could not know is refused: better when it is chosen than at the next start, so
+/// `create` and `set` call this too.
+///
+/// # Errors
+/// When its file cannot be read, its first line is empty, or that is longer than what VNC looks at.
+pub fn password(config: &DisplayConfig) -> Result<Option<String>> {
     let Some(path) = &config.password_file else { return Ok(None) };
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read the password in {}", path.display()))?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(Some(line.to_owned())),
-        _ => bail!(
-            "cannot use the password in {}\n  because: the first line is empty\n  try: write a password into it",
+    let file = fs::File::open(path);
+    let mut text = Vec::new();
+    // No more than it takes to see that it is too long: it may be no file with an end.
+    file.and_then(|file| file.take(MAX_PASSWORD as u64 + 2).read_to_end(&mut text)).map_err(|error| {
+        anyhow!(
+            "cannot read the password of VNC viewers in {}\n  because: {error}\n  try: the path of a file whose first line is the \
+             password",
             path.display()
-        ),
+        )
+    })?;
+    password_in(&text).map(Some).map_err(|(why, advice)| {
+        anyhow!("cannot use the password in {}\n  because: {why}\n  try: {advice}", path.display())
+    })
+}
+
+/// The bytes of a password that VNC looks at: it is the key of DES (RFC 6143, section 7.2.2).
+const MAX_PASSWORD: usize = 8;
+
+/// The first line of `text`, or why it is no password and what would be one.
+fn password_in(text: &[u8]) -> Result<String, (&'static str, &'static str)> {
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() {
+        return Err(("the first line is empty", "write a password into it"));
     }
+    if line.len() > MAX_PASSWORD {
+        return Err((
+            "VNC looks at the first 8 bytes of a password only, and this one is longer: who knows its beginning is let in",
+            "a password of up to 8 characters; or --display web, whose address has a token of 128 bits",
+        ));
+    }
+    let line = str::from_utf8(line).map(str::to_owned);
+    line.map_err(|_| ("the first line is no text", "write a password into it, in UTF-8"))
 }
 
 /// Listens where the user says, at the first free one of `usual` unless they name a port.
@@ -234,5 +262,23 @@ pub fn open(args: &OpenArgs) -> Result<ExitCode> {
             "cannot open the screen of {}\n  because: {OPENER} did not open it\n  try: open {url} yourself",
             bundle.name()
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_the_first_line_and_what_vnc_can_check() {
+        for good in ["12345678", "12345678\n", "12345678\r\n", "1\nrest of a file"] {
+            let expected = good.lines().next().unwrap();
+            assert_eq!(password_in(good.as_bytes()), Ok(expected.to_owned()));
+        }
+        let why = |text: &[u8]| password_in(text).unwrap_err().0;
+        assert!(why(b"").contains("empty") && why(b"\nsecret").contains("empty"));
+        assert!(why(b"123456789").contains("8 bytes"));
+        assert!(why("äöüäö".as_bytes()).contains("8 bytes"));
+        assert!(why(b"\xff\xff").contains("no text"));
     }
 }

@@ -358,8 +358,9 @@ pub fn apply(config: &mut VmConfig, args: &HardwareArgs) {
     config.qos.class = args.qos.unwrap_or(config.qos.class);
     let screen = &args.display;
     screen.choices.iter().for_each(|choice| config.display.apply(*choice));
-    if screen.vnc_password.is_some() {
-        config.display.password_file.clone_from(&screen.vnc_password);
+    if let Some(path) = &screen.vnc_password {
+        // It is read wherever the VM is started from.
+        config.display.password_file = Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
     }
     if let Some(speaker) = &args.sound.sound {
         config.sound.speaker = Some(speaker.clone().absolute());

@@ -8,7 +8,7 @@ use tearless_config::VmConfig;
 use tearless_control::Request;
 use tearless_vm::{host, open_shares};
 
-use crate::{args::SetArgs, disks, life, mac, out::say, run, share, states, whole};
+use crate::{args::SetArgs, disks, display, life, mac, out::say, run, share, states, whole};
 
 pub fn set(args: &SetArgs) -> Result<ExitCode> {
     let bundle = Store::open()?.find(&args.name)?;
@@ -22,6 +22,9 @@ pub fn set(args: &SetArgs) -> Result<ExitCode> {
     }
     let mut config = before.clone();
     run::apply(&mut config, &args.hardware);
+    if args.hardware.display.vnc_password.is_some() {
+        display::password(&config.display)?;
+    }
     if let Some(description) = &args.description {
         config.description.clone_from(description);
     }

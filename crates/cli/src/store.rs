@@ -30,7 +30,7 @@ use tearless_vm::{
 
 use crate::{
     args::{CreateArgs, DeleteArgs, InfoArgs, ListArgs},
-    disks, firmware,
+    disks, display, firmware,
     install::{self, Unattended},
     life, login, mac,
     out::say,
@@ -170,6 +170,9 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         config.console = ConsoleKind::Uart;
     }
     run::apply(&mut config, &args.hardware);
+    if args.hardware.display.vnc_password.is_some() {
+        display::password(&config.display)?;
+    }
     config.firmware = firmware::describe(&args.firmware)?;
     config.network.mac.get_or_insert_with(network::random_mac);
     let disk_size = args.disk.or(args.kernel.is_none().then_some(DEFAULT_DISK));

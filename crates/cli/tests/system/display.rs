@@ -84,4 +84,14 @@ fn mistakes_with_screens_are_explained() {
     let password = ["--vnc-password", empty.to_str().unwrap()];
     let outcome = tool.run(&[&["run", "--display", "vnc"][..], &password, &["--", "true"]].concat());
     assert!(outcome.stderr.contains("the first line is empty"), "{}", outcome.stderr);
+    let kernel = tool.file("letter.img", &letter());
+    let create = ["create", "vm", "--kernel", kernel.to_str().unwrap()];
+    let made = tool.run(&[&create[..], &["--vnc-password", "/not/there"]].concat());
+    assert!(made.status != Some(0) && made.stderr.contains("cannot read the password"), "{}", made.stderr);
+    assert_eq!(tool.run(&create).status, Some(0));
+    let long = tool.file("long", b"correct horse\n");
+    for (file, why) in [(&empty, "first line is empty"), (&long, "the first 8 bytes")] {
+        let outcome = tool.run(&["set", "vm", "--vnc-password", file.to_str().unwrap()]);
+        assert!(outcome.status != Some(0) && outcome.stderr.contains(why), "{}", outcome.stderr);
+    }
 }
