@@ -20,6 +20,14 @@ pub mod evdev {
     pub const EV_REL: u16 = 2;
     /// A position.
     pub const EV_ABS: u16 = 3;
+    /// A light, which the guest switches.
+    pub const EV_LED: u16 = 0x11;
+    /// The light of num lock.
+    pub const LED_NUML: u16 = 0;
+    /// The light of caps lock.
+    pub const LED_CAPSL: u16 = 1;
+    /// The light of scroll lock, the last one that a keyboard here has.
+    pub const LED_SCROLLL: u16 = 2;
     /// The wheel that tilts.
     pub const REL_HWHEEL: u16 = 6;
     /// The wheel.
@@ -42,7 +50,9 @@ pub mod evdev {
     pub const KEY_LAST: u16 = 248;
 }
 
-use evdev::{ABS_X, ABS_Y, EV_ABS, EV_KEY, EV_REL, EV_SYN, KEY_LAST, REL_HWHEEL, REL_WHEEL};
+use evdev::{
+    ABS_X, ABS_Y, EV_ABS, EV_KEY, EV_LED, EV_REL, EV_SYN, KEY_LAST, LED_SCROLLL, REL_HWHEEL, REL_WHEEL,
+};
 
 /// The largest position of the pointer, on both axes.
 pub const ABS_MAX: u32 = 0x7fff;
@@ -72,6 +82,37 @@ impl Event {
     pub const SYN: Self = Self::new(EV_SYN, 0, 0);
 }
 
+/// The keyboard's lights: which of them are on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lights(u8);
+
+impl Lights {
+    /// Bit N is the light N.
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits & ((2 << LED_SCROLLL) - 1))
+    }
+
+    /// As [`Self::from_bits`] takes it.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// These after `event`, which is a guest's: what switches no light that there is changes nothing.
+    #[must_use]
+    pub fn after(self, event: Event) -> Self {
+        if event.kind != EV_LED || event.code > LED_SCROLLL {
+            return self;
+        }
+        let bit = 1 << event.code;
+        Self(if event.value == 0 { self.0 & !bit } else { self.0 | bit })
+    }
+
+    /// Whether the light of this number is on.
+    pub fn is_on(self, light: u16) -> bool {
+        light <= LED_SCROLLL && self.0 >> light & 1 != 0
+    }
+}
+
 /// A device of the guest.
 pub trait Device: Send + Sync {
     /// Takes events that happened at once, the end of the report included. Never waits.
@@ -85,9 +126,19 @@ struct Devices {
     firmware: Option<Arc<dyn Device>>,
 }
 
-/// The way from viewers to the guest's keyboard and pointer. Events without a device get lost.
+/// The keyboard's lights, and who is told of them.
 #[derive(Default)]
-pub struct Input(Mutex<Devices>);
+struct Shining {
+    lights: Option<Lights>,
+    listener: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+/// The way from viewers to the guest's keyboard and pointer, and back from the keyboard's lights. Events without a device get lost.
+#[derive(Default)]
+pub struct Input {
+    devices: Mutex<Devices>,
+    shining: Mutex<Shining>,
+}
 
 impl Input {
     /// Nothing plugged in.
@@ -95,19 +146,40 @@ impl Input {
         Arc::default()
     }
 
+    /// How the lights of the guest's keyboard are; `None` while no driver has one.
+    pub fn lights(&self) -> Option<Lights> {
+        lock(&self.shining).lights
+    }
+
+    /// The guest has switched them, or has its keyboard no more.
+    pub fn set_lights(&self, lights: Option<Lights>) {
+        let mut shining = lock(&self.shining);
+        if std::mem::replace(&mut shining.lights, lights) == lights {
+            return;
+        }
+        let listener = shining.listener.clone();
+        drop(shining);
+        listener.iter().for_each(|listener| listener());
+    }
+
+    /// From now on `listener` hears of lights that are switched.
+    pub fn on_lights(&self, listener: Arc<dyn Fn() + Send + Sync>) {
+        lock(&self.shining).listener = Some(listener);
+    }
+
     /// Plugs in a keyboard, in place of the last one.
     pub fn plug_keyboard(&self, device: Arc<dyn Device>) {
-        lock(&self.0).keyboard = Some(device);
+        lock(&self.devices).keyboard = Some(device);
     }
 
     /// Plugs in a pointer, in place of the last one.
     pub fn plug_pointer(&self, device: Arc<dyn Device>) {
-        lock(&self.0).pointer = Some(device);
+        lock(&self.devices).pointer = Some(device);
     }
 
     /// Has firmware hear of keys beside the guest's keyboard, or nobody any more.
     pub fn plug_firmware(&self, device: Option<Arc<dyn Device>>) {
-        lock(&self.0).firmware = device;
+        lock(&self.devices).firmware = device;
     }
 
     /// A viewer's place.
@@ -117,14 +189,14 @@ impl Input {
 
     fn keyboard(&self, events: &[Event]) {
         let devices = {
-            let devices = lock(&self.0);
+            let devices = lock(&self.devices);
             [devices.keyboard.clone(), devices.firmware.clone()]
         };
         devices.iter().flatten().for_each(|device| device.report(events));
     }
 
     fn pointer(&self, events: &[Event]) {
-        let device = lock(&self.0).pointer.clone();
+        let device = lock(&self.devices).pointer.clone();
         device.iter().for_each(|device| device.report(events));
     }
 }

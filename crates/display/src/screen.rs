@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{Damage, Rect, Size, lock};
@@ -67,6 +67,17 @@ pub struct Changes {
     pub cursor: Option<Cursor>,
     /// New parts of the picture.
     pub tiles: Vec<Tile>,
+}
+
+/// As [`Changes`], for a viewer that takes the pixels in parts of its own choice ([`Viewer::tile`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The new size, if it is another.
+    pub resized: Option<Size>,
+    /// The new pointer, if its picture is another.
+    pub cursor: Option<Cursor>,
+    /// Where the picture is new.
+    pub rects: Vec<Rect>,
 }
 
 /// What a viewer wants.
@@ -337,26 +348,52 @@ pub struct Viewer {
 impl Viewer {
     /// Waits until there is what `poll` wants. It is asked whenever something has changed, and after [`Screen::nudge`].
     /// `None` when it wants to leave. The screen is locked meanwhile: `poll` must not ask it anything.
-    pub fn next(&self, mut poll: impl FnMut() -> Poll) -> Option<Changes> {
+    pub fn next(&self, poll: impl FnMut() -> Poll) -> Option<Changes> {
+        let (places, state) = self.wait(poll)?;
+        let Places { resized, cursor, rects } = places;
+        let frame = state.frame.as_ref();
+        let tiles = rects.into_iter().filter_map(|rect| frame.map(|frame| frame.tile(rect))).collect();
+        Some(Changes { resized, cursor, tiles })
+    }
+
+    /// As [`Self::next`], without the pixels.
+    pub fn next_places(&self, poll: impl FnMut() -> Poll) -> Option<Places> {
+        self.wait(poll).map(|(places, _)| places)
+    }
+
+    /// What is to be seen at `rect` now, black where the screen is not as large any more. What is painted there later is news again.
+    pub fn tile(&self, rect: Rect) -> Tile {
+        let mut tile = Tile { rect, pixels: vec![0; usize::try_from(rect.size().area()).unwrap_or(0)] };
+        let state = lock(&self.screen.state);
+        let Some(frame) = &state.frame else { return tile };
+        let seen = rect.intersection(&Rect::all(frame.size));
+        let rows = tile.pixels.chunks_exact_mut(rect.width.max(1) as usize);
+        for (to, from) in rows.zip(frame.rows(seen)) {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+        tile
+    }
+
+    fn wait(&self, mut poll: impl FnMut() -> Poll) -> Option<(Places, MutexGuard<'_, State>)> {
         let mut state = lock(&self.screen.state);
         loop {
             let wanted = match poll() {
                 Poll::Leave => return None,
-                Poll::Return => return Some(Changes::default()),
+                Poll::Return => return Some((Places::default(), state)),
                 Poll::Idle => None,
                 Poll::Changes => Some(None),
                 Poll::Now(rect) => Some(Some(rect)),
             };
             if let Some(rect) = wanted
-                && let Some(changes) = self.take(&mut state, rect)
+                && let Some(places) = self.take(&mut state, rect)
             {
-                return Some(changes);
+                return Some((places, state));
             }
             state = self.screen.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn take(&self, state: &mut State, now: Option<Rect>) -> Option<Changes> {
+    fn take(&self, state: &mut State, now: Option<Rect>) -> Option<Places> {
         let State { frame, cursor, viewers, .. } = state;
         let unseen = viewers.get_mut(&self.id)?;
         let frame = frame.as_ref()?;
@@ -367,10 +404,10 @@ impl Viewer {
             return None;
         }
         let Unseen { mut damage, resized, cursor: new_cursor } = std::mem::take(unseen);
-        Some(Changes {
+        Some(Places {
             resized: resized.then_some(frame.size),
             cursor: new_cursor.then(|| cursor.clone()),
-            tiles: damage.take().into_iter().map(|rect| frame.tile(rect)).collect(),
+            rects: damage.take(),
         })
     }
 }
@@ -411,6 +448,21 @@ mod tests {
         let again = viewer.next(|| Poll::Now(Rect::new(6, 3, 1, 1))).unwrap();
         assert_eq!(again.tiles[0].pixels, [7]);
         assert_eq!(viewer.next(|| Poll::Leave), None);
+    }
+
+    #[test]
+    fn a_part_is_what_is_there_now_and_black_where_nothing_is_any_more() {
+        let screen = Screen::new(Mode::default());
+        let viewer = screen.viewer();
+        assert_eq!(viewer.tile(Rect::new(0, 0, 2, 1)).pixels, [0, 0]);
+        screen.resize(SIZE);
+        fill(&screen, Rect::all(SIZE), 1);
+        let places = viewer.next_places(|| Poll::Changes).unwrap();
+        assert_eq!((places.resized, places.rects), (Some(SIZE), vec![Rect::all(SIZE)]));
+        screen.resize(Size::new(7, 2));
+        fill(&screen, Rect::new(0, 0, 7, 2), 2);
+        assert_eq!(viewer.tile(Rect::new(5, 1, 3, 2)).pixels, [2, 2, 0, 0, 0, 0]);
+        assert!(!viewer.next_places(|| Poll::Changes).unwrap().rects.is_empty());
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub fn serve(
     clipboard: Option<Arc<Clipboard>>,
     options: Options,
 ) -> io::Result<()> {
+    let nudged = screen.clone();
+    input.on_lights(Arc::new(move || nudged.nudge()));
     let shown = Shown { screen, input, clipboard, options };
     Door::open(listener, "viewer", MAX_VIEWERS, move |stream, stranger| {
         session::run(stream, &shown, stranger)

@@ -19,7 +19,7 @@ use super::{
     keys,
     message::Message,
     pixels::PixelFormat,
-    update::{self, Ask, Wants},
+    update::{self, Ask, Sights, Wants},
 };
 use crate::{Party, Size, door::Stranger, input::Seat, lock};
 
@@ -53,12 +53,14 @@ pub(super) fn run(mut stream: TcpStream, shown: &Shown, stranger: Stranger) -> i
     stream.set_read_timeout(None)?;
 
     let wants = Arc::new(Mutex::new(Wants::new(size)));
-    let (writer, their_wants, screen) = (stream.try_clone()?, wants.clone(), shown.screen.clone());
+    let (mut writer, their_wants) = (stream.try_clone()?, wants.clone());
+    let (screen, input) = (shown.screen.clone(), shown.input.clone());
     let nudged = shown.screen.clone();
     let party = shown.clipboard.as_ref().map(|clipboard| Arc::new(clipboard.join(move || nudged.nudge())));
     let their_party = party.clone();
     let writing = thread::Builder::new().name("vnc-screen".to_owned()).spawn(move || {
-        if let Err(error) = update::run(&writer, &screen, &their_wants, their_party.as_deref()) {
+        let sights = Sights { screen: &screen, input: &input, party: their_party.as_deref() };
+        if let Err(error) = update::run(&mut writer, &sights, &their_wants) {
             tracing::debug!(%error, "cannot send a viewer the screen");
         }
         // The reader must not wait for one that is gone.

@@ -25,6 +25,7 @@ impl Device for Record {
 
 struct Host {
     screen: Arc<Screen>,
+    input: Arc<Input>,
     keys: Arc<Record>,
     pointer: Arc<Record>,
     clipboard: Arc<Clipboard>,
@@ -41,8 +42,8 @@ impl Host {
         let at = listener.local_addr().unwrap();
         let options = Options { password: password.map(str::to_owned) };
         let clipboard = Arc::<Clipboard>::default();
-        serve(listener, screen.clone(), input, Some(clipboard.clone()), options).unwrap();
-        Self { screen, keys, pointer, clipboard, at }
+        serve(listener, screen.clone(), input.clone(), Some(clipboard.clone()), options).unwrap();
+        Self { screen, input, keys, pointer, clipboard, at }
     }
 
     fn viewer(&self) -> Viewer {
@@ -236,6 +237,32 @@ fn a_viewer_may_choose_the_size_and_draws_the_pointer() {
 }
 
 #[test]
+fn a_viewer_that_knows_how_sees_the_lights_of_the_keyboard() {
+    let host = Host::new(None);
+    host.screen.resize(Size::new(2, 1));
+    let (mut viewer, _) = host.admitted();
+    viewer.encodings(&[0, -261]);
+    viewer.ask(false);
+    assert_eq!((viewer.update(), viewer.rect().1), (1, 0), "nobody knows how they are");
+    viewer.read(8);
+    viewer.ask(true);
+    for (light, value, told) in [(1, 1, 0b100), (0, 1, 0b110), (2, 1, 0b111), (1, 0, 0b011)] {
+        let lights = host.input.lights().unwrap_or_default();
+        host.input.set_lights(Some(lights.after(Event::new(0x11, light, value))));
+        assert_eq!((viewer.update(), viewer.rect()), (1, (Rect::default(), -261)));
+        assert_eq!(viewer.read(1), [told]);
+        // Told once: what comes next is the picture.
+        viewer.ask(true);
+    }
+    host.screen.paint(Rect::new(0, 0, 1, 1), |_, _, row| row.fill(1));
+    assert_eq!((viewer.update(), viewer.rect().1), (1, 0));
+    let (mut other, _) = host.admitted();
+    other.encodings(&[0]);
+    other.ask(false);
+    assert_eq!((other.update(), other.rect().1), (1, 0), "one that does not know how is not told");
+}
+
+#[test]
 fn what_is_copied_goes_both_ways() {
     let host = Host::new(None);
     let (copied, heard) = std::sync::mpsc::channel();
@@ -289,7 +316,7 @@ fn a_viewer_gets_pixels_as_it_likes_them_best() {
     let host = Host::new(None);
     host.screen.resize(Size::new(200, 130));
     for (known, expected, count) in
-        [(&[7, 16, 0][..], 7, 4), (&[16, 7], 16, 1), (&[5, 0, 7], 0, 1), (&[5], 0, 1)]
+        [(&[7, 16, 0][..], 7, 4), (&[16, 7], 16, 2), (&[5, 0, 7], 0, 1), (&[5], 0, 1)]
     {
         let (mut viewer, _) = host.admitted();
         viewer.encodings(known);

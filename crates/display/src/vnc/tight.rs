@@ -32,6 +32,12 @@ impl Tight {
         Self { streams, plain: Vec::new(), palette: Palette::default() }
     }
 
+    /// How many parts [`Self::put`] makes of a tile at `rect`.
+    pub(super) fn count(rect: Rect) -> usize {
+        let along = |side: u32| side.div_ceil(SIDE) as usize;
+        along(rect.width) * along(rect.height)
+    }
+
     /// Appends the parts of a tile: `head` writes what comes before each.
     pub(super) fn put(
         &mut self,

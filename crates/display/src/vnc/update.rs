@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write},
-    net::TcpStream,
     sync::{Arc, Mutex},
 };
 
@@ -11,7 +10,12 @@ use super::{
     pixels::{PixelFormat, Zrle, raw},
     tight::Tight,
 };
-use crate::{Changes, Cursor, Party, Poll, Rect, Screen, Size, Tile, lock};
+use crate::{
+    Cursor, Input, Party, Poll, Rect, Screen, Size, Tile, Viewer,
+    input::{Lights, evdev::LED_CAPSL, evdev::LED_NUML, evdev::LED_SCROLLL},
+    lock,
+    screen::Places,
+};
 
 /// Encodings and what looks like some (sections 7.7 and 7.8, and the community's list).
 pub(super) mod encoding {
@@ -22,6 +26,7 @@ pub(super) mod encoding {
     pub const DESKTOP_SIZE: i32 = -223;
     pub const EXTENDED_DESKTOP_SIZE: i32 = -308;
     pub const KEY_CODES: i32 = -258;
+    pub const LIGHTS: i32 = -261;
     pub const CLIPBOARD: i32 = 0xc0a1_e5ce_u32.cast_signed();
 }
 
@@ -46,6 +51,10 @@ pub(super) struct Wants {
     /// It has to be told that it can ask for sizes, or send codes.
     tell_resize: bool,
     tell_codes: bool,
+    /// It knows of the keyboard's lights; how they are, and how it knows them to be.
+    knows_lights: bool,
+    lights: Option<Lights>,
+    told_lights: Option<Lights>,
     /// It has asked for a size: the answer.
     answer: Option<u16>,
     /// It has been told of another size, and has seen nothing since.
@@ -66,6 +75,9 @@ impl Wants {
             resize: None,
             tell_resize: false,
             tell_codes: false,
+            knows_lights: false,
+            lights: None,
+            told_lights: None,
             answer: None,
             redraw: false,
         }
@@ -88,6 +100,19 @@ impl Wants {
         self.resize = [EXTENDED_DESKTOP_SIZE, DESKTOP_SIZE].into_iter().find(|encoding| knows(*encoding));
         self.tell_resize = knows(EXTENDED_DESKTOP_SIZE);
         self.tell_codes = knows(encoding::KEY_CODES);
+        if !std::mem::replace(&mut self.knows_lights, knows(encoding::LIGHTS)) {
+            self.told_lights = None;
+        }
+    }
+
+    /// The lights are like that now; nobody knows without a keyboard.
+    fn see_lights(&mut self, lights: Option<Lights>) {
+        self.lights = lights;
+    }
+
+    /// How the lights are, if it does not know.
+    fn news_of_lights(&self) -> Option<Lights> {
+        self.lights.filter(|lights| self.knows_lights && self.told_lights != Some(*lights))
     }
 
     /// It asks for the screen. Asked twice, it gets what is more.
@@ -116,7 +141,8 @@ impl Wants {
     }
 
     fn poll(&self) -> Poll {
-        let news = self.tell_resize || self.tell_codes || self.answer.is_some();
+        let news =
+            self.tell_resize || self.tell_codes || self.answer.is_some() || self.news_of_lights().is_some();
         match self.request {
             _ if self.leave => Poll::Leave,
             _ if self.say != Say::default() => Poll::Return,
@@ -149,38 +175,38 @@ pub(super) enum Ask {
     Theirs,
 }
 
+/// What viewers are told about.
+pub(super) struct Sights<'a> {
+    pub(super) screen: &'a Arc<Screen>,
+    pub(super) input: &'a Input,
+    pub(super) party: Option<&'a Party>,
+}
+
 /// Sends a viewer what it asks for until it leaves.
 ///
 /// # Errors
 /// When it does not take it.
-pub(super) fn run(
-    mut stream: &TcpStream,
-    screen: &Arc<Screen>,
-    wants: &Mutex<Wants>,
-    party: Option<&Party>,
-) -> io::Result<()> {
+pub(super) fn run(stream: &mut impl Write, sights: &Sights<'_>, wants: &Mutex<Wants>) -> io::Result<()> {
+    let Sights { screen, input, party } = *sights;
     let viewer = screen.viewer();
     let mut encoders = Encoders { zrle: Zrle::new(), tight: Tight::new() };
     let mut copied = None;
     let poll = |copied: &mut Option<Arc<str>>| {
         *copied = party.and_then(Party::news);
-        let wanted = lock(wants).poll();
+        let mut wants = lock(wants);
+        wants.see_lights(input.lights());
+        let wanted = wants.poll();
         if copied.is_some() && wanted != Poll::Leave { Poll::Return } else { wanted }
     };
-    while let Some(changes) = viewer.next(|| poll(&mut copied)) {
+    while let Some(places) = viewer.next_places(|| poll(&mut copied)) {
         // Its own statement: the viewer's words are heard while something is written.
         let said = talk(&mut lock(wants), copied.take().as_deref(), party)?;
         if let Some(said) = said {
             stream.write_all(&said)?;
             continue;
         }
-        let mut wants = lock(wants);
-        let bytes = encode(&mut wants, &mut encoders, &changes);
-        if let Some(bytes) = bytes {
-            wants.request = None;
-            drop(wants);
-            stream.write_all(&bytes)?;
-        }
+        let update = Update::plan(&mut lock(wants), &places);
+        update.send(&viewer, &mut encoders, stream)?;
     }
     Ok(())
 }
@@ -208,10 +234,32 @@ fn talk(wants: &mut Wants, copied: Option<&str>, party: Option<&Party>) -> io::R
     Ok((!said.is_empty()).then_some(said))
 }
 
+/// Lights as viewers are told of them (QEMU's LED state; the community's list, section 7.8).
+fn rfb_lights(lights: Lights) -> u8 {
+    let order = [LED_SCROLLL, LED_NUML, LED_CAPSL];
+    (0..).zip(order).fold(0, |bits, (bit, light)| bits | u8::from(lights.is_on(light)) << bit)
+}
+
 /// What pixels are encoded with, through a whole session.
 struct Encoders {
     zrle: Zrle,
     tight: Tight,
+}
+
+impl Encoders {
+    /// Appends a part of the picture; raw pixels without what comes before them.
+    fn put(&mut self, format: &PixelFormat, encoding: i32, tile: &Tile, to: &mut Vec<u8>) {
+        match encoding {
+            encoding::TIGHT => {
+                self.tight.put(format, tile, to, |to, rect| put_head(to, rect, encoding::TIGHT));
+            }
+            encoding::ZRLE => {
+                put_head(to, tile.rect, encoding::ZRLE);
+                self.zrle.put(format, tile, to);
+            }
+            _ => raw(format, tile, to),
+        }
+    }
 }
 
 /// Tells of a text that was copied (section 7.6.4), which is Latin-1.
@@ -220,45 +268,21 @@ fn cut_text(text: &str) -> Vec<u8> {
     [&[3, 0, 0, 0], &(bytes.len() as u32).to_be_bytes()[..], &bytes].concat()
 }
 
-/// The update that tells of `changes`, if there is something in them for the viewer.
-fn encode(wants: &mut Wants, encoders: &mut Encoders, changes: &Changes) -> Option<Vec<u8>> {
-    let mut update = Update::default();
-    if std::mem::take(&mut wants.tell_codes) {
-        update.head(Rect::default(), encoding::KEY_CODES);
-    }
-    wants.redraw = false;
-    if resize(wants, changes, &mut update) {
-        // An update of its own: not every viewer takes pixels of a size that it has just heard of.
-        wants.redraw = true;
-        return update.finish();
-    }
-    if let Some(cursor) = changes.cursor.as_ref().filter(|_| wants.cursor) {
-        update.cursor(&wants.format, cursor);
-    }
-    for tile in changes.tiles.iter().filter_map(|tile| crop(tile, wants.size)) {
-        match wants.encoding {
-            encoding::TIGHT => {
-                let Update { count, body } = &mut update;
-                encoders.tight.put(&wants.format, &tile, body, |body, rect| {
-                    *count += 1;
-                    put_head(body, rect, encoding::TIGHT);
-                });
-            }
-            encoding::ZRLE => {
-                update.head(tile.rect, encoding::ZRLE);
-                encoders.zrle.put(&wants.format, &tile, &mut update.body);
-            }
-            _ => {
-                update.head(tile.rect, encoding::RAW);
-                raw(&wants.format, &tile, &mut update.body);
-            }
-        }
-    }
-    update.finish()
+/// The most rows that are encoded at a time: a viewer costs no more memory than these take, however large the screen is and
+/// however slowly it takes them. Both Tight and ZRLE cut the picture at multiples of it in any case.
+pub(super) const BAND: u32 = 128;
+
+/// The parts of `rect` that are encoded one after the other.
+fn bands(rect: Rect) -> impl Iterator<Item = Rect> {
+    (0..rect.height).step_by(BAND as usize).map(move |top| Rect {
+        y: rect.y + top,
+        height: BAND.min(rect.height - top),
+        ..rect
+    })
 }
 
 /// Tells of sizes; returns whether there is a new one. A viewer that cannot change its own sees what of the screen fits.
-fn resize(wants: &mut Wants, changes: &Changes, update: &mut Update) -> bool {
+fn resize(wants: &mut Wants, changes: &Places, update: &mut Update) -> bool {
     let new = changes.resized.filter(|size| *size != wants.size && wants.resize.is_some());
     wants.size = new.unwrap_or(wants.size);
     let answer = wants.answer.take();
@@ -278,31 +302,82 @@ fn resize(wants: &mut Wants, changes: &Changes, update: &mut Update) -> bool {
     new.is_some()
 }
 
-/// What of `tile` is within `size`.
-fn crop(tile: &Tile, size: Size) -> Option<Tile> {
-    let rect = tile.rect.intersection(&Rect::all(size));
-    if rect.is_empty() {
-        return None;
-    }
-    let rows = tile.pixels.chunks_exact(tile.rect.width as usize).take(rect.height as usize);
-    let pixels = rows.flat_map(|row| row.iter().take(rect.width as usize)).copied().collect();
-    Some(Tile { rect, pixels })
-}
-
 fn put_head(body: &mut Vec<u8>, rect: Rect, encoding: i32) {
     let Rect { x, y, width, height } = rect;
     body.extend([x, y, width, height].into_iter().flat_map(|n| (n as u16).to_be_bytes()));
     body.extend(encoding.to_be_bytes());
 }
 
-/// An update that is being written.
+/// An update: what its first part says, and which parts of the picture follow. It is planned with what the viewer wants at one
+/// moment, and sent without holding up who hears it meanwhile.
 #[derive(Default)]
 struct Update {
     count: usize,
     body: Vec<u8>,
+    /// The parts of the picture, within the screen as the viewer knows it.
+    rects: Vec<Rect>,
+    how: Option<(PixelFormat, i32)>,
 }
 
 impl Update {
+    /// The update that tells of `changes`: empty if there is nothing in them for the viewer.
+    fn plan(wants: &mut Wants, changes: &Places) -> Self {
+        let mut update = Self::default();
+        if std::mem::take(&mut wants.tell_codes) {
+            update.head(Rect::default(), encoding::KEY_CODES);
+        }
+        if let Some(lights) = wants.news_of_lights() {
+            wants.told_lights = Some(lights);
+            update.head(Rect::default(), encoding::LIGHTS);
+            update.body.push(rfb_lights(lights));
+        }
+        wants.redraw = false;
+        if resize(wants, changes, &mut update) {
+            // An update of its own: not every viewer takes pixels of a size that it has just heard of.
+            wants.redraw = true;
+        } else {
+            if let Some(cursor) = changes.cursor.as_ref().filter(|_| wants.cursor) {
+                update.cursor(&wants.format, cursor);
+            }
+            let all = Rect::all(wants.size);
+            let rects = changes.rects.iter().map(|rect| rect.intersection(&all));
+            update.rects = rects.filter(|rect| !rect.is_empty()).collect();
+            update.how = Some((wants.format, wants.encoding));
+        }
+        if update.count > 0 || !update.rects.is_empty() {
+            wants.request = None;
+        }
+        update
+    }
+
+    /// Sends it, if there is something in it.
+    fn send(self, viewer: &Viewer, encoders: &mut Encoders, to: &mut impl Write) -> io::Result<()> {
+        let Self { mut count, body, rects, how } = self;
+        let (format, encoding) = how.unwrap_or((PixelFormat::OWN, encoding::RAW));
+        count += match encoding {
+            encoding::TIGHT => rects.iter().copied().flat_map(bands).map(Tight::count).sum(),
+            encoding::ZRLE => rects.iter().copied().flat_map(bands).count(),
+            _ => rects.len(),
+        };
+        if count == 0 {
+            return Ok(());
+        }
+        let head = (count as u16).to_be_bytes();
+        let mut bytes = [&[0, 0], &head[..], &body].concat();
+        for rect in rects {
+            if encoding == encoding::RAW {
+                put_head(&mut bytes, rect, encoding);
+            }
+            for band in bands(rect) {
+                encoders.put(&format, encoding, &viewer.tile(band), &mut bytes);
+                to.write_all(&bytes)?;
+                bytes.clear();
+            }
+        }
+        // What has no picture.
+        to.write_all(&bytes)
+    }
+
     fn head(&mut self, rect: Rect, encoding: i32) {
         self.count += 1;
         put_head(&mut self.body, rect, encoding);
@@ -330,14 +405,74 @@ impl Update {
             }
         }
     }
+}
 
-    fn finish(self) -> Option<Vec<u8>> {
-        if self.count == 0 {
-            return None;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Mode;
+
+    /// A viewer's end of the connection: how much it was sent, and how much at most at once.
+    #[derive(Default)]
+    struct Sent {
+        all: Vec<u8>,
+        most: usize,
+    }
+
+    impl Write for Sent {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.all.extend(bytes);
+            self.most = self.most.max(bytes.len());
+            Ok(bytes.len())
         }
-        let mut bytes = vec![0, 0];
-        bytes.extend((self.count as u16).to_be_bytes());
-        bytes.extend(self.body);
-        Some(bytes)
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// However large the screen is, no more than a band of it is kept for a viewer, whichever way it wants it.
+    #[test]
+    fn an_update_is_never_in_memory_as_a_whole() {
+        let size = Size::new(2000, 1000);
+        let screen = Screen::new(Mode::default());
+        screen.resize(size);
+        // Noise, which does not get smaller.
+        screen.paint(Rect::all(size), |y, _, row| {
+            (0..).zip(row).for_each(|(x, to)| *to = (y << 12 | x).wrapping_mul(0x9e37_79b9) >> 8);
+        });
+        let band = (size.width * BAND * 4) as usize;
+        for (encoding, heads) in [(encoding::RAW, 1), (encoding::TIGHT, 16 * 8), (encoding::ZRLE, 8)] {
+            let (viewer, mut sent) = (screen.viewer(), Sent::default());
+            let mut wants = Wants::new(size);
+            wants.learn(&[encoding]);
+            wants.ask(false, Rect::all(size));
+            let places = viewer.next_places(|| wants.poll()).unwrap();
+            let mut encoders = Encoders { zrle: Zrle::new(), tight: Tight::new() };
+            Update::plan(&mut wants, &places).send(&viewer, &mut encoders, &mut sent).unwrap();
+            assert_eq!(sent.all[..4], [0, 0, 0, heads], "{encoding}");
+            assert!(sent.all.len() > size.area() as usize * 2, "{encoding}: {}", sent.all.len());
+            assert!(sent.most <= band + band / 8, "{encoding}: {} of {}", sent.most, sent.all.len());
+        }
+    }
+
+    /// Its rectangles were counted before: what is no more is black.
+    #[test]
+    fn a_screen_that_shrinks_while_it_is_sent_leaves_what_follows_intact() {
+        let (screen, size) = (Screen::new(Mode::default()), Size::new(300, 300));
+        screen.resize(size);
+        screen.paint(Rect::all(size), |_, _, row| row.fill(1));
+        let (viewer, mut sent) = (screen.viewer(), Sent::default());
+        let mut wants = Wants::new(size);
+        wants.ask(true, Rect::all(size));
+        let places = viewer.next_places(|| wants.poll()).unwrap();
+        let update = Update::plan(&mut wants, &places);
+        screen.resize(Size::new(100, 200));
+        screen.paint(Rect::all(size), |_, _, row| row.fill(2));
+        let mut encoders = Encoders { zrle: Zrle::new(), tight: Tight::new() };
+        update.send(&viewer, &mut encoders, &mut sent).unwrap();
+        let pixels = &sent.all[4 + 12..];
+        assert_eq!(pixels.len(), 300 * 300 * 4);
+        assert_eq!(pixels.chunks(4).filter(|pixel| pixel[0] == 2).count(), 100 * 200);
     }
 }

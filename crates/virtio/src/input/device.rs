@@ -8,8 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tearless_display::input::{
-    ABS_MAX, BUTTONS,
-    evdev::{ABS_X, ABS_Y, EV_ABS, EV_KEY, EV_REL, KEY_LAST, REL_HWHEEL, REL_WHEEL},
+    ABS_MAX, BUTTONS, Lights,
+    evdev::{ABS_X, ABS_Y, EV_ABS, EV_KEY, EV_LED, EV_REL, KEY_LAST, LED_SCROLLL, REL_HWHEEL, REL_WHEEL},
 };
 use tearless_state::{Encoded, StateError};
 
@@ -55,7 +55,7 @@ impl Kind {
             (Self::Keyboard, _, EV_KEY) => bitmap(&mut (1..=KEY_LAST)),
             (Self::Keyboard, event::REP, _) => bitmap(&mut (0..2)),
             // Num, caps and scroll lock.
-            (Self::Keyboard, event::LED, _) => bitmap(&mut (0..3)),
+            (Self::Keyboard, _, EV_LED) => bitmap(&mut (0..=LED_SCROLLL)),
             (Self::Pointer, _, EV_KEY) => bitmap(&mut BUTTONS.into_iter()),
             (Self::Pointer, _, EV_REL) => bitmap(&mut [REL_HWHEEL, REL_WHEEL].into_iter()),
             (Self::Pointer, _, EV_ABS) => bitmap(&mut [ABS_X, ABS_Y].into_iter()),
@@ -91,10 +91,11 @@ impl Input {
     pub const ID: u16 = DEVICE_ID;
 
     /// A device that is plugged into `input`.
-    pub fn new(kind: Kind, input: &tearless_display::Input) -> Arc<Self> {
+    pub fn new(kind: Kind, input: &Arc<tearless_display::Input>) -> Arc<Self> {
         let wake = Arc::new(Wake::default());
         let queues = [(); 2].map(|()| VirtQueue::new(QUEUE_SIZE, wake.clone()));
-        let events = Arc::new(Events::new(wake));
+        let lights = (kind == Kind::Keyboard).then(|| input.clone());
+        let events = Arc::new(Events::new(wake, lights));
         match kind {
             Kind::Keyboard => input.plug_keyboard(events.clone()),
             Kind::Pointer => input.plug_pointer(events.clone()),
@@ -160,6 +161,8 @@ impl VirtioDevice for Input {
 
     fn activate(&self, _: Activation) -> io::Result<()> {
         self.events.open();
+        // A driver switches on what is to shine: they begin dark.
+        self.events.shine(Some(Lights::default()));
         let mut thread = lock(&self.thread);
         if thread.is_none() {
             let (queues, events) = (self.queues.clone(), self.events.clone());
@@ -171,6 +174,7 @@ impl VirtioDevice for Input {
 
     fn reset(&self) {
         self.events.close();
+        self.events.shine(None);
         *lock(&self.selected) = [0; 2];
     }
 }

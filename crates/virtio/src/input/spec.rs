@@ -30,8 +30,6 @@ pub(super) const DATA_LEN: usize = 128;
 
 /// Event types that only devices need to know.
 pub(super) mod event {
-    /// Lights: caps lock and so on.
-    pub const LED: u8 = 0x11;
     /// The guest repeats keys that stay down.
     pub const REP: u8 = 0x14;
 }

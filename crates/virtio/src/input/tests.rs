@@ -1,6 +1,6 @@
 //! The input devices as a driver and a viewer see them.
 
-use tearless_display::Size;
+use tearless_display::{Size, input::Lights};
 use tearless_state::Encoded;
 
 use super::{Input, Kind};
@@ -85,13 +85,41 @@ fn a_driver_that_takes_nothing_costs_little_and_no_key_stays_stuck() {
 }
 
 #[test]
-fn lights_are_acknowledged() {
+fn lights_are_seen_and_what_is_none_is_taken() {
     let hub = tearless_display::Input::new();
-    let mut driver = Driver::probe(Input::new(Kind::Keyboard, &hub));
+    let keyboard = Input::new(Kind::Keyboard, &hub);
+    let mut driver = Driver::probe(keyboard.clone());
+    assert_eq!(hub.lights(), None);
     let mut queue = driver.start(0, 2).remove(1);
-    let at = driver.alloc_with(&[0x11, 0, 1, 0, 1, 0, 0, 0]);
-    queue.offer(&driver, &[readable(at, 8)]);
-    assert_eq!(queue.wait(&driver).1, 0);
+    assert_eq!(hub.lights(), Some(Lights::default()));
+    let mut switch = |event: &[u8]| {
+        let at = driver.alloc_with(event);
+        queue.offer(&driver, &[readable(at, event.len())]);
+        assert_eq!(queue.wait(&driver).1, 0);
+        hub.lights().unwrap().bits()
+    };
+    assert_eq!(switch(&[0x11, 0, 1, 0, 1, 0, 0, 0]), 0b010, "caps lock");
+    assert_eq!(switch(&[0x11, 0, 2, 0, 0, 0, 0, 0x80]), 0b110, "scroll lock");
+    for nothing in [
+        &[0x11, 0, 3, 0, 1, 0, 0, 0][..],
+        &[0x11, 0, 0xff, 0xff, 1, 0, 0, 0],
+        &[0x12, 0, 0, 0, 1, 0, 0, 0],
+        &[0, 0, 0, 0, 0, 0, 0, 0],
+        &[0x11, 0, 0, 0, 1],
+    ] {
+        assert_eq!(switch(nothing), 0b110, "{nothing:?}");
+    }
+    assert_eq!(switch(&[0x11, 0, 1, 0, 0, 0, 0, 0]), 0b100);
+
+    let state = keyboard.save().unwrap().unwrap();
+    keyboard.reset();
+    assert_eq!(hub.lights(), None);
+    let hub = tearless_display::Input::new();
+    let keyboard = Input::new(Kind::Keyboard, &hub);
+    let mut driver = Driver::probe(keyboard.clone());
+    let _queues = driver.start(0, 2);
+    keyboard.restore(Some(&state)).unwrap();
+    assert_eq!(hub.lights(), Some(Lights::from_bits(0b100)));
 }
 
 #[test]

@@ -5,9 +5,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tearless_display::input::{
-    Device, Event,
-    evdev::{EV_KEY, EV_SYN},
+use tearless_display::{
+    Input,
+    input::{
+        Device, Event, Lights,
+        evdev::{EV_KEY, EV_SYN},
+    },
 };
 
 use serde::{Deserialize, Serialize};
@@ -59,17 +62,34 @@ pub(super) struct SavedEvents {
     /// Types, codes and values.
     waiting: Vec<(u16, u16, i32)>,
     down: Vec<u16>,
+    /// Those that are on, as bits; older states do not say.
+    #[serde(default)]
+    lights: u8,
 }
 
 /// Events on their way to the driver.
 pub(super) struct Events {
     state: Mutex<State>,
     wake: Arc<Wake>,
+    /// Where a keyboard's lights are seen.
+    lights: Option<Arc<Input>>,
 }
 
 impl Events {
-    pub(super) fn new(wake: Arc<Wake>) -> Self {
-        Self { state: Mutex::default(), wake }
+    pub(super) fn new(wake: Arc<Wake>, lights: Option<Arc<Input>>) -> Self {
+        Self { state: Mutex::default(), wake, lights }
+    }
+
+    /// The driver switches a light.
+    fn switch(&self, event: Event) {
+        if let Some(input) = &self.lights {
+            input.set_lights(Some(input.lights().unwrap_or_default().after(event)));
+        }
+    }
+
+    /// The lights are like that now; `None` when no driver has them.
+    pub(super) fn shine(&self, lights: Option<Lights>) {
+        self.lights.iter().for_each(|input| input.set_lights(lights));
     }
 
     pub(super) fn wake(&self) -> &Wake {
@@ -89,11 +109,15 @@ impl Events {
         SavedEvents {
             waiting: state.waiting.iter().map(|e| (e.kind, e.code, e.value)).collect(),
             down: state.down.iter().copied().collect(),
+            lights: self.lights.as_ref().and_then(|input| input.lights()).unwrap_or_default().bits(),
         }
     }
 
     /// Takes over what was on its way. What was held down is let go: nobody holds it any more.
-    pub(super) fn restore(&self, SavedEvents { waiting, down }: SavedEvents) -> Result<(), StateError> {
+    pub(super) fn restore(
+        &self,
+        SavedEvents { waiting, down, lights }: SavedEvents,
+    ) -> Result<(), StateError> {
         // A report that lets keys go may come on top for each of them.
         if waiting.len() > MAX_WAITING + 2 * MAX_DOWN || down.len() > MAX_DOWN {
             return Err(StateError::malformed("more was typed than a device keeps"));
@@ -102,6 +126,7 @@ impl Events {
         if !state.open {
             return Ok(());
         }
+        self.shine(Some(Lights::from_bits(lights)));
         state.waiting =
             waiting.into_iter().map(|(kind, code, value)| Event::new(kind, code, value)).collect();
         state.down = down.iter().copied().collect();
@@ -136,7 +161,7 @@ pub(super) fn run([events, status]: &[Arc<VirtQueue>; 2], from: &Events) {
     while from.wake.wait() {
         events.with(|ring| give(ring, &mut chain, from));
         let more = |queue: &VirtQueue| !queue.is_stopping() && !from.wake.is_shut_down();
-        while status.with(|ring| acknowledge(ring, &mut chain)) == Some(true) && more(status) {}
+        while status.with(|ring| acknowledge(ring, &mut chain, from)) == Some(true) && more(status) {}
     }
 }
 
@@ -159,10 +184,16 @@ fn give(ring: &mut Ring, chain: &mut Chain, from: &Events) -> Result<(), RingErr
     if given { ring.notify() } else { Ok(()) }
 }
 
-/// The driver switches lights, of which there are none. Returns whether there may be more.
-fn acknowledge(ring: &mut Ring, chain: &mut Chain) -> Result<bool, RingError> {
+/// The driver switches lights; what is no event is taken and forgotten. Returns whether there may be more.
+fn acknowledge(ring: &mut Ring, chain: &mut Chain, from: &Events) -> Result<bool, RingError> {
     if !ring.pop_or_arm(chain)? {
         return Ok(false);
+    }
+    let mut bytes = [0; EVENT_LEN];
+    if chain.read(ring.memory(), 0, &mut bytes)? == EVENT_LEN {
+        let [k0, k1, c0, c1, value @ ..] = bytes;
+        let [kind, code] = [[k0, k1], [c0, c1]].map(u16::from_le_bytes);
+        from.switch(Event::new(kind, code, i32::from_le_bytes(value)));
     }
     ring.push(chain.head(), 0)?;
     ring.notify()?;
