@@ -54,6 +54,20 @@ impl Desktop {
         assert!(status.unwrap().success(), "xdotool {args:?}");
     }
 
+    /// Waits until no window has this name: one that is about to close would get what is meant for the next.
+    fn wait_closed(&self, name: &str) {
+        let begun = Instant::now();
+        let search = || {
+            let mut xdotool = Command::new("xdotool");
+            xdotool.args(["search", "--name", name]).env("DISPLAY", &self.name).stdout(Stdio::null());
+            xdotool.status().unwrap().success()
+        };
+        while search() {
+            assert!(begun.elapsed() < PATIENCE, "{name} never closes");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Whether something of this colour, within a little, is to be seen.
     fn shows(&self, wanted: [u8; 3]) -> bool {
         let root = self.connection.setup().roots[0].root;
@@ -151,6 +165,7 @@ fn a_window_can_be_closed_and_opened_again() {
     desktop.wait_for(PANEL);
     // The VM stays when its window goes.
     desktop.act(&["key", "l"]);
+    desktop.wait_closed("^vm");
     let mut window = Ended(on(&["open", "vm"]).spawn().unwrap());
     desktop.act(&["search", "--sync", "--name", "^vm", "windowfocus", "--sync", "key", "ctrl+alt+q"]);
     desktop.wait_for(PANEL);
