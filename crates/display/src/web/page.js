@@ -99,6 +99,7 @@ function point(view) {
 // A pixel of the guest is one of the screen, where there is room; in full screen it takes what there is.
 function scale() {
   const room = $("screen").getBoundingClientRect();
+  if (!room.width) return;
   const most = document.fullscreenElement ? Infinity : 1 / devicePixelRatio;
   const factor = Math.min(most, room.width / canvas.width, room.height / canvas.height);
   canvas.style.width = canvas.width * factor + "px";
@@ -112,7 +113,14 @@ function resize() {
   send(4, ...word(side(room.width) & ~1), ...word(side(room.height)));
 }
 let settled;
-addEventListener("resize", () => { clearTimeout(settled); settled = setTimeout(resize, 150); });
+// Whatever changes the room: the window, full screen, a line of text above it.
+function settle() {
+  scale();
+  clearTimeout(settled);
+  settled = setTimeout(resize, 150);
+}
+new ResizeObserver(settle).observe($("screen"));
+addEventListener("resize", settle);
 $("follow").onchange = resize;
 
 const pressed = new Set();
