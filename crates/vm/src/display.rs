@@ -62,8 +62,13 @@ impl Display {
         if let Some((agent, port)) = self.agent.as_ref().zip(handle.stream(agent::PORT)) {
             let room = Arc::downgrade(agent);
             port.on_space(Box::new(move || _ = room.upgrade().inspect(|agent| agent.flush())));
+            let open = port.guest_open();
             let port = Arc::downgrade(&port);
             agent.plug(Box::new(move |bytes| port.upgrade().map_or(0, |port| port.push(bytes))));
+            if open {
+                // A saved guest opened it in its last process: it is asked anew what it can do.
+                agent.set_open(true);
+            }
         }
     }
 
