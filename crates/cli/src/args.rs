@@ -395,6 +395,14 @@ pub enum Program {
     Lume,
     /// vfkit: a script with its command line.
     Vfkit,
+    /// VirtualBuddy, for macOS; call the folder NAME.vbvm.
+    #[value(name = "virtualbuddy")]
+    VirtualBuddy,
+    /// macosvm, for macOS and kernels: a folder with vm.json.
+    #[value(name = "macosvm")]
+    MacOsVm,
+    /// Lima, for Linux by EFI; put the folder into ~/.lima.
+    Lima,
 }
 
 #[derive(Args)]

@@ -139,6 +139,9 @@ pub fn export(args: &ExportArgs) -> Result<ExitCode> {
         Program::Utm => ExportFormat::Utm,
         Program::Lume => ExportFormat::Lume,
         Program::Vfkit => ExportFormat::Vfkit,
+        Program::VirtualBuddy => ExportFormat::VirtualBuddy,
+        Program::MacOsVm => ExportFormat::MacOsVm,
+        Program::Lima => ExportFormat::Lima,
     };
     let mac = network::derived_mac(bundle.path().as_os_str().as_encoded_bytes());
     let notes = bundle.export(format, &args.to, mac)?;

@@ -1,17 +1,13 @@
 //! The way back: a VM of ours as one of another program.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write as _, fs, path::Path};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use plist::Data;
 use tearless_config::{BootConfig, MacAddr, NetMode, VmConfig};
 
 use super::{
-    APPLE_VARIABLES_FILE, json,
+    APPLE_VARIABLES_FILE, json, lima,
     tart::{self, DISK, NVRAM},
     utm,
 };
@@ -36,6 +32,12 @@ pub enum ExportFormat {
     Lume,
     /// A folder with a command line of vfkit, `start.sh`.
     Vfkit,
+    /// A folder of VirtualBuddy.
+    VirtualBuddy,
+    /// A folder with macosvm's description, `vm.json`.
+    MacOsVm,
+    /// The folder of an instance of Lima, for Apple's framework.
+    Lima,
 }
 
 /// A VM on its way out.
@@ -81,12 +83,7 @@ impl Export<'_> {
                 self.file(CONFIG_FILE, &text)?;
             }
             ExportFormat::Apple => {
-                let platform = self.platform.as_ref();
-                let platform = platform.ok_or_else(|| self.refused("that format is for virtual Macs"))?;
-                self.only_disk(DISK_FILE)?;
-                self.nvram(AUXILIARY_FILE, &mut notes)?;
-                self.file(MODEL_FILE, platform.model.data())?;
-                self.file(IDENTIFIER_FILE, platform.identifier.data())?;
+                self.sample(&mut notes)?;
                 notes.push("vCPUs, memory, network address and screen have no place there".into());
             }
             ExportFormat::Utm => self.utm(&mut notes)?,
@@ -97,6 +94,15 @@ impl Export<'_> {
                 self.lume(size)?;
             }
             ExportFormat::Vfkit => self.vfkit(&mut notes)?,
+            ExportFormat::VirtualBuddy => {
+                self.sample(&mut notes)?;
+                notes.push("VirtualBuddy's own settings (vCPUs, memory, displays) start anew".into());
+                if self.to.extension().is_none_or(|extension| extension != "vbvm") {
+                    notes.push("VirtualBuddy sees the folder when its name ends in .vbvm".into());
+                }
+            }
+            ExportFormat::MacOsVm => self.macosvm(&mut notes)?,
+            ExportFormat::Lima => self.lima(&mut notes)?,
         }
         Ok(notes)
     }
@@ -185,8 +191,102 @@ impl Export<'_> {
         fs::copy(&from, self.to.join(name)).map(drop).map_err(failed("copy", &from))
     }
 
+    /// The four files of Apple's sample.
+    fn sample(&self, notes: &mut Vec<String>) -> Result<()> {
+        let platform = self.platform.as_ref();
+        let platform = platform.ok_or_else(|| self.refused("that format is for virtual Macs"))?;
+        self.only_disk(DISK_FILE)?;
+        self.nvram(AUXILIARY_FILE, notes)?;
+        self.file(MODEL_FILE, platform.model.data())?;
+        self.file(IDENTIFIER_FILE, platform.identifier.data())
+    }
+
+    fn macosvm(&self, notes: &mut Vec<String>) -> Result<()> {
+        let mut storage = Vec::new();
+        let mut add = |kind: &str, file: &str| {
+            storage.push(json::Storage { kind: kind.into(), file: file.into(), read_only: false });
+        };
+        let mut boot_info = None;
+        match &self.config.boot {
+            BootConfig::MacOs { .. } => {
+                self.nvram(AUXILIARY_FILE, notes)?;
+                add("aux", AUXILIARY_FILE);
+            }
+            BootConfig::LinuxKernel { kernel, initrd, cmdline } => {
+                self.boot_file(kernel, "Kernel")?;
+                boot_info = Some(json::BootInfo { kernel: "Kernel".into(), parameters: cmdline.clone() });
+                if let Some(initrd) = initrd {
+                    self.boot_file(initrd, "Initrd")?;
+                    add("initrd", "Initrd");
+                }
+            }
+            BootConfig::LinuxDebian { .. } => return Err(self.refused(OWN_BOOT)),
+            BootConfig::Efi { .. } => {
+                return Err(self.refused("it boots through EFI, and macosvm starts macOS and kernels only"));
+            }
+        }
+        for index in 0..self.disks() {
+            let name = numbered(index);
+            self.disk(index, &name)?;
+            add("disk", &name);
+        }
+        let (model, identifier) = self.blobs();
+        let mode = self.config.display.mode;
+        let display = self.config.display.is_on().then_some(json::Display {
+            width: mode.width,
+            height: mode.height,
+            dpi: if mode.scale > 1 { json::FINE_DPI } else { 80 },
+        });
+        let vm = json::MacOsVm {
+            version: json::VM_VERSION,
+            os: Some(if self.platform.is_some() { "macos" } else { "linux" }.into()),
+            cpus: self.config.cpus,
+            ram: self.config.memory.bytes(),
+            storage,
+            hardware_model: model,
+            machine_id: identifier,
+            boot_info,
+            displays: display.into_iter().collect(),
+            networks: vec![json::Network { kind: "nat".into(), mac: Some(self.mac.to_string()) }],
+            shares: Vec::new(),
+        };
+        notes.push("macosvm looks for the files where it is started: go to the folder first".into());
+        // Strings and numbers always have a JSON form.
+        self.file(json::VM_FILE, &serde_json::to_vec_pretty(&vm).unwrap_or_default())
+    }
+
+    fn lima(&self, notes: &mut Vec<String>) -> Result<()> {
+        match &self.config.boot {
+            BootConfig::Efi { .. } => {}
+            BootConfig::MacOs { .. } => {
+                return Err(self.refused("it is a virtual Mac, and only Linux is written for Lima"));
+            }
+            BootConfig::LinuxDebian { .. } => return Err(self.refused(OWN_BOOT)),
+            BootConfig::LinuxKernel { .. } => {
+                return Err(self.refused(
+                    "it boots a kernel directly, and only what boots from its disk is written for Lima",
+                ));
+            }
+        }
+        let size = self.only_disk(lima::DISK)?;
+        // Lima makes new ones if there are none.
+        self.nvram(lima::VZ_VARIABLES, &mut Vec::new())?;
+        notes.push("Lima gives it another network address, and a screen of a size of its own".into());
+        notes.push("limactl shell needs a guest that cloud-init lets Lima's user and key into".into());
+        let name = self.to.file_name().unwrap_or_default().to_string_lossy();
+        self.file(lima::CONFIG, lima::describe(self.config, size, &name).as_bytes())
+    }
+
+    /// The hardware model and the identifier in base64.
+    fn blobs(&self) -> (Option<String>, Option<String>) {
+        let platform = self.platform.as_ref();
+        platform
+            .map(|p| (BASE64_STANDARD.encode(p.model.data()), BASE64_STANDARD.encode(p.identifier.data())))
+            .unzip()
+    }
+
     fn lume(&self, disk_size: u64) -> Result<()> {
-        let encode = |data: &[u8]| BASE64_STANDARD.encode(data);
+        let (hardware_model, machine_identifier) = self.blobs();
         let mode = self.config.display.mode;
         let lume = json::Lume {
             os: if self.platform.is_some() { "macOS" } else { "linux" }.into(),
@@ -195,8 +295,8 @@ impl Export<'_> {
             disk_size,
             mac_address: Some(self.mac.to_string()),
             display: Some(format!("{}x{}", mode.width, mode.height)),
-            hardware_model: self.platform.as_ref().map(|platform| encode(platform.model.data())),
-            machine_identifier: self.platform.as_ref().map(|platform| encode(platform.identifier.data())),
+            hardware_model,
+            machine_identifier,
         };
         // Strings and numbers always have a JSON form.
         self.file(CONFIG_FILE, &serde_json::to_vec_pretty(&lume).unwrap_or_default())
@@ -306,10 +406,9 @@ impl Export<'_> {
         let mut line =
             format!("exec vfkit --cpus {} --memory {memory} --bootloader '{boot}'", self.config.cpus);
         for index in 0..self.disks() {
-            let name =
-                PathBuf::from(if index == 0 { DISK.into() } else { format!("disk-{}.img", index + 1) });
-            self.disk(index, &name.to_string_lossy())?;
-            let _ = write!(line, " --device virtio-blk,path={}", name.display());
+            let name = numbered(index);
+            self.disk(index, &name)?;
+            let _ = write!(line, " --device virtio-blk,path={name}");
         }
         let _ = write!(line, " --device virtio-net,nat,mac={} --device virtio-rng", self.mac);
         if self.config.display.is_on() {
@@ -326,6 +425,11 @@ impl Export<'_> {
 }
 
 const OWN_BOOT: &str = "its RAM disk mounts its disk with Tearless's help, which others do not give";
+
+/// What the disk `index` is called where there may be several.
+fn numbered(index: usize) -> String {
+    if index == 0 { DISK.into() } else { format!("disk-{}.img", index + 1) }
+}
 
 /// One that is the same each time.
 fn uuid(mac: MacAddr) -> String {

@@ -18,6 +18,10 @@ use crate::{
 
 /// What macosvm's description is called.
 pub(super) const VM_FILE: &str = "vm.json";
+/// The version of macosvm's format that is known here.
+pub(super) const VM_VERSION: u32 = 1;
+/// From here on a screen of macosvm's has fine pixels.
+pub(super) const FINE_DPI: u32 = 200;
 
 /// Lume's `config.json`, as far as it concerns us.
 #[derive(Serialize, Deserialize)]
@@ -75,60 +79,62 @@ pub(super) fn parse_lume(text: &[u8], folder: &Path) -> Result<Foreign> {
 }
 
 /// macosvm's description, as far as it concerns us.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct MacOsVm {
-    version: u32,
+pub(super) struct MacOsVm {
+    pub(super) version: u32,
     #[serde(default)]
-    os: Option<String>,
-    cpus: u32,
-    ram: u64,
-    storage: Vec<Storage>,
+    pub(super) os: Option<String>,
+    pub(super) cpus: u32,
+    /// Bytes.
+    pub(super) ram: u64,
+    pub(super) storage: Vec<Storage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hardware_model: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) machine_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) boot_info: Option<BootInfo>,
     #[serde(default)]
-    hardware_model: Option<String>,
+    pub(super) displays: Vec<Display>,
     #[serde(default)]
-    machine_id: Option<String>,
-    #[serde(default)]
-    boot_info: Option<BootInfo>,
-    #[serde(default)]
-    displays: Vec<Display>,
-    #[serde(default)]
-    networks: Vec<Network>,
-    #[serde(default)]
-    shares: Vec<serde::de::IgnoredAny>,
+    pub(super) networks: Vec<Network>,
+    #[serde(default, skip_serializing)]
+    pub(super) shares: Vec<serde::de::IgnoredAny>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Storage {
+pub(super) struct Storage {
+    /// `disk`, `aux`, `initrd` or `usb`.
     #[serde(rename = "type")]
-    kind: String,
-    file: PathBuf,
+    pub(super) kind: String,
+    pub(super) file: PathBuf,
     #[serde(default)]
-    read_only: bool,
+    pub(super) read_only: bool,
 }
 
-#[derive(Deserialize)]
-struct BootInfo {
-    kernel: PathBuf,
+#[derive(Serialize, Deserialize)]
+pub(super) struct BootInfo {
+    pub(super) kernel: PathBuf,
     #[serde(default)]
-    parameters: String,
+    pub(super) parameters: String,
 }
 
-#[derive(Deserialize)]
-struct Display {
-    width: u32,
-    height: u32,
+#[derive(Serialize, Deserialize)]
+pub(super) struct Display {
+    pub(super) width: u32,
+    pub(super) height: u32,
     #[serde(default)]
-    dpi: u32,
+    pub(super) dpi: u32,
 }
 
-#[derive(Deserialize)]
-struct Network {
+#[derive(Serialize, Deserialize)]
+pub(super) struct Network {
     #[serde(default, rename = "type")]
-    kind: String,
+    pub(super) kind: String,
     #[serde(default)]
-    mac: Option<String>,
+    pub(super) mac: Option<String>,
 }
 
 pub(super) fn read_macosvm(file: &Path) -> Result<Foreign> {
@@ -139,8 +145,8 @@ pub(super) fn parse_macosvm(text: &[u8], file: &Path) -> Result<Foreign> {
     let fail = |why: String| refused(file, why);
     let vm: MacOsVm =
         serde_json::from_slice(text).map_err(|e| fail(format!("it is not understood as macosvm's: {e}")))?;
-    if vm.version != 1 {
-        return Err(fail(format!("it has version {} of macosvm's format, not 1", vm.version)));
+    if vm.version != VM_VERSION {
+        return Err(fail(format!("it has version {} of macosvm's format, not {VM_VERSION}", vm.version)));
     }
     let folder = file.parent().unwrap_or(Path::new("."));
     let mut notes = Vec::new();
@@ -180,7 +186,7 @@ pub(super) fn parse_macosvm(text: &[u8], file: &Path) -> Result<Foreign> {
         screen: vm.displays.first().map(|d| ScreenMode {
             width: d.width,
             height: d.height,
-            scale: if d.dpi >= 200 { 2 } else { 1 },
+            scale: if d.dpi >= FINE_DPI { 2 } else { 1 },
         }),
         disks,
         notes,

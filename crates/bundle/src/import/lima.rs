@@ -3,23 +3,27 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tearless_config::{ByteSize, DiskFormat, ShareConfig};
+use tearless_config::{ByteSize, DiskFormat, ShareConfig, VmConfig};
 
 use super::{Foreign, ForeignDisk, Guest, description, refused};
 use crate::Result;
 
-const CONFIG: &str = "lima.yaml";
+pub(super) const CONFIG: &str = "lima.yaml";
+/// The disk of old releases; newer ones take it over.
+pub(super) const DISK: &str = "diffdisk";
 /// The disk: of old releases, and of those from 2 on.
-const DISKS: [&str; 2] = ["diffdisk", "disk"];
+const DISKS: [&str; 2] = [DISK, "disk"];
 /// Apple's framework was at work there.
 const VZ_IDENTIFIER: &str = "vz-identifier";
-const VZ_VARIABLES: &str = "vz-efi";
+pub(super) const VZ_VARIABLES: &str = "vz-efi";
 const SEED: &str = "cidata.iso";
 
 /// `lima.yaml`, as far as it concerns us.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Config {
+    #[serde(default)]
+    os: Option<String>,
     #[serde(default)]
     arch: Option<String>,
     #[serde(default)]
@@ -42,6 +46,21 @@ struct Mount {
     writable: Option<bool>,
 }
 
+/// `lima.yaml` of the instance `name` with the VM of `config`, whose disk has `disk_size` bytes.
+pub(super) fn describe(config: &VmConfig, disk_size: u64, name: &str) -> String {
+    // Lima wants an image; with a disk that is there, it is not looked at. A string of JSON is one of YAML.
+    let image = serde_json::Value::from(format!("~/.lima/{name}/{DISK}"));
+    let memory = config.memory.bytes();
+    let screen = if config.display.is_on() { "vz" } else { "none" };
+    // Plain: Lima puts nothing of its own into the guest. The sizes are in bytes: another size of the disk than it has
+    // would have Lima make it larger, or refuse.
+    format!(
+        "os: Linux\narch: aarch64\nvmType: vz\nplain: true\ncpus: {}\nmemory: \"{memory}\"\ndisk: \"{disk_size}\"\n\
+        images:\n- location: {image}\n  arch: aarch64\nvideo:\n  display: {screen}\n",
+        config.cpus
+    )
+}
+
 pub(super) fn is_one(folder: &Path) -> bool {
     folder.join(CONFIG).is_file()
 }
@@ -55,6 +74,9 @@ pub(super) fn parse(text: &[u8], folder: &Path) -> Result<Foreign> {
     let text = std::str::from_utf8(text).map_err(|_| fail(format!("its {CONFIG} is no text")))?;
     let config: Config =
         serde_saphyr::from_str(text).map_err(|e| fail(format!("its {CONFIG} is not understood: {e}")))?;
+    if let Some(os) = config.os.as_deref().filter(|os| !matches!(*os, "Linux" | "default")) {
+        return Err(fail(format!("its guest is {os}, and of Lima's only Linux is known here")));
+    }
     if let Some(arch) = config.arch.as_deref().filter(|arch| !matches!(*arch, "aarch64" | "default")) {
         return Err(fail(format!("its guest is for {arch}, and only ARM64 guests run here")));
     }

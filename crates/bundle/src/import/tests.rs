@@ -275,6 +275,7 @@ fn lima_is_taken_over_with_the_disk_below_its_disk() {
     assert!(Foreign::inspect(dir.path()).is_err(), "what it builds on is gone");
     for (yaml, hint) in [
         ("arch: x86_64", "x86_64"),
+        ("os: Darwin", "Darwin"),
         ("vmType: wsl2", "wsl2"),
         ("cpus: [", "understood"),
         ("memory: lots", "lots"),
@@ -322,13 +323,28 @@ fn what_is_exported_is_imported_again() {
     let mac = Foreign::inspect(dir.path()).unwrap().adopt(&store, "mac", |_| {}).unwrap();
     let linux = tart(r#""os": "linux", "arch": "arm64""#);
     let linux = Foreign::inspect(linux.path()).unwrap().adopt(&store, "linux", |_| {}).unwrap();
-    let all =
-        [ExportFormat::Tart, ExportFormat::Apple, ExportFormat::Utm, ExportFormat::Lume, ExportFormat::Vfkit];
+    let all = [
+        ExportFormat::Tart,
+        ExportFormat::Apple,
+        ExportFormat::Utm,
+        ExportFormat::Lume,
+        ExportFormat::Vfkit,
+        ExportFormat::VirtualBuddy,
+        ExportFormat::MacOsVm,
+        ExportFormat::Lima,
+    ];
     for (bundle, format) in [&mac, &linux].into_iter().flat_map(|bundle| all.map(|format| (bundle, format))) {
         let to = out.path().join(format!("{}-{format:?}", bundle.name()));
         let exported = bundle.export(format, &to, spare);
-        if bundle == &linux && format == ExportFormat::Apple {
-            assert!(exported.unwrap_err().to_string().contains("virtual Macs"));
+        let why = match (bundle == &linux, format) {
+            (true, ExportFormat::Apple | ExportFormat::VirtualBuddy) => Some("for virtual Macs"),
+            (true, ExportFormat::MacOsVm) => Some("boots through EFI"),
+            (false, ExportFormat::Lima) => Some("only Linux"),
+            _ => None,
+        };
+        if let Some(why) = why {
+            let text = exported.unwrap_err().to_string();
+            assert!(text.contains(why) && text.contains("because") && text.contains("try"), "{text}");
             assert!(!to.exists(), "nothing half-made stays");
             continue;
         }
@@ -341,12 +357,15 @@ fn what_is_exported_is_imported_again() {
         assert_eq!(fs::read(copy.disk()).unwrap(), fs::read(bundle.disk()).unwrap());
         let (was, is) = (bundle.config().unwrap(), copy.config().unwrap());
         assert_eq!(was.boot, is.boot);
-        if format != ExportFormat::Apple {
-            assert_eq!(
-                (was.cpus, was.memory, was.network.mac, was.display),
-                (is.cpus, is.memory, is.network.mac, is.display),
-                "{name}"
-            );
+        let (apple, lima) = (
+            matches!(format, ExportFormat::Apple | ExportFormat::VirtualBuddy),
+            format == ExportFormat::Lima,
+        );
+        if !apple {
+            assert_eq!((was.cpus, was.memory), (is.cpus, is.memory), "{name}");
+        }
+        if !apple && !lima {
+            assert_eq!((was.network.mac, was.display), (is.network.mac, is.display), "{name}");
         }
         if was.boot.is_mac() {
             assert_eq!(bundle.platform().unwrap(), copy.platform().unwrap());
@@ -356,4 +375,54 @@ fn what_is_exported_is_imported_again() {
             );
         }
     }
+}
+
+/// A kernel with what it boots with, and a second disk.
+#[test]
+fn kernels_go_to_macosvm_and_back() {
+    let (dir, home, out) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let vm = r#"{"version": 1, "os": "linux", "cpus": 2, "ram": 1073741824, "bootInfo": {"kernel": "k", "parameters": "quiet \"x\""},
+        "storage": [{"type": "initrd", "file": "i"}, {"type": "disk", "file": "a"}, {"type": "disk", "file": "b"}],
+        "networks": [{"type": "nat", "mac": "52:54:00:12:34:58"}]}"#;
+    write(
+        dir.path(),
+        &[
+            ("vm.json", vm.as_bytes()),
+            ("k", b"kernel"),
+            ("i", b"initrd"),
+            ("a", &[1; 4096]),
+            ("b", &[2; 4096]),
+        ],
+    );
+    let store = Store::at(home.path());
+    let bundle = Foreign::inspect(dir.path()).unwrap().adopt(&store, "k", |_| {}).unwrap();
+    let to = out.path().join("vm");
+    let spare: MacAddr = "52:54:00:00:00:01".parse().unwrap();
+    bundle.export(ExportFormat::MacOsVm, &to, spare).unwrap();
+    let copy = Foreign::inspect(&to).unwrap().adopt(&store, "again", |_| {}).unwrap();
+    assert_eq!(bundle.config().unwrap(), copy.config().unwrap());
+    for name in ["Kernel", "Initrd", DISK_FILE, "Disk-2.img"] {
+        let [was, is] = [&bundle, &copy].map(|bundle| fs::read(bundle.path().join(name)).unwrap());
+        assert_eq!(was, is, "{name}");
+    }
+    let text = bundle.export(ExportFormat::Lima, &out.path().join("lima"), spare).unwrap_err().to_string();
+    assert!(text.contains("boots a kernel directly"), "{text}");
+}
+
+/// What Lima checks before it starts an instance.
+#[test]
+fn an_instance_of_lima_says_what_lima_asks_for() {
+    let (home, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let linux = tart(r#""os": "linux", "arch": "arm64""#);
+    let bundle = Foreign::inspect(linux.path()).unwrap().adopt(&Store::at(home.path()), "l", |_| {}).unwrap();
+    let to = out.path().join("a \"b\" #c");
+    bundle.export(ExportFormat::Lima, &to, "52:54:00:00:00:01".parse().unwrap()).unwrap();
+    let text = fs::read_to_string(to.join("lima.yaml")).unwrap();
+    let yaml: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(yaml["images"][0]["location"], "~/.lima/a \"b\" #c/diffdisk", "any name is quoted: {text}");
+    assert_eq!((&yaml["disk"], &yaml["vmType"]), (&"8192".into(), &"vz".into()), "{text}");
+    let [was, is] =
+        [bundle.path().join(APPLE_VARIABLES_FILE), to.join("vz-efi")].map(|f| fs::read(f).unwrap());
+    assert_eq!(was, is);
 }
