@@ -22,7 +22,8 @@ fn image(program: &[u32]) -> Vec<u8> {
     image
 }
 
-/// Waits for a key on the UART and resets.
+/// Waits for a key on the UART and resets. The test that boots it is for Linux.
+#[cfg(target_os = "linux")]
 const RESET: &[u32] = &[
     0xd2a1_2000, // mov  x0, #0x09000000
     0xb940_1802, // again: ldr w2, [x0, #0x18]   (flags)
