@@ -84,28 +84,63 @@ fn effect(word: u32) -> Effect {
     if reads { Effect::Reads } else { Effect::None }
 }
 
-/// Instructions to look at beyond an exit.
-const HORIZON: usize = 8;
+/// Instructions to look at beyond an exit, and branches to follow there.
+const HORIZON: usize = 32;
+const FORKS: usize = 8;
+
+/// What is known of NZCV at the exits of a block: their targets, and whether it may be needed there.
+pub(super) type Known = Vec<(i32, bool)>;
 
 impl Translator<'_> {
     /// Whether NZCV may be needed at `target`, in bytes from the start of the page.
     pub(super) fn live_at(&mut self, target: i32) -> bool {
-        let Ok(first) = usize::try_from(target / 4) else { return true };
-        for index in first..first + HORIZON {
-            if index >= WORDS {
-                return true;
-            }
-            let word = fetch(self.source.host, index);
-            self.seen.push((index as u16, word));
-            match effect(word) {
-                Effect::Kills => return false,
-                Effect::Reads => return true,
-                Effect::None if flow::ends_block(word) || flow::side_exit(word, 0).is_some() => return true,
-                Effect::None if self.options.exact_flags && flow::may_fault(word) => return true,
-                Effect::None => {}
+        if let Some(&(_, live)) = self.known_live.iter().find(|known| known.0 == target) {
+            return live;
+        }
+        let live = self.may_be_read(target);
+        self.known_live.push((target, live));
+        live
+    }
+
+    /// As [`Translator::live_at`]: follows all ways from `target` on until each has written NZCV, within the page and within
+    /// reason.
+    fn may_be_read(&mut self, target: i32) -> bool {
+        let first = self.seen.len();
+        let (mut forks, mut count) = ([target; FORKS], 1);
+        while count > 0 {
+            count -= 1;
+            let mut at = forks[count];
+            loop {
+                let Some(index) = usize::try_from(at / 4).ok().filter(|&i| i < WORDS) else { return true };
+                if self.seen[first..].iter().any(|&(seen, _)| usize::from(seen) == index) {
+                    break;
+                }
+                if self.seen.len() - first == HORIZON {
+                    return true;
+                }
+                let word = fetch(self.source.host, index);
+                self.seen.push((index as u16, word));
+                match effect(word) {
+                    Effect::Kills => break,
+                    Effect::Reads => return true,
+                    Effect::None if self.options.exact_flags && flow::may_fault(word) => return true,
+                    Effect::None => {}
+                }
+                if let Some(there) = flow::side_exit(word, at) {
+                    if count == FORKS {
+                        return true;
+                    }
+                    forks[count] = there;
+                    count += 1;
+                }
+                at = match flow::direct_jump(word, at) {
+                    Some(there) => there,
+                    None if flow::ends_block(word) => return true,
+                    None => at + 4,
+                };
             }
         }
-        true
+        false
     }
 
     /// Finds where in the block NZCV is needed.

@@ -168,7 +168,8 @@ impl Translator<'_> {
             let landing = Some(self.asm.label());
             self.asides.push(Aside::LinkFar { from, exit, target, landing });
         } else {
-            let exit = self.exit_to(target, 0);
+            // Every call looks for attention, so that no return has to.
+            let exit = Exit::to(self.source.page, target, true, false);
             let from = self.asm.call_forward();
             let exit = self.note_exit(exit);
             self.asides.push(Aside::Link { from, exit });
@@ -186,8 +187,8 @@ impl Translator<'_> {
         self.asm.alu_imm(Alu::And, true, RAX, -4096);
         self.asm.alu(Alu::Xor, true, RAX, x(slot::KEY));
         self.asm.store(3, x(slot::HERE), RAX);
-        // Returns may close a loop.
-        let exit = Exit::to(self.source.page, next, true, false);
+        // A loop of returns has calls, too, which look for attention.
+        let exit = Exit::to(self.source.page, next, false, false);
         let from = self.asm.jmp_forward();
         let exit = self.note_exit(exit);
         self.asides.push(Aside::Link { from, exit });

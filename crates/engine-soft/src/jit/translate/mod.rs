@@ -148,6 +148,7 @@ struct Translator<'a> {
     seen: Vec<(u16, u32)>,
     /// Bit n: NZCV is needed when instruction n begins.
     live: u128,
+    known_live: flags::Known,
     /// The current instruction, an index in `words`.
     index: usize,
     flags: Flags,
@@ -180,6 +181,7 @@ pub(super) struct Room {
     pub seen: Vec<(u16, u32)>,
     words: Vec<u32>,
     insns: Vec<Insn>,
+    known_live: flags::Known,
     deopts: Vec<Deopt>,
     asides: Vec<Aside>,
     cells: Vec<Cell>,
@@ -223,6 +225,7 @@ pub(super) fn translate(
         words,
         seen: emptied(&mut room.seen),
         live: 0,
+        known_live: emptied(&mut room.known_live),
         index: 0,
         flags: Flags::in_memory(),
         vectors: Vectors::default(),
@@ -248,8 +251,8 @@ pub(super) fn translate(
     t.asides();
     let length = t.words.len();
     t.seen.extend(t.words.iter().enumerate().map(|(i, &word)| ((source.word + i) as u16, word)));
-    let Translator { words, insns, seen, deopts, asides, cells, ladders, .. } = t;
-    *room = Room { seen, words, insns, deopts, asides, cells, ladders };
+    let Translator { words, insns, seen, known_live, deopts, asides, cells, ladders, .. } = t;
+    *room = Room { seen, words, insns, known_live, deopts, asides, cells, ladders };
     length
 }
 
