@@ -79,6 +79,9 @@ pub enum Command {
     /// Keep states of a VM to go back to.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Take snapshots of a VM whose process has started this one, whenever that says so on standard input.
+    #[command(hide = true)]
+    SnapshotTaker(TakerArgs),
     /// Make another VM with the content of one, at once and without taking room.
     Clone(CloneArgs),
     /// Make a VM of one of another program. Its files are copied at once, and it stays the machine that it is.
@@ -707,6 +710,12 @@ pub struct OpenArgs {
     /// In a window, however the screen is seen otherwise.
     #[arg(long)]
     pub window: bool,
+}
+
+#[derive(Args)]
+pub struct TakerArgs {
+    /// The VM's name.
+    pub name: String,
 }
 
 #[derive(Args)]

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use tearless_boot::initramfs::Initramfs;
 use tearless_bundle::Bundle;
 use tearless_config::{BootConfig, DiskConfig, DiskFormat, InstallerConfig, UnattendedConfig, VmConfig};
+use tearless_guest::AGENT;
 use tearless_image::{
     installer::{Answers, Family, META_DATA, Medium},
     mirror::Mirror,
@@ -60,12 +61,17 @@ impl Unattended {
             Family::Debian => {
                 let mut archive = Initramfs::new();
                 archive.file(PRESEED, 0o600, self.answers.preseed())?;
+                archive.file(seed::PROGRAM, 0o755, AGENT)?;
                 initrd.resize(initrd.len().next_multiple_of(4), 0);
                 initrd.extend(archive.finish());
             }
             Family::Ubuntu => {
                 let user_data = self.answers.autoinstall();
-                let files = [("user-data", user_data.as_bytes()), ("meta-data", META_DATA.as_bytes())];
+                let files = [
+                    ("user-data", user_data.as_bytes()),
+                    ("meta-data", META_DATA.as_bytes()),
+                    (seed::PROGRAM, AGENT),
+                ];
                 seed::write_volume(&folder.join(ANSWERS), &files)?;
             }
         }
@@ -145,6 +151,7 @@ fn answers(args: &CreateArgs) -> Result<Answers> {
         suite: args.debian.suite.clone(),
         mirror: Mirror::choose(args.debian.mirror.as_deref())?,
         packages: args.packages.clone(),
+        program: seed::PROGRAM.to_owned(),
         done: INSTALLED.to_owned(),
     };
     answers.check()?;

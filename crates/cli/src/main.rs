@@ -30,6 +30,7 @@ mod share;
 mod states;
 mod store;
 mod suspend;
+mod taker;
 mod terminal;
 mod whole;
 
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         Command::List(args) => store::list(&args),
         Command::Info(args) => store::info(&args),
         Command::Snapshot(command) => states::snapshot(&command),
+        Command::SnapshotTaker(args) => taker::run(&args),
         Command::Clone(args) => states::clone(&args),
         Command::Ipsw(command) => ipsw::ipsw(&command),
         Command::Import(args) => mac::import(&args),

@@ -16,7 +16,7 @@ use crate::{args::CreateArgs, store};
 /// The bundle's file. It stays: cloud-init looks for it at each boot.
 const SEED: &str = "Seed.img";
 /// The agent's name on it.
-const PROGRAM: &str = "agent";
+pub const PROGRAM: &str = "agent";
 /// Bytes of a volume, which has some kilobytes and perhaps the agent.
 const SIZE: usize = 4 << 20;
 /// The first day that FAT has.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tearless_config::{ConsoleKind, PortProtocol};
+use tearless_config::{ConsoleKind, DisplayKind, PortProtocol};
 use tearless_control::{Server, Socket, place};
 use tearless_guest::Power;
 use tearless_vm::{
@@ -23,6 +23,7 @@ use crate::{
     run::Late,
     session::{self, Events, HeadlessSession, Session},
     store::Opened,
+    taker,
 };
 
 /// Where a VM in the background puts its own messages, in the bundle's folder for logs.
@@ -91,6 +92,9 @@ pub fn run(
     // Of its own folder it changes disks, logs and its state only: who can change `config.json` can have any file next time.
     let own = [logs.as_path(), state.as_path(), path.parent().unwrap_or(&path)];
     let viewing = Viewing::prepare(&late.display, bundle.bundle().name())?;
+    if late.display.kind == DisplayKind::Web && !late.ephemeral {
+        service.snapshot_with(taker::start(bundle.bundle().name())?);
+    }
     let (sandbox, _place) = confine(&mut hardware, &own, late)?;
     service.set_sandbox(sandbox);
     if let Some(network) = &hardware.network {

@@ -1,6 +1,9 @@
 //! `snapshot`, `clone`, `rename` and `set`: what a VM has been, is called and may become.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
@@ -32,7 +35,8 @@ pub fn snapshot(command: &SnapshotCommand) -> Result<ExitCode> {
 fn take(TakeArgs { of: SnapshotArgs { name, snapshot }, disk_only }: &TakeArgs) -> Result<()> {
     let bundle = Store::open()?.find(name)?;
     if bundle.running().is_some() {
-        return take_live(&bundle, snapshot, *disk_only);
+        say!("{}", take_live(&bundle, snapshot, *disk_only)?);
+        return Ok(());
     }
     let lock = bundle.lock()?;
     let memory = bundle.suspended().is_some() && !disk_only;
@@ -41,8 +45,8 @@ fn take(TakeArgs { of: SnapshotArgs { name, snapshot }, disk_only }: &TakeArgs) 
     Ok(())
 }
 
-/// Takes the snapshot of a VM that runs. Whatever fails, it goes on.
-fn take_live(bundle: &Bundle, snapshot: &str, disk_only: bool) -> Result<()> {
+/// Takes the snapshot of a VM that runs, and says what it has. Whatever fails, the VM goes on.
+pub fn take_live(bundle: &Bundle, snapshot: &str, disk_only: bool) -> Result<String> {
     let name = bundle.name();
     let (mut taking, disks) = Taking::begin(&life::client(bundle), !disk_only)?;
     let running: Vec<_> = disks
@@ -60,15 +64,14 @@ fn take_live(bundle: &Bundle, snapshot: &str, disk_only: bool) -> Result<()> {
     taking.switch()?;
     let bytes = taking.kept()?;
     live.finish(!disk_only)?;
-    match (disk_only, frozen) {
-        (false, _) => say!("took snapshot {snapshot} of {name}, with {} MiB of memory", bytes >> 20),
-        (true, true) => say!("took snapshot {snapshot} of the disks of {name}"),
-        (true, false) => say!(
+    Ok(match (disk_only, frozen) {
+        (false, _) => format!("took snapshot {snapshot} of {name}, with {} MiB of memory", bytes >> 20),
+        (true, true) => format!("took snapshot {snapshot} of the disks of {name}"),
+        (true, false) => format!(
             "took snapshot {snapshot} of the disks of {name}, as a power failure would leave them: no agent in its guest \
              could be told"
         ),
-    }
-    Ok(())
+    })
 }
 
 fn restore(RestoreArgs { of: SnapshotArgs { name, snapshot }, stop }: &RestoreArgs) -> Result<()> {
@@ -157,6 +160,12 @@ fn tree(snapshots: &[(String, Snapshot)], current: Option<&str>) -> String {
         }
     }
     text
+}
+
+/// The current time as a snapshot's name: `2026-11-22-2105`.
+pub fn stamp() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    time(now).trim_end_matches(" UTC").replace(' ', "-").replace(':', "")
 }
 
 /// `2026-11-22 21:05 UTC`.

@@ -39,7 +39,7 @@ pub use log::LogFile;
 pub use network::{Network, Place};
 pub use running::{Frontend, HostSide, Plug, Running};
 pub use save::Keeper;
-pub use service::{AskGuest, MAIN_LOG, Served, Service, UART_LOG, VIRTIO_LOG};
+pub use service::{AskGuest, MAIN_LOG, Served, Service, TakeSnapshot, UART_LOG, VIRTIO_LOG};
 pub use share::{SharedFolder, open_shares};
 pub use sound::Sound;
 pub use tearless_bus::CharSink;

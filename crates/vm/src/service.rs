@@ -72,6 +72,9 @@ const MAX_ADDRESSES: usize = 16;
 /// Asks the guest to shut down, for as long as it is told; returns whether somebody heard it.
 pub type AskGuest = Arc<dyn Fn(Duration) -> bool + Send + Sync>;
 
+/// Has a snapshot taken; returns what came of it, for people.
+pub type TakeSnapshot = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
 #[derive(Default)]
 struct Now {
     handle: Option<Handle>,
@@ -86,6 +89,7 @@ struct Now {
     /// `Some` with whether the guest ended it by itself.
     ended: Option<bool>,
     ask: Option<AskGuest>,
+    take_snapshot: Option<TakeSnapshot>,
     sandbox: String,
     /// Where the screen can be seen.
     display_at: Option<String>,
@@ -178,6 +182,11 @@ impl Service {
     /// Where the state is kept when the VM is suspended. Without it cannot be.
     pub fn keep_with(&self, keeper: Keeper) {
         self.now().keeper = Some(keeper);
+    }
+
+    /// How a viewer's button takes a snapshot. Without it cannot.
+    pub fn snapshot_with(&self, take: TakeSnapshot) {
+        self.now().take_snapshot = Some(take);
     }
 
     /// The network that the guest is on, which may know its address.

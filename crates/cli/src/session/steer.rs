@@ -30,8 +30,8 @@ impl Host for Events {
                         .to_owned());
                 }
             }
-            Action::Pause | Action::Resume | Action::Suspend => {
-                return Err("cannot pause or suspend this VM\n  because: it has no name by which it could be resumed\n  try: one \
+            Action::Pause | Action::Resume | Action::Suspend | Action::Snapshot => {
+                return Err("cannot pause this VM, save it or take a snapshot of it\n  because: it has no name by which it could be resumed\n  try: one \
                             that `tearless create` makes"
                     .to_owned());
             }

@@ -12,7 +12,10 @@ use std::{
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-use crate::tool::{Tool, skipped};
+use crate::{
+    guest::Guest,
+    tool::{Tool, skipped},
+};
 
 /// Only ends a test that would hang.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -176,4 +179,29 @@ fn chromium_shows_the_screen_and_its_user_types_and_clicks_there() {
     );
     drop(vm);
     rest.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_button_of_the_page_takes_a_snapshot_and_the_guest_goes_on() {
+    let tool = Tool::new();
+    let Some(mut browser) = Browser::start(&tool.home().join("browser")) else {
+        return skipped("there is no chromium here; apt-get install chromium");
+    };
+    let Guest(tool) = &Guest::with(tool, &["--display", "web"]);
+    tool.succeeds(&["exec", "g", "--", "sh", "-c", "echo kept >/tmp/kept"]);
+    let info: Value = serde_json::from_str(&tool.succeeds(&["info", "g", "--json"]).stdout).unwrap();
+    browser.open(info["live"]["display"].as_str().unwrap_or_else(|| panic!("no address in {info}")));
+    browser.wait_for("document.getElementById('phase').textContent === 'running'");
+    browser.evaluate("document.querySelector('[data-act=\"5\"]').click()");
+    browser.wait_for("document.getElementById('said').textContent.startsWith('took snapshot ')");
+    browser.wait_for("document.getElementById('phase').textContent === 'running'");
+    assert_eq!(tool.exec(&["cat", "/tmp/kept"]).stdout, "kept\n");
+
+    let list: Value = serde_json::from_str(&tool.succeeds(&["snapshot", "list", "g", "--json"]).stdout).unwrap();
+    assert_eq!((list.as_array().map(Vec::len), &list[0]["memory"]), (Some(1), &json!(true)), "{list}");
+    let snapshot = list[0]["name"].as_str().unwrap();
+    tool.succeeds(&["exec", "g", "--", "rm", "/tmp/kept"]);
+    tool.succeeds(&["snapshot", "restore", "--stop", "g", snapshot]);
+    tool.succeeds(&["start", "g", "--wait"]);
+    assert_eq!(tool.exec(&["cat", "/tmp/kept"]).stdout, "kept\n");
 }

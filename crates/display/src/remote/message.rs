@@ -15,6 +15,8 @@ pub enum Action {
     Kill,
     /// The VM is saved, and its process ends.
     Suspend,
+    /// Its state is kept, and it goes on.
+    Snapshot,
 }
 
 /// A message of a viewer.
@@ -85,6 +87,7 @@ impl Message {
                 2 => Action::Stop,
                 3 => Action::Kill,
                 4 => Action::Suspend,
+                5 => Action::Snapshot,
                 _ => return None,
             }),
             _ => return None,
@@ -274,7 +277,7 @@ mod tests {
         assert_eq!(Message::parse(&[2, 1, 0, 0, 9, 3]), Some(Message::Pointer { x: 256, y: 9, buttons: 3 }));
         assert_eq!(Message::parse(&[3, 0xff, 1]), Some(Message::Wheel { right: -1, away: 1 }));
         assert_eq!(Message::parse(&[5, 0xc3, 0xa4]), Some(Message::Text("ä".into())));
-        assert_eq!(Message::parse(&[8, 4]), Some(Message::Act(Action::Suspend)));
+        assert_eq!(Message::parse(&[8, 5]), Some(Message::Act(Action::Snapshot)));
         let resize = |scale| Some(Message::Resize { size: Size::new(259, 2), scale });
         assert_eq!(
             (Message::parse(&[4, 1, 3, 0, 2]), Message::parse(&[4, 1, 3, 0, 2, 2])),

@@ -15,7 +15,9 @@ pub fn install() -> Outcome<()> {
     if !rustix::process::geteuid().is_root() {
         return refuse("only root can; try: sudo");
     }
-    if !Path::new("/run/systemd/system").exists() {
+    // In a system that an installer has just put on a disk, systemd is, but does not run.
+    let runs = Path::new("/run/systemd/system").exists();
+    if !runs && !Path::new("/usr/lib/systemd/systemd").exists() {
         return refuse(
             "this guest does not use systemd; have its first process start the agent, as root, at each boot",
         );
@@ -29,13 +31,21 @@ pub fn install() -> Outcome<()> {
     fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).explain(|| cannot(PROGRAM))?;
     fs::rename(&new, PROGRAM).explain(|| cannot(PROGRAM))?;
     fs::write(UNIT, UNIT_TEXT.replace("/run/tearless/agent", PROGRAM)).explain(|| cannot(UNIT))?;
-    for words in [&["daemon-reload"][..], &["enable", "tearless-agent"], &["restart", "tearless-agent"]] {
+    let steps: &[&[&str]] = if runs {
+        &[&["daemon-reload"], &["enable", "tearless-agent"], &["restart", "tearless-agent"]]
+    } else {
+        &[&["enable", "tearless-agent"]]
+    };
+    for words in steps {
         let status =
-            Command::new("systemctl").args(words).status().explain(|| "cannot run systemctl".to_owned())?;
+            Command::new("systemctl").args(*words).status().explain(|| "cannot run systemctl".to_owned())?;
         if !status.success() {
             return refuse(&format!("systemctl {} failed", words.join(" ")));
         }
     }
-    println!("installed {PROGRAM}; it runs now and after each boot");
+    println!(
+        "installed {PROGRAM}; it runs {}",
+        if runs { "now and after each boot" } else { "after each boot" }
+    );
     Ok(())
 }

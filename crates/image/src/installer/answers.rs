@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 use sha_crypt::{PasswordHasher, ShaCrypt};
 
+use super::cloud::CIDATA;
 use crate::{
     error::{Error, Kind, Result},
     mirror::Mirror,
@@ -36,6 +37,8 @@ pub struct Answers {
     pub mirror: Mirror,
     /// Packages beside the base system.
     pub packages: Vec<String>,
+    /// The agent's file where the installer finds its answers: a program that is run with the argument `install`.
+    pub program: String,
     /// The variable of EFI that says that all is done, as Linux names its file.
     pub done: String,
 }
@@ -95,7 +98,10 @@ impl Answers {
             say(line);
         }
         say(&format!("grub-installer/bootdev string {DISK}"));
-        say(&format!("preseed/late_command string {}", self.late_command("/target", "in-target")));
+        say(&format!(
+            "preseed/late_command string {}",
+            self.late_command("/target", "in-target", &format!("cp /{}", self.program))
+        ));
         text.push_str("popularity-contest popularity-contest/participate boolean false\n");
         text
     }
@@ -123,8 +129,9 @@ impl Answers {
         own.chain(["openssh-server"]).collect()
     }
 
-    /// What is left to do when all is installed into the folder `target`; `inside` is what runs a command in there.
-    fn late_command(&self, target: &str, inside: &str) -> String {
+    /// What is left to do when all is installed into the folder `target`; `inside` is what runs a command in there, and
+    /// `fetch` copies the agent to the file named behind it.
+    fn late_command(&self, target: &str, inside: &str, fetch: &str) -> String {
         let user = &self.user;
         let mut steps = Vec::new();
         if !self.ssh_keys.is_empty() {
@@ -141,6 +148,8 @@ impl Answers {
             let file = format!("{target}/etc/sudoers.d/{user}");
             steps.push(format!("echo {} > {file}; chmod 440 {file}", quoted(&rule)));
         }
+        let agent = "/tmp/tearless-agent";
+        steps.push(format!("{fetch} {target}{agent} && {inside} {agent} install; rm -f {target}{agent}"));
         // Attributes: kept, for boot and run time. Then the value.
         let variables = "/sys/firmware/efi/efivars";
         steps.push(format!("mount -t efivarfs efivarfs {variables} || true"));
@@ -150,7 +159,10 @@ impl Answers {
 
     /// For Ubuntu's installer: `user-data` of cloud-init, on a volume [`CIDATA`](super::CIDATA). JSON is YAML.
     pub fn autoinstall(&self) -> String {
-        let late = self.late_command("/target", "curtin in-target --");
+        let volume = "/run/tearless";
+        let fetch =
+            format!("mkdir -p {volume} && mount -o ro -L {CIDATA} {volume}; cp {volume}/{}", self.program);
+        let late = self.late_command("/target", "curtin in-target --", &fetch);
         let answers = json!({ "autoinstall": {
             "version": 1,
             "locale": self.locale,
@@ -172,10 +184,15 @@ impl Answers {
     }
 }
 
-/// All of the disk, one file system; EFI's partition and swap beside it.
-const PARTITIONS: [&str; 8] = [
+/// All of the disk: EFI's partition, and one file system behind it that can grow with the disk. The installer's own recipes end
+/// with swap, and want 9 GB.
+const PARTITIONS: [&str; 10] = [
     "partman-auto/method string regular",
-    "partman-auto/choose_recipe select atomic",
+    "partman-auto/expert_recipe string tearless :: \
+     256 256 256 free $iflabel{ gpt } $reusemethod{ } method{ efi } format{ } . \
+     1024 2048 -1 ext4 $primary{ } method{ format } format{ } use_filesystem{ } filesystem{ ext4 } mountpoint{ / } .",
+    "partman-auto/choose_recipe select tearless",
+    "partman-basicfilesystems/no_swap boolean false",
     "partman-efi/non_efi_system boolean true",
     "partman-partitioning/confirm_write_new_label boolean true",
     "partman/choose_partition select finish",

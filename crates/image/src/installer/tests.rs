@@ -15,6 +15,7 @@ fn answers() -> Answers {
         suite: None,
         mirror: Mirror::choose(Some("https://mirror.example:8080/pub/debian/")).unwrap(),
         packages: vec!["vim".into()],
+        program: "agent".into(),
         done: "Done-8c2d51f3".into(),
     }
 }
@@ -32,6 +33,7 @@ fn debians_installer_is_told_all() {
         "d-i passwd/user-password-crypted password $6$salt$hash",
         "d-i time/zone string Europe/Berlin",
         "d-i partman-auto/disk string /dev/vda",
+        "d-i partman-auto/choose_recipe select tearless",
         "d-i pkgsel/include string vim openssh-server",
     ] {
         assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
@@ -40,6 +42,10 @@ fn debians_installer_is_told_all() {
     let late = text.lines().find(|l| l.starts_with("d-i preseed/late_command")).unwrap();
     assert!(
         late.contains(r"echo 'ssh-ed25519 AAAA it'\''s me' >> /target/home/ada/.ssh/authorized_keys"),
+        "{late}"
+    );
+    assert!(
+        late.contains("cp /agent /target/tmp/tearless-agent && in-target /tmp/tearless-agent install;"),
         "{late}"
     );
     assert!(late.ends_with("> /sys/firmware/efi/efivars/Done-8c2d51f3"), "{late}");
