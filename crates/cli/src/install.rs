@@ -8,7 +8,7 @@ use tearless_bundle::Bundle;
 use tearless_config::{BootConfig, DiskConfig, DiskFormat, InstallerConfig, UnattendedConfig, VmConfig};
 use tearless_guest::AGENT;
 use tearless_image::{
-    installer::{Answers, Family, META_DATA, Medium},
+    installer::{Answers, Family, META_DATA, Medium, has_security},
     mirror::Mirror,
 };
 use tearless_vm::efi::{INSTALLED, Variables};
@@ -37,8 +37,9 @@ impl Unattended {
     /// What `args` want, if they want that.
     pub fn read(args: &CreateArgs) -> Result<Option<Self>> {
         let (true, Some(iso)) = (args.unattended.unattended, &args.iso) else { return Ok(None) };
-        let answers = answers(args)?;
+        let mut answers = answers(args)?;
         let medium = Medium::read(iso)?;
+        answers.has_security = medium.family == Family::Debian && has_security(&answers.mirror);
         let own = match medium.family {
             Family::Debian => DEBIAN_CMDLINE,
             Family::Ubuntu => UBUNTU_CMDLINE,
@@ -140,6 +141,7 @@ fn answers(args: &CreateArgs) -> Result<Answers> {
              the password in the first line of a file, or --ssh-key FILE"
         );
     }
+    let mirror = Mirror::choose(args.debian.mirror.as_deref())?;
     let answers = Answers {
         hostname: own.hostname.clone().unwrap_or_else(|| store::hostname(&args.name)),
         user: own.user.clone().unwrap_or_else(host_user),
@@ -149,7 +151,8 @@ fn answers(args: &CreateArgs) -> Result<Answers> {
         keyboard: own.keyboard.clone().unwrap_or_else(host_keyboard),
         timezone: own.timezone.clone().unwrap_or_else(host_timezone),
         suite: args.debian.suite.clone(),
-        mirror: Mirror::choose(args.debian.mirror.as_deref())?,
+        has_security: false,
+        mirror,
         packages: args.packages.clone(),
         program: seed::PROGRAM.to_owned(),
         done: INSTALLED.to_owned(),

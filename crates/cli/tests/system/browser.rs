@@ -197,7 +197,8 @@ fn a_button_of_the_page_takes_a_snapshot_and_the_guest_goes_on() {
     browser.wait_for("document.getElementById('phase').textContent === 'running'");
     assert_eq!(tool.exec(&["cat", "/tmp/kept"]).stdout, "kept\n");
 
-    let list: Value = serde_json::from_str(&tool.succeeds(&["snapshot", "list", "g", "--json"]).stdout).unwrap();
+    let list: Value =
+        serde_json::from_str(&tool.succeeds(&["snapshot", "list", "g", "--json"]).stdout).unwrap();
     assert_eq!((list.as_array().map(Vec::len), &list[0]["memory"]), (Some(1), &json!(true)), "{list}");
     let snapshot = list[0]["name"].as_str().unwrap();
     tool.succeeds(&["exec", "g", "--", "rm", "/tmp/kept"]);

@@ -7,8 +7,11 @@ use sha_crypt::{PasswordHasher, ShaCrypt};
 
 use super::cloud::CIDATA;
 use crate::{
+    cache::Cache,
     error::{Error, Kind, Result},
+    fetch::Fetcher,
     mirror::Mirror,
+    progress::Silent,
 };
 
 /// What cloud-init wants to be told beside the answers for an installation.
@@ -35,6 +38,8 @@ pub struct Answers {
     pub suite: Option<String>,
     /// Where Debian's packages come from.
     pub mirror: Mirror,
+    /// Whether the security archive is beside it; else it is where Debian has it.
+    pub has_security: bool,
     /// Packages beside the base system.
     pub packages: Vec<String>,
     /// The agent's file where the installer finds its answers: a program that is run with the argument `install`.
@@ -119,7 +124,7 @@ impl Answers {
         if let Some(suite) = &self.suite {
             say(&format!("mirror/suite string {suite}"));
         }
-        if self.mirror.security_sibling().is_some() {
+        if self.has_security {
             say(&format!("apt-setup/security_host string {host}"));
         }
     }
@@ -183,6 +188,17 @@ impl Answers {
         format!("#cloud-config\n{answers:#}\n")
     }
 }
+
+/// Whether Debian's security archive is beside `mirror`: where it is said to be and is not, the installer stops and asks. A mirror
+/// that cannot be reached from here may be reached from the guest, so only one that says no has none.
+pub fn has_security(mirror: &Mirror) -> bool {
+    let (Some(sibling), Ok(cache)) = (mirror.security_sibling(), Cache::open()) else { return false };
+    let release = Fetcher::new(sibling, cache, &Silent).small("dists/stable-security/Release", RELEASE);
+    !release.is_err_and(|error| error.kind() == Kind::Missing)
+}
+
+/// Most bytes of an archive's `Release`.
+const RELEASE: u64 = 4 << 20;
 
 /// All of the disk: EFI's partition, and one file system behind it that can grow with the disk. The installer's own recipes end
 /// with swap, and want 9 GB.

@@ -13,7 +13,7 @@ use std::{fs::File, io::Read, path::Path};
 
 use flate2::read::GzDecoder;
 
-pub use answers::{Answers, META_DATA, hash_password};
+pub use answers::{Answers, META_DATA, has_security, hash_password};
 pub use cloud::{CIDATA, CloudConfig};
 pub use iso::Iso;
 

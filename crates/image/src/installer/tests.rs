@@ -14,6 +14,7 @@ fn answers() -> Answers {
         timezone: "Europe/Berlin".into(),
         suite: None,
         mirror: Mirror::choose(Some("https://mirror.example:8080/pub/debian/")).unwrap(),
+        has_security: true,
         packages: vec!["vim".into()],
         program: "agent".into(),
         done: "Done-8c2d51f3".into(),
@@ -29,6 +30,7 @@ fn debians_installer_is_told_all() {
         "d-i mirror/protocol string https",
         "d-i mirror/https/hostname string mirror.example:8080",
         "d-i mirror/https/directory string /pub/debian",
+        "d-i apt-setup/security_host string mirror.example:8080",
         "d-i passwd/username string ada",
         "d-i passwd/user-password-crypted password $6$salt$hash",
         "d-i time/zone string Europe/Berlin",
@@ -49,10 +51,11 @@ fn debians_installer_is_told_all() {
         "{late}"
     );
     assert!(late.ends_with("> /sys/firmware/efi/efivars/Done-8c2d51f3"), "{late}");
-    let by_key = Answers { password_hash: None, suite: Some("forky".into()), ..answers() };
+    let by_key =
+        Answers { password_hash: None, suite: Some("forky".into()), has_security: false, ..answers() };
     let text = by_key.preseed();
     assert!(text.contains("password-crypted password !\n") && text.contains("NOPASSWD"), "{text}");
-    assert!(text.contains("d-i mirror/suite string forky\n"), "{text}");
+    assert!(text.contains("d-i mirror/suite string forky\n") && !text.contains("security_host"), "{text}");
 }
 
 #[test]
