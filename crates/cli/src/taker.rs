@@ -1,6 +1,7 @@
 //! The process beside a VM with a page that takes its snapshots when a viewer presses the button: a VM's own process has given up
-//! all files that it would need. It is told nothing but that the button was pressed, so what has taken over a VM's process gets
-//! snapshots out of it, a bounded number, and nothing else.
+//! all files that it would need. It is told nothing but that the button was pressed, and then does what `snapshot take` does, which
+//! believes of the VM only which files of its own disks it writes to: what has taken over a VM's process gets snapshots of that VM
+//! out of it, a bounded number.
 
 use std::{
     env,
@@ -19,7 +20,7 @@ use tearless_vm::TakeSnapshot;
 
 use crate::{args::TakerArgs, explain, states};
 
-/// Most snapshots by button while a VM runs.
+/// Most times that the button does something while a VM runs, whatever comes of it.
 const MOST: usize = 64;
 /// Most snapshots of one minute.
 const MOST_ALIKE: u32 = 9;
@@ -66,10 +67,10 @@ fn ask(stream: &mut UnixStream) -> io::Result<Result<String, String>> {
 pub fn run(args: &TakerArgs) -> Result<ExitCode> {
     let mut stream =
         UnixStream::from(io::stdin().as_fd().try_clone_to_owned().context("cannot reach the VM")?);
-    let mut taken = 0;
+    let mut tried = 0;
     while stream.read_exact(&mut [0]).is_ok() {
-        let result = take(&args.name, taken);
-        taken += usize::from(result.is_ok());
+        let result = take(&args.name, tried);
+        tried += 1;
         let (ok, text) = match &result {
             Ok(said) => (1, said.clone()),
             Err(error) => (0, explain(error)),
@@ -81,10 +82,11 @@ pub fn run(args: &TakerArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn take(name: &str, taken: usize) -> Result<String> {
-    if taken >= MOST {
+/// Takes one, the `tried`th to be tried.
+fn take(name: &str, tried: usize) -> Result<String> {
+    if tried >= MOST {
         bail!(refusal(
-            &format!("{MOST} were taken by button since the VM was started"),
+            &format!("the button was pressed {MOST} times since the VM was started"),
             "tearless snapshot take, in a terminal"
         ));
     }

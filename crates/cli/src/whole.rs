@@ -53,11 +53,25 @@ const MAC_CPUS: u32 = 4;
 /// The steps of an installation's progress.
 const STEPS: u64 = 1000;
 
+/// Why the framework cannot do what `args` want.
+fn impossible(args: &RunArgs, advice: &str) -> Option<Error> {
+    let (_, what) = [
+        (args.ephemeral, "--ephemeral: throw away what the guest writes"),
+        (args.lockstep, "--lockstep: run it beside the interpreter"),
+        (args.dump_dtb.is_some(), "--dump-dtb: write the device tree"),
+    ]
+    .into_iter()
+    .find(|(wanted, _)| *wanted)?;
+    Some(anyhow!(
+        "cannot do what is asked by {what}\n  because: Apple's framework has no such thing\n  try: {advice}"
+    ))
+}
+
 /// Whether `bundle` is to be run by Apple's framework.
 pub fn suits(bundle: &Opened, config: &VmConfig, args: &RunArgs) -> Result<bool> {
     if config.boot.is_mac() {
         return match apple::missing() {
-            None => Ok(true),
+            None => impossible(args, "without it; a clone keeps the VM as it is").map_or(Ok(true), Err),
             Some(_) => bail!(mac::refusal(&format!("run {}", bundle.bundle().name()))),
         };
     }
@@ -66,18 +80,8 @@ pub fn suits(bundle: &Opened, config: &VmConfig, args: &RunArgs) -> Result<bool>
         return Ok(false);
     }
     let asked = config.engine == EngineChoice::Vz;
-    let impossible = [
-        (args.ephemeral, "throw away what the guest writes", "--ephemeral"),
-        (args.lockstep, "run it in lockstep", "--lockstep"),
-        (args.dump_dtb.is_some(), "write the device tree", "--dump-dtb"),
-    ];
-    if let Some((_, what, flag)) = impossible.into_iter().find(|(wanted, ..)| *wanted) {
-        if !asked {
-            return Ok(false);
-        }
-        bail!(
-            "cannot {what}\n  because: the framework has no such thing\n  try: --engine soft, or without {flag}"
-        );
+    if let Some(error) = impossible(args, "--engine soft, or without it") {
+        return if asked { Err(error) } else { Ok(false) };
     }
     // What is suspended goes on where it was saved.
     if let Some(folder) = bundle.bundle().suspended() {

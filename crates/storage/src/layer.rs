@@ -64,13 +64,20 @@ fn overlay(base: &Path, format: Format, path: &Path, reference: &Path) -> Result
     overlay_of(size, format, path, reference)
 }
 
-/// Writes the qcow2 file `path` over a disk of `size` bytes, which is not looked at: somebody may be writing to it. The file
+/// Most bytes of a disk to write a layer over: its table of tables is 16 MiB then. A VM's process, which may have been taken over, says
+/// how large its disks are.
+const MOST: u64 = 1 << 50;
+
+/// Writes the qcow2 file `path` over a disk of `size` bytes, at most a pebibyte, which is not looked at: somebody may be writing to it. The file
 /// is durable when this returns. `reference` is what the disk is called, as in [`derive`].
 ///
 /// # Errors
 /// [`DiskError`] when the host refuses; then there is no file.
 pub fn overlay_of(size: u64, format: Format, path: &Path, reference: &Path) -> Result<(), DiskError> {
     let create = || -> io::Result<()> {
+        if size > MOST {
+            return Err(io::Error::other("no disk is that large"));
+        }
         let reference =
             reference.to_str().ok_or_else(|| io::Error::other("the base's name is not UTF-8"))?.to_owned();
         let file = FileOptions::new().read(true).write(true).create_new(true).open(path)?;
@@ -167,6 +174,14 @@ mod tests {
 
     fn with(format: Format) -> OpenOptions {
         OpenOptions { format: Some(format), ..OpenOptions::default() }
+    }
+
+    #[test]
+    fn a_size_that_no_disk_has_makes_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("huge.qcow2");
+        overlay_of(MOST + 1, Format::Raw, &path, Path::new("base.img")).unwrap_err();
+        assert!(!path.exists());
     }
 
     #[test]
