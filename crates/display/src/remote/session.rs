@@ -215,7 +215,13 @@ impl Page<'_> {
         let writing = self.writing.clone();
         let acting = move || {
             let said = host.act(action).unwrap_or_else(|why| why);
-            let _ = writing.send(message::phase(&host.phase(), Some(&said)));
+            let mut phase = host.phase();
+            let _ = writing.send(message::phase(&phase, Some(&said)));
+            // Whoever tells of changes may have told of one before this was sent: what is sent last shall be true.
+            while let Some(now) = Some(host.phase()).filter(|now| *now != phase) {
+                phase = now;
+                let _ = writing.send(message::phase(&phase, None));
+            }
             drop(turn);
         };
         if let Err(error) = thread::Builder::new().name("viewer-button".to_owned()).spawn(acting) {
