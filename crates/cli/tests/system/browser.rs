@@ -112,7 +112,9 @@ impl Browser {
     fn wait_for(&mut self, expression: &str) {
         let begun = Instant::now();
         while self.evaluate(expression) != json!(true) {
-            assert!(begun.elapsed() < PATIENCE, "never true: {expression}");
+            if begun.elapsed() > PATIENCE {
+                panic!("never true: {expression}\n{}", self.evaluate("document.body.innerText"));
+            }
             thread::sleep(Duration::from_millis(50));
         }
     }

@@ -50,8 +50,10 @@ impl Service {
         let result = match self.begin_saving() {
             Err(why) => Err(refuse(why)),
             Ok(saving) => {
+                self.tell_viewers();
                 let result = self.snapshot(&mut client, &saving, memory);
                 self.now().saving = false;
+                self.tell_viewers();
                 result.map_err(|why| {
                     refuse((&why, "again, once what is in the way is gone; the VM goes on as it was"))
                 })
