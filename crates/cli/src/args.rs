@@ -79,9 +79,9 @@ pub enum Command {
     /// Keep states of a VM to go back to.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
-    /// Take snapshots of a VM whose process has started this one, whenever that says so on standard input.
+    /// Attend to the page of a VM whose process has started this one, as that says on standard input.
     #[command(hide = true)]
-    SnapshotTaker(TakerArgs),
+    Attendant(AttendantArgs),
     /// Make another VM with the content of one, at once and without taking room.
     Clone(CloneArgs),
     /// Make a VM of one of another program. Its files are copied at once, and it stays the machine that it is.
@@ -655,7 +655,7 @@ pub struct RestartArgs {
 }
 
 /// What confines a VM's process.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct ConfinementArgs {
     /// Do not confine the VM's process to its own files and the system calls that it needs. For debugging.
     #[arg(long)]
@@ -713,9 +713,9 @@ pub struct OpenArgs {
 }
 
 #[derive(Args)]
-pub struct TakerArgs {
-    /// The VM's name.
-    pub name: String,
+pub struct AttendantArgs {
+    /// The VM's folder.
+    pub bundle: PathBuf,
 }
 
 #[derive(Args)]

@@ -42,7 +42,7 @@ pub enum Viewing {
     /// Through VNC.
     Vnc(TcpListener, vnc::Options),
     /// In a browser.
-    Web(TcpListener),
+    Web(web::Place),
     /// In a window, which a process of its own has opened at the other end.
     Window(UnixStream),
 }
@@ -51,11 +51,14 @@ pub enum Viewing {
 const IN_WINDOW: &str = "window";
 
 impl Viewing {
-    /// Takes the port and reads the password, or opens the window, of the VM called `name`.
-    pub fn prepare(config: &DisplayConfig, name: &str) -> Result<Self> {
+    /// Takes the port, unless there is a `page` already, and reads the password, or opens the window, of the VM called `name`.
+    pub fn prepare(config: &DisplayConfig, name: &str, page: Option<web::Place>) -> Result<Self> {
         match config.kind {
             DisplayKind::None | DisplayKind::Hidden => Ok(Self::Nobody),
-            DisplayKind::Web => Ok(Self::Web(listen(config, WEB_PORTS)?)),
+            DisplayKind::Web => {
+                let new = || Ok(web::Place::new(listen(config, WEB_PORTS)?)?);
+                page.map_or_else(new, Ok).map(Self::Web)
+            }
             DisplayKind::Vnc => {
                 let options = vnc::Options { password: password(config)? };
                 let listener = listen(config, VNC_PORTS)?;
@@ -90,9 +93,11 @@ impl Viewing {
                 vnc::serve(listener, screen, input, clipboard, options).context("cannot serve the screen")?;
                 Ok(Some(format!("vnc://{at}")))
             }
-            Self::Web(listener) => {
+            Self::Web(place) => {
                 let site = remote::Site { title: name.to_owned(), screen, input, clipboard, host };
-                web::serve(listener, site).context("cannot serve the screen").map(Some)
+                let url = place.url()?;
+                web::serve(place, site).context("cannot serve the screen")?;
+                Ok(Some(url))
             }
             Self::Window(stream) => {
                 let site = remote::Site { title: name.to_owned(), screen, input, clipboard, host };
@@ -195,10 +200,22 @@ fn password_in(text: &[u8]) -> Result<String, (&'static str, &'static str)> {
     line.map_err(|_| ("the first line is no text", "write a password into it, in UTF-8"))
 }
 
-/// Listens where the user says, at the first free one of `usual` unless they name a port.
-fn listen(config: &DisplayConfig, usual: Range<u16>) -> Result<TcpListener> {
+/// Whether a page at `at` is where the user says.
+pub fn is_page_place(config: &DisplayConfig, at: SocketAddr) -> bool {
+    let (wanted, ports) = places(config, WEB_PORTS);
+    config.kind == DisplayKind::Web && at.ip() == wanted.ip() && ports.contains(&at.port())
+}
+
+/// Where the user says, and the ports there.
+fn places(config: &DisplayConfig, usual: Range<u16>) -> (SocketAddr, Range<u16>) {
     let at = config.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let ports = if at.port() == 0 { usual } else { at.port()..at.port().saturating_add(1) };
+    (at, ports)
+}
+
+/// Listens where the user says, at the first free one of `usual` unless they name a port.
+fn listen(config: &DisplayConfig, usual: Range<u16>) -> Result<TcpListener> {
+    let (at, ports) = places(config, usual);
     let mut last = None;
     for port in ports {
         match TcpListener::bind((at.ip(), port)) {

@@ -48,7 +48,7 @@ pub fn start(args: &StartArgs, verbose: u8) -> Result<ExitCode> {
     let starting: Vec<_> =
         bundles.iter().map(|bundle| Starting::spawn(bundle, &args.state, confinement, verbose)).collect();
     let results = starting.into_iter().zip(&bundles).zip(suspended).map(|((starting, bundle), suspended)| {
-        let pid = starting.and_then(Starting::wait)?;
+        let pid = starting.and_then(Starting::wait)?.id();
         if let Some(patience) = args.wait {
             guest::ready(bundle, patience)?;
         }
@@ -154,7 +154,7 @@ impl Starting {
     }
 
     /// Waits until it is up. Returns its process.
-    pub fn wait(mut self) -> Result<u32> {
+    pub fn wait(mut self) -> Result<Child> {
         let mut said = String::new();
         let stdout = self.child.stdout.take().context("no pipe from the VM's process")?;
         BufReader::new(stdout).read_line(&mut said).context("cannot hear from the VM's process")?;
@@ -166,7 +166,7 @@ impl Starting {
         if up {
             // Warnings about what was asked for.
             eprint!("{messages}");
-            return Ok(self.child.id());
+            return Ok(self.child);
         }
         let reason = messages.trim_end();
         let reason = reason.strip_prefix("tearless: ").unwrap_or(reason);

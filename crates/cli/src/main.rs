@@ -6,6 +6,7 @@
 #![deny(clippy::print_stdout)]
 
 mod args;
+mod attendant;
 mod console;
 mod disks;
 mod display;
@@ -30,7 +31,6 @@ mod share;
 mod states;
 mod store;
 mod suspend;
-mod taker;
 mod terminal;
 mod whole;
 
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
         Command::List(args) => store::list(&args),
         Command::Info(args) => store::info(&args),
         Command::Snapshot(command) => states::snapshot(&command),
-        Command::SnapshotTaker(args) => taker::run(&args),
+        Command::Attendant(args) => attendant::run(&args),
         Command::Clone(args) => states::clone(&args),
         Command::Ipsw(command) => ipsw::ipsw(&command),
         Command::Import(args) => mac::import(&args),

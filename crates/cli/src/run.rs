@@ -94,7 +94,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let late = Late { network, display, sound, confined, ephemeral: args.ephemeral };
     match bundle {
         None => {
-            let viewing = display::Viewing::prepare(&late.display, UNNAMED)?;
+            let viewing = display::Viewing::prepare(&late.display, UNNAMED, None)?;
             let (_, _place) = serve::confine(&mut hardware, &[], &late)?;
             let host = Arc::new(events.clone());
             if let Some(url) = viewing.start(hardware.display.as_ref(), UNNAMED, Some(host))? {

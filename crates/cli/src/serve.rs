@@ -10,20 +10,21 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tearless_config::{ConsoleKind, DisplayKind, PortProtocol};
+use tearless_bundle::Bundle;
+use tearless_config::{ConsoleKind, PortProtocol};
 use tearless_control::{Server, Socket, place};
 use tearless_guest::Power;
 use tearless_vm::{
     Console, Hardware, Keeper, Keyboard, LogFile, Place, Plug, Served, Service, guest, network, sandbox,
-    sound,
+    sound, web,
 };
 
 use crate::{
+    attendant::Attendant,
     display::{self, Viewing},
     run::Late,
     session::{self, Events, HeadlessSession, Session},
     store::Opened,
-    taker,
 };
 
 /// Where a VM in the background puts its own messages, in the bundle's folder for logs.
@@ -91,10 +92,7 @@ pub fn run(
     }
     // Of its own folder it changes disks, logs and its state only: who can change `config.json` can have any file next time.
     let own = [logs.as_path(), state.as_path(), path.parent().unwrap_or(&path)];
-    let viewing = Viewing::prepare(&late.display, bundle.bundle().name())?;
-    if late.display.kind == DisplayKind::Web && !late.ephemeral {
-        service.snapshot_with(taker::start(bundle.bundle().name())?);
-    }
+    let viewing = prepare_viewing(bundle.bundle(), late, &service)?;
     let (sandbox, _place) = confine(&mut hardware, &own, late)?;
     service.set_sandbox(sandbox);
     if let Some(network) = &hardware.network {
@@ -122,6 +120,29 @@ pub fn run(
     service.ended(None);
     server.drain(FAREWELL);
     result
+}
+
+/// How the screen of `bundle` is to be seen. A page is that of the last run, if it still stands, and has somebody who attends to
+/// it, unless nothing of this run is kept.
+fn prepare_viewing(bundle: &Bundle, late: &Late, service: &Service) -> Result<Viewing> {
+    let is_there = |page: &web::Place| {
+        page.listener.local_addr().is_ok_and(|at| display::is_page_place(&late.display, at))
+    };
+    let (attendant, page) = Attendant::find(bundle).unzip();
+    let page = page.filter(is_there);
+    let (kept, dismissed) = match attendant {
+        Some(attendant) if page.is_some() && !late.ephemeral => (Some(attendant), None),
+        other => (None, other),
+    };
+    dismissed.into_iter().for_each(Attendant::dismiss);
+    let viewing = Viewing::prepare(&late.display, bundle.name(), page)?;
+    if let Viewing::Web(page) = &viewing
+        && !late.ephemeral
+    {
+        let attendant = kept.map_or_else(|| Attendant::start(bundle, page), Ok)?;
+        service.snapshot_with(attendant.into_snapshots());
+    }
+    Ok(viewing)
 }
 
 /// The session of `bundle` in the background.

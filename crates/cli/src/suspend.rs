@@ -87,7 +87,7 @@ pub fn resume(args: &ResumeArgs, verbose: u8) -> Result<ExitCode> {
         if bundle.suspended().is_none() {
             bail!("cannot resume VM {name}\n  because: it is not running, and it was not suspended\n  try: tearless start {name}");
         }
-        let pid = Starting::spawn(bundle, &StateArgs::default(), &args.confinement, verbose)?.wait()?;
+        let pid = Starting::spawn(bundle, &StateArgs::default(), &args.confinement, verbose)?.wait()?.id();
         Ok(format!("resumed {name} (pid {pid})"))
     }))
 }

@@ -14,7 +14,9 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod files;
 mod line;
+pub mod page;
 mod peer;
 pub mod place;
 pub mod protocol;

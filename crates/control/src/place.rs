@@ -15,9 +15,12 @@ use crate::Error;
 
 /// Room for a socket's path with its terminator, on the host with the least (macOS).
 const MAX_PATH: usize = 104;
+/// What is in a folder: a VM's own socket, or that of the process that attends to its page.
+const VM: &str = "vm";
+const PAGE: &str = "page";
 /// What a socket is called in its folder.
 const SOCKET: &str = "control";
-/// Longest name of a folder and the socket in it: `vm-`, two numbers of 16 digits, and what is between and after them; or
+/// Longest name of a folder and the socket in it: `page-`, two numbers of 16 digits, and what is between and after them; or
 /// `net-`, a name of 24 bytes, and one of 16.
 const MAX_NAME: usize = 48;
 
@@ -26,7 +29,20 @@ const MAX_NAME: usize = 48;
 /// # Errors
 /// [`Error::Socket`] when no folder for it is private.
 pub fn for_new(bundle: &Path) -> Result<PathBuf, Error> {
-    Ok(private(&name(bundle)?)?.join(SOCKET))
+    Ok(private(&name(VM, bundle)?)?.join(SOCKET))
+}
+
+/// Where the attendant to the page of the VM in `bundle` makes its socket ([`crate::page`]). The folder is made if need be.
+///
+/// # Errors
+/// As [`for_new`].
+pub fn for_page(bundle: &Path) -> Result<PathBuf, Error> {
+    Ok(private(&name(PAGE, bundle)?)?.join(SOCKET))
+}
+
+/// The sockets that attendants to the page of the VM in `bundle` may have, as [`existing`] says it.
+pub fn pages(bundle: &Path) -> Vec<PathBuf> {
+    sockets(PAGE, bundle)
 }
 
 /// A private folder called `name`.
@@ -57,7 +73,11 @@ pub fn network(name: &str) -> Result<PathBuf, Error> {
 
 /// The sockets that the VM in `bundle` may have: several, for it may have been started with another environment.
 pub fn existing(bundle: &Path) -> Vec<PathBuf> {
-    let Ok(name) = name(bundle) else { return Vec::new() };
+    sockets(VM, bundle)
+}
+
+fn sockets(kind: &str, bundle: &Path) -> Vec<PathBuf> {
+    let Ok(name) = name(kind, bundle) else { return Vec::new() };
     let private = candidates().into_iter().filter(|folder| check_private(folder).is_ok());
     private
         .map(|folder| folder.join(&name).join(SOCKET))
@@ -82,16 +102,16 @@ pub fn remove_stale(bundle: &Path) {
 /// The folders that were made for the sockets of the VM in `bundle`.
 fn own_folders(bundle: &Path) -> impl Iterator<Item = PathBuf> {
     let private = candidates().into_iter().filter(|folder| check_private(folder).is_ok());
-    let name = name(bundle).ok();
+    let name = name(VM, bundle).ok();
     private
         .filter_map(move |folder| Some(folder.join(name.as_ref()?)))
         .filter(|own| check_private(own).is_ok())
 }
 
-fn name(bundle: &Path) -> Result<String, Error> {
+fn name(kind: &str, bundle: &Path) -> Result<String, Error> {
     let failed = |source| Error::Socket { doing: "look at", path: bundle.display().to_string(), source };
     let folder = fs::metadata(bundle).map_err(failed)?;
-    Ok(format!("vm-{:x}-{:x}", folder.dev(), folder.ino()))
+    Ok(format!("{kind}-{:x}-{:x}", folder.dev(), folder.ino()))
 }
 
 /// The folders, the preferred one first.
@@ -158,7 +178,12 @@ mod tests {
         let before = for_new(&old).unwrap();
         fs::rename(&old, &new).unwrap();
         assert_eq!(for_new(&new).unwrap(), before);
+        let page = for_page(&new).unwrap();
+        assert_ne!(page, before);
+        fs::remove_dir(page.parent().unwrap()).unwrap();
         assert!(before.as_os_str().len() < MAX_PATH);
         assert!(for_new(&old).is_err());
+        remove_stale(&new);
+        assert!(!is_stale(&new));
     }
 }

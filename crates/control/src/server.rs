@@ -16,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use crate::{Error, Reply, Request, VERSION, line::read_line, peer, protocol::Envelope};
 
 /// Most connections at a time: consoles and connections into the guest, each with its thread. Further ones are refused.
@@ -79,6 +81,22 @@ impl Socket {
         let socket = Self { listener, path: path.to_owned() };
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed("protect"))?;
         Ok(socket)
+    }
+}
+
+impl Socket {
+    /// Waits for a connection of this user's, for at most `patience`.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn accept(&self, patience: Duration) -> io::Result<Option<UnixStream>> {
+        let patience = rustix::time::Timespec::try_from(patience).map_err(io::Error::other)?;
+        let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
+        if poll(&mut fds, Some(&patience))? == 0 {
+            return Ok(None);
+        }
+        let (stream, _) = self.listener.accept()?;
+        Ok(peer::is_trusted(&stream).then_some(stream))
     }
 }
 

@@ -21,8 +21,7 @@
 
 use std::{
     fs::File,
-    io::{self, IoSlice, IoSliceMut},
-    mem::MaybeUninit,
+    io,
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::net::UnixStream,
@@ -31,19 +30,13 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
-};
-
 use crate::{
     Client, Error, OpenDisk, Reply, Request, Step,
     client::{hear, unexpected},
-    protocol::MAX_LINE,
+    files::{receive, send},
 };
 
-/// The most files that come with one line: a layer and what it builds on.
-pub const MAX_FILES: usize = 128;
+pub use crate::files::MAX_FILES;
 
 /// The client's side.
 pub struct Taking(UnixStream);
@@ -113,7 +106,8 @@ impl Taking {
     fn say(&mut self, step: &Step, files: &[&File]) -> Result<(), Error> {
         let mut line = serde_json::to_vec(step).map_err(|e| Error::Broken(e.to_string()))?;
         line.push(b'\n');
-        send(&self.0, &line, files).map_err(|e| Error::Broken(e.to_string()))
+        let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+        send(&self.0, &line, &files).map_err(|e| Error::Broken(e.to_string()))
     }
 }
 
@@ -131,52 +125,8 @@ fn answer(stream: &mut UnixStream) -> Result<Reply, Error> {
 /// When the client has gone, is too slow, or says what is no step.
 pub fn next_step(stream: &UnixStream, patience: Duration) -> io::Result<(Step, Vec<OwnedFd>)> {
     stream.set_read_timeout(Some(patience))?;
-    let (mut line, mut files) = (Vec::new(), Vec::new());
-    loop {
-        let mut byte = [0];
-        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
-        let mut control = RecvAncillaryBuffer::new(&mut room);
-        let got = recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::empty());
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                files.extend(fds);
-            }
-        }
-        match got {
-            Ok(got) if got.bytes == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) if byte == *b"\n" => break,
-            Ok(_) if line.len() == MAX_LINE || files.len() > MAX_FILES => {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a step is too long"));
-            }
-            Ok(_) => line.extend(byte),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let (line, files) = receive(stream)?;
     Ok((serde_json::from_slice(&line)?, files))
-}
-
-/// Sends `line` with `files`.
-fn send(stream: &UnixStream, line: &[u8], files: &[&File]) -> io::Result<()> {
-    if files.len() > MAX_FILES || line.len() > MAX_LINE {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the disk has too many layers"));
-    }
-    let fds: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
-    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
-    let mut sent = 0;
-    while let Some(rest) = line.get(sent..).filter(|rest| !rest.is_empty()) {
-        let mut control = SendAncillaryBuffer::new(&mut room);
-        // With the first byte only.
-        if sent == 0 && !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        match sendmsg(stream, &[IoSlice::new(rest)], &mut control, SendFlags::empty()) {
-            Ok(len) => sent += len,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

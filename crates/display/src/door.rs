@@ -2,15 +2,15 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io::{self, Read as _},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
     time::Duration,
 };
+
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::lock;
 
@@ -24,42 +24,74 @@ const RECOVER: Duration = Duration::from_millis(100);
 pub(crate) struct Door {
     /// What whoever comes is called.
     name: &'static str,
-    strangers: Mutex<Strangers>,
-    guests: AtomicUsize,
     most_guests: usize,
+    inside: Mutex<Inside>,
 }
 
-/// Their connections, the oldest first.
+/// The connections, the oldest first.
 #[derive(Default)]
-struct Strangers {
+struct Inside {
     next: u64,
-    streams: VecDeque<(u64, TcpStream)>,
+    strangers: VecDeque<(u64, TcpStream)>,
+    guests: Vec<(u64, TcpStream)>,
+}
+
+/// A door that is open: it stays so for as long as the process lives, also when this is dropped, unless it is closed.
+pub struct Opened {
+    door: Arc<Door>,
+    /// Its other end is with the thread, which ends when this does.
+    wake: UnixStream,
+    thread: JoinHandle<()>,
+}
+
+impl Opened {
+    /// How many are let in now.
+    pub fn guests(&self) -> usize {
+        lock(&self.door.inside).guests.len()
+    }
+
+    /// Closes it: who is here is sent away, and whoever comes has to wait for somebody else to serve the listener, if it is shared.
+    pub fn close(self) {
+        let _ = self.wake.shutdown(Shutdown::Write);
+        if self.thread.join().is_err() {
+            tracing::error!("the {}s' thread ended with a panic", self.door.name);
+        }
+        let inside = lock(&self.door.inside);
+        let all = inside.strangers.iter().chain(&inside.guests);
+        all.for_each(|(_, stream)| _ = stream.shutdown(Shutdown::Both));
+    }
 }
 
 impl Door {
-    /// Has `session` run, in a thread of its own, for each connection to `listener`, for as long as the process lives; at most
-    /// `most_guests` of them are let in at a time.
+    /// Has `session` run, in a thread of its own, for each connection to `listener`; at most `most_guests` of them are let in at a
+    /// time.
     ///
     /// # Errors
-    /// When the host has no thread for it.
+    /// When the host has no thread or descriptor for it.
     pub fn open(
         listener: TcpListener,
         name: &'static str,
         most_guests: usize,
         session: impl Fn(TcpStream, Stranger) -> io::Result<()> + Send + Sync + 'static,
-    ) -> io::Result<()> {
-        let door =
-            Arc::new(Self { name, strangers: Mutex::default(), guests: AtomicUsize::new(0), most_guests });
-        let session = Arc::new(session);
-        thread::Builder::new().name(format!("{name}s")).spawn(move || {
-            loop {
+    ) -> io::Result<Opened> {
+        // Another process may have it, too, and be quicker.
+        listener.set_nonblocking(true)?;
+        let door = Arc::new(Self { name, most_guests, inside: Mutex::default() });
+        let (wake, mut woken) = UnixStream::pair()?;
+        let kept = wake.try_clone()?;
+        let (session, theirs) = (Arc::new(session), door.clone());
+        let thread = thread::Builder::new().name(format!("{name}s")).spawn(move || {
+            // Held here, so that an end is heard only of who closes the door.
+            let _kept = kept;
+            while await_somebody(&listener, &mut woken) {
                 match listener.accept() {
                     Ok((stream, from)) => {
                         tracing::debug!(%from, "a {name} comes");
-                        if let Err(error) = door.welcome(stream, &session) {
+                        if let Err(error) = theirs.welcome(stream, &session) {
                             tracing::warn!(%error, "cannot serve a {name}");
                         }
                     }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => {
                         tracing::debug!(%error, "cannot accept a {name}");
                         thread::sleep(RECOVER);
@@ -67,7 +99,7 @@ impl Door {
                 }
             }
         })?;
-        Ok(())
+        Ok(Opened { door, wake, thread })
     }
 
     fn welcome(
@@ -75,6 +107,8 @@ impl Door {
         stream: TcpStream,
         session: &Arc<impl Fn(TcpStream, Stranger) -> io::Result<()> + Send + Sync + 'static>,
     ) -> io::Result<()> {
+        // Some hosts hand that on from the listener.
+        stream.set_nonblocking(false)?;
         let stranger = self.greet(&stream)?;
         let (name, session) = (self.name, session.clone());
         thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -88,18 +122,30 @@ impl Door {
     /// Takes a stranger in, and ends the oldest if there are too many.
     fn greet(self: &Arc<Self>, stream: &TcpStream) -> io::Result<Stranger> {
         let stream = stream.try_clone()?;
-        let mut strangers = lock(&self.strangers);
-        let id = strangers.next;
-        strangers.next += 1;
-        strangers.streams.push_back((id, stream));
-        if strangers.streams.len() > MAX_STRANGERS
-            && let Some((_, oldest)) = strangers.streams.pop_front()
+        let mut inside = lock(&self.inside);
+        let id = inside.next;
+        inside.next += 1;
+        inside.strangers.push_back((id, stream));
+        if inside.strangers.len() > MAX_STRANGERS
+            && let Some((_, oldest)) = inside.strangers.pop_front()
         {
             let _ = oldest.shutdown(Shutdown::Both);
         }
-        drop(strangers);
+        drop(inside);
         Ok(Stranger { door: self.clone(), id })
     }
+}
+
+/// Waits for a connection; `false` when the door is to be closed.
+fn await_somebody(listener: &TcpListener, woken: &mut UnixStream) -> bool {
+    let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(&*woken, PollFlags::IN)];
+    if let Err(error) = poll(&mut fds, None) {
+        tracing::debug!(%error, "cannot wait for connections");
+        thread::sleep(RECOVER);
+        return true;
+    }
+    let [_, wake] = &fds;
+    wake.revents().is_empty() || !matches!(woken.read(&mut [0]), Ok(0))
 }
 
 /// One of them. Dropped when it is gone.
@@ -111,25 +157,30 @@ pub(crate) struct Stranger {
 impl Stranger {
     /// It has shown that it may be here, and is a guest if there is room.
     pub fn admit(self) -> Option<Guest> {
-        let Door { guests, most_guests, .. } = &*self.door;
-        let room = guests.fetch_update(Ordering::AcqRel, Ordering::Acquire, |guests| {
-            (guests < *most_guests).then_some(guests + 1)
-        });
-        room.is_ok().then(|| Guest(self.door.clone()))
+        let Inside { strangers, guests, .. } = &mut *lock(&self.door.inside);
+        if guests.len() >= self.door.most_guests {
+            return None;
+        }
+        let at = strangers.iter().position(|(id, _)| *id == self.id)?;
+        guests.extend(strangers.remove(at));
+        Some(Guest { door: self.door.clone(), id: self.id })
     }
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        lock(&self.door.strangers).streams.retain(|(id, _)| *id != self.id);
+        lock(&self.door.inside).strangers.retain(|(id, _)| *id != self.id);
     }
 }
 
 /// Counted for as long as it is here.
-pub(crate) struct Guest(Arc<Door>);
+pub(crate) struct Guest {
+    door: Arc<Door>,
+    id: u64,
+}
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.0.guests.fetch_sub(1, Ordering::AcqRel);
+        lock(&self.door.inside).guests.retain(|(id, _)| *id != self.id);
     }
 }

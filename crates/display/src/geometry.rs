@@ -34,7 +34,20 @@ pub struct Rect {
     pub height: u32,
 }
 
+/// The most rows of the picture that a viewer is sent at a time: it costs no more memory than these take, however large the screen
+/// is and however slowly it takes them. VNC's Tight and ZRLE cut the picture at multiples of it in any case.
+pub(crate) const BAND: u32 = 128;
+
 impl Rect {
+    /// The parts that a viewer is sent one after the other.
+    pub(crate) fn bands(self) -> impl Iterator<Item = Self> {
+        (0..self.height).step_by(BAND as usize).map(move |top| Self {
+            y: self.y + top,
+            height: BAND.min(self.height - top),
+            ..self
+        })
+    }
+
     /// A rectangle.
     pub const fn new(x: u32, y: u32, width: u32, height: u32) -> Self {
         Self { x, y, width, height }

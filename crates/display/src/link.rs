@@ -11,15 +11,17 @@ use std::{
 };
 
 use crate::{
-    MAX_SIDE, Tile, lock,
+    MAX_SIDE, Tile,
+    geometry::BAND,
+    lock,
     remote::{
-        Hearing, Message, Site, raw_tiles,
+        Hearing, Message, Site, raw_tile,
         session::{self, MAX_MESSAGE, PATIENCE, Pipe},
     },
 };
 
-/// Most bytes that a viewer is told at once: a whole screen, and where its parts are.
-const MAX_TOLD: usize = (MAX_SIDE as usize).pow(2) * 4 + 4096;
+/// Most bytes that a viewer is told at once: a part of the picture, or of the pointer's, and where it is.
+const MAX_TOLD: usize = MAX_SIDE as usize * BAND as usize * 4 + 4096;
 /// Most bytes of the reason why a viewer cannot be there.
 const MAX_REASON: usize = 4096;
 
@@ -63,8 +65,8 @@ impl Pipe for Writing {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    fn tiles(&self, tiles: &[Tile]) -> Vec<u8> {
-        raw_tiles(tiles)
+    fn tile(&self, tile: &Tile) -> io::Result<Vec<u8>> {
+        Ok(raw_tile(tile))
     }
 }
 

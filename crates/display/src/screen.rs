@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
 };
 
 use crate::{Damage, Rect, Size, lock};
@@ -58,20 +58,9 @@ pub struct Tile {
     pub pixels: Vec<u32>,
 }
 
-/// What a viewer has not seen yet.
+/// What a viewer has not seen yet. It takes the pixels in parts of its own choice ([`Viewer::tile`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// The new size, if it is another.
-    pub resized: Option<Size>,
-    /// The new pointer, if its picture is another.
-    pub cursor: Option<Cursor>,
-    /// New parts of the picture.
-    pub tiles: Vec<Tile>,
-}
-
-/// As [`Changes`], for a viewer that takes the pixels in parts of its own choice ([`Viewer::tile`]).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
     /// The new size, if it is another.
     pub resized: Option<Size>,
     /// The new pointer, if its picture is another.
@@ -109,10 +98,6 @@ impl Frame {
         let width = self.size.width as usize;
         let rows = self.pixels.chunks_exact(width.max(1)).skip(rect.y as usize).take(rect.height as usize);
         rows.filter_map(move |row| row.get(rect.x as usize..)?.get(..rect.width as usize))
-    }
-
-    fn tile(&self, rect: Rect) -> Tile {
-        Tile { rect, pixels: self.rows(rect).flatten().copied().collect() }
     }
 }
 
@@ -348,17 +333,23 @@ pub struct Viewer {
 impl Viewer {
     /// Waits until there is what `poll` wants. It is asked whenever something has changed, and after [`Screen::nudge`].
     /// `None` when it wants to leave. The screen is locked meanwhile: `poll` must not ask it anything.
-    pub fn next(&self, poll: impl FnMut() -> Poll) -> Option<Changes> {
-        let (places, state) = self.wait(poll)?;
-        let Places { resized, cursor, rects } = places;
-        let frame = state.frame.as_ref();
-        let tiles = rects.into_iter().filter_map(|rect| frame.map(|frame| frame.tile(rect))).collect();
-        Some(Changes { resized, cursor, tiles })
-    }
-
-    /// As [`Self::next`], without the pixels.
-    pub fn next_places(&self, poll: impl FnMut() -> Poll) -> Option<Places> {
-        self.wait(poll).map(|(places, _)| places)
+    pub fn next(&self, mut poll: impl FnMut() -> Poll) -> Option<Changes> {
+        let mut state = lock(&self.screen.state);
+        loop {
+            let wanted = match poll() {
+                Poll::Leave => return None,
+                Poll::Return => return Some(Changes::default()),
+                Poll::Idle => None,
+                Poll::Changes => Some(None),
+                Poll::Now(rect) => Some(Some(rect)),
+            };
+            if let Some(rect) = wanted
+                && let Some(changes) = self.take(&mut state, rect)
+            {
+                return Some(changes);
+            }
+            state = self.screen.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// What is to be seen at `rect` now, black where the screen is not as large any more. What is painted there later is news again.
@@ -374,26 +365,7 @@ impl Viewer {
         tile
     }
 
-    fn wait(&self, mut poll: impl FnMut() -> Poll) -> Option<(Places, MutexGuard<'_, State>)> {
-        let mut state = lock(&self.screen.state);
-        loop {
-            let wanted = match poll() {
-                Poll::Leave => return None,
-                Poll::Return => return Some((Places::default(), state)),
-                Poll::Idle => None,
-                Poll::Changes => Some(None),
-                Poll::Now(rect) => Some(Some(rect)),
-            };
-            if let Some(rect) = wanted
-                && let Some(places) = self.take(&mut state, rect)
-            {
-                return Some((places, state));
-            }
-            state = self.screen.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn take(&self, state: &mut State, now: Option<Rect>) -> Option<Places> {
+    fn take(&self, state: &mut State, now: Option<Rect>) -> Option<Changes> {
         let State { frame, cursor, viewers, .. } = state;
         let unseen = viewers.get_mut(&self.id)?;
         let frame = frame.as_ref()?;
@@ -404,7 +376,7 @@ impl Viewer {
             return None;
         }
         let Unseen { mut damage, resized, cursor: new_cursor } = std::mem::take(unseen);
-        Some(Places {
+        Some(Changes {
             resized: resized.then_some(frame.size),
             cursor: new_cursor.then(|| cursor.clone()),
             rects: damage.take(),
@@ -437,16 +409,16 @@ mod tests {
         fill(&screen, Rect::new(1, 1, 2, 2), 0xabcdef);
         let viewer = screen.viewer();
         let changes = viewer.next(|| Poll::Changes).unwrap();
-        assert_eq!((changes.resized, changes.tiles.len()), (Some(SIZE), 1));
-        let tile = &changes.tiles[0];
-        assert_eq!((tile.rect, tile.pixels[8 + 1], tile.pixels[0]), (Rect::all(SIZE), 0xabcdef, 0));
+        assert_eq!((changes.resized, changes.rects), (Some(SIZE), vec![Rect::all(SIZE)]));
+        let tile = viewer.tile(Rect::all(SIZE));
+        assert_eq!((tile.pixels[8 + 1], tile.pixels[0]), (0xabcdef, 0));
 
         fill(&screen, Rect::new(6, 3, 9, 9), 7);
         let changes = viewer.next(|| Poll::Changes).unwrap();
         assert_eq!(changes.resized, None);
-        assert_eq!(changes.tiles, [Tile { rect: Rect::new(6, 3, 2, 1), pixels: vec![7, 7] }]);
+        assert_eq!(changes.rects, [Rect::new(6, 3, 2, 1)]);
         let again = viewer.next(|| Poll::Now(Rect::new(6, 3, 1, 1))).unwrap();
-        assert_eq!(again.tiles[0].pixels, [7]);
+        assert_eq!(viewer.tile(again.rects[0]).pixels, [7]);
         assert_eq!(viewer.next(|| Poll::Leave), None);
     }
 
@@ -457,12 +429,12 @@ mod tests {
         assert_eq!(viewer.tile(Rect::new(0, 0, 2, 1)).pixels, [0, 0]);
         screen.resize(SIZE);
         fill(&screen, Rect::all(SIZE), 1);
-        let places = viewer.next_places(|| Poll::Changes).unwrap();
-        assert_eq!((places.resized, places.rects), (Some(SIZE), vec![Rect::all(SIZE)]));
+        let changes = viewer.next(|| Poll::Changes).unwrap();
+        assert_eq!((changes.resized, changes.rects), (Some(SIZE), vec![Rect::all(SIZE)]));
         screen.resize(Size::new(7, 2));
         fill(&screen, Rect::new(0, 0, 7, 2), 2);
         assert_eq!(viewer.tile(Rect::new(5, 1, 3, 2)).pixels, [2, 2, 0, 0, 0, 0]);
-        assert!(!viewer.next_places(|| Poll::Changes).unwrap().rects.is_empty());
+        assert!(!viewer.next(|| Poll::Changes).unwrap().rects.is_empty());
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub use share::{SharedFolder, open_shares};
 pub use sound::Sound;
 pub use tearless_bus::CharSink;
 pub use tearless_control::StopOutcome;
-pub use tearless_display::{link, remote, vnc, web};
+pub use tearless_display::{Input, Screen, link, remote, vnc, web};
 pub use tearless_machine::{Handle, Outcome, Plan, Spec, device_tree, efi};
 pub use tearless_sandbox as sandbox;
 pub use tearless_storage as storage;

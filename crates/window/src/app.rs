@@ -215,15 +215,14 @@ impl App {
                 self.picture.resize(size);
                 self.redraw(None);
             }
-            Hearing::Tiles(tiles) => {
-                self.seen = true;
-                let place = self.placement();
-                for tile in &tiles {
-                    self.picture.paint(tile);
-                    if tile.rect.is_within(self.picture.size()) {
-                        self.redraw(Some(place.part(tile.rect)));
-                    }
+            Hearing::Tile(tile) => {
+                self.picture.paint(&tile);
+                if tile.rect.is_within(self.picture.size()) {
+                    self.redraw(Some(self.placement().part(tile.rect)));
                 }
+            }
+            Hearing::All => {
+                self.seen = true;
                 // It is owed the answer also where nothing of it is seen.
                 if self.dirty.is_none() && std::mem::take(&mut self.seen) {
                     self.mouth.say(Message::Ready);

@@ -30,6 +30,7 @@ impl Host for Events {
                         .to_owned());
                 }
             }
+            Action::Start => return Ok("It runs already.".to_owned()),
             Action::Pause | Action::Resume | Action::Suspend | Action::Snapshot => {
                 return Err("cannot pause this VM, save it or take a snapshot of it\n  because: it has no name by which it could be resumed\n  try: one \
                             that `tearless create` makes"

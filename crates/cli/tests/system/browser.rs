@@ -208,3 +208,55 @@ fn a_button_of_the_page_takes_a_snapshot_and_the_guest_goes_on() {
     tool.succeeds(&["start", "g", "--wait"]);
     assert_eq!(tool.exec(&["cat", "/tmp/kept"]).stdout, "kept\n");
 }
+
+#[test]
+fn a_page_stays_when_its_vm_ends_and_starts_it_again() {
+    let tool = Tool::new();
+    let Some(mut browser) = Browser::start(&tool.home().join("browser")) else {
+        return skipped("there is no chromium here; apt-get install chromium");
+    };
+    let guest = Guest::with(tool, &["--display", "web"]);
+    let tool = &guest.0;
+    let page = || tool.succeeds(&["open", "g", "--print"]).stdout;
+    let url = page();
+    browser.open(url.trim_end());
+    let phase = |browser: &mut Browser, phase| {
+        browser.wait_for(&format!("document.getElementById('phase').textContent === '{phase}'"));
+    };
+    let press = |browser: &mut Browser, button| {
+        let found = format!(
+            "[...document.querySelectorAll('#power button')].find(b => !b.hidden && b.textContent === '{button}')"
+        );
+        browser.evaluate(&format!("{found}.click()"));
+    };
+    phase(&mut browser, "running");
+    browser.evaluate("look('console')");
+    press(&mut browser, "Shut down");
+    phase(&mut browser, "stopped");
+    // What it was started without cannot be there when it is to start again.
+    let initrd = tool.home().join("g.vm/Initrd");
+    let away = tool.home().join("away");
+    std::fs::rename(&initrd, &away).unwrap();
+    press(&mut browser, "Start");
+    browser.wait_for("document.getElementById('said').textContent.includes('cannot start VM g')");
+    phase(&mut browser, "stopped");
+    std::fs::rename(&away, &initrd).unwrap();
+    press(&mut browser, "Start");
+    phase(&mut browser, "running");
+    browser.wait_for("document.getElementById('said').textContent === ''");
+    assert_eq!(page(), url);
+    assert_eq!(tool.exec(&["true"]).status, Some(0));
+    press(&mut browser, "Suspend");
+    phase(&mut browser, "suspended");
+    // Whoever starts it elsewhere gets the page, too.
+    tool.succeeds(&["resume", "g"]);
+    phase(&mut browser, "running");
+    assert_eq!(page(), url);
+    // The console is looked at, as before.
+    tool.exec(&["sh", "-c", "echo here >/dev/console"]);
+    browser.wait_for("document.getElementById('console').textContent.includes('here')");
+    tool.succeeds(&["stop", "g", "--force"]);
+    phase(&mut browser, "stopped");
+    tool.succeeds(&["delete", "g", "--force"]);
+    phase(&mut browser, "disconnected");
+}

@@ -1,5 +1,7 @@
 //! What a viewer says and is told, in binary messages: a byte for the kind, then fields, big-endian.
 
+use std::io;
+
 use crate::{Cursor, MAX_SIDE, Rect, Size, Tile, picture};
 
 /// What a button does.
@@ -17,6 +19,8 @@ pub enum Action {
     Suspend,
     /// Its state is kept, and it goes on.
     Snapshot,
+    /// It does not run, and shall.
+    Start,
 }
 
 /// A message of a viewer.
@@ -88,6 +92,7 @@ impl Message {
                 3 => Action::Kill,
                 4 => Action::Suspend,
                 5 => Action::Snapshot,
+                6 => Action::Start,
                 _ => return None,
             }),
             _ => return None,
@@ -118,8 +123,10 @@ impl Message {
 pub enum Hearing {
     /// The screen has another size, and is black.
     Size(Size),
-    /// Parts of the picture. There is more when it says [`Message::Ready`].
-    Tiles(Vec<Tile>),
+    /// A part of the picture.
+    Tile(Tile),
+    /// That was all that is new. There is more when it says [`Message::Ready`].
+    All,
     /// The pointer: hot spot, size and red, green, blue and alpha of each pixel.
     Cursor {
         /// The hot spot within the picture.
@@ -169,7 +176,8 @@ impl Hearing {
                 let (phase, said) = all.split_once('\n').map_or((all.as_str(), None), |(a, b)| (a, Some(b)));
                 Self::Phase { phase: phase.to_owned(), said: said.map(str::to_owned) }
             }
-            6 => Self::Tiles(parse_tiles(rest)?),
+            6 => Self::Tile(parse_tile(rest)?),
+            7 if rest.is_empty() => Self::All,
             _ => return None,
         })
     }
@@ -181,23 +189,13 @@ fn take_words<const N: usize>(bytes: &[u8]) -> Option<([u16; N], &[u8])> {
     Some((<[[u8; 2]; N]>::try_from(words).ok()?.map(u16::from_be_bytes), rest))
 }
 
-fn parse_tiles(mut rest: &[u8]) -> Option<Vec<Tile>> {
-    let mut tiles = Vec::new();
-    while !rest.is_empty() {
-        let (place, behind) = take_words(rest)?;
-        let [x, y, width, height] = place.map(u32::from);
-        let rect = Rect::new(x, y, width, height);
-        let (pixels, behind) =
-            behind.split_at_checked(usize::try_from(rect.size().area()).ok()?.checked_mul(4)?)?;
-        // What is empty would let a list of any length through.
-        if rect.is_empty() {
-            return None;
-        }
-        let pixels = pixels.as_chunks::<4>().0.iter().map(|pixel| u32::from_le_bytes(*pixel)).collect();
-        tiles.push(Tile { rect, pixels });
-        rest = behind;
-    }
-    Some(tiles)
+fn parse_tile(rest: &[u8]) -> Option<Tile> {
+    let (place, pixels) = take_words(rest)?;
+    let [x, y, width, height] = place.map(u32::from);
+    let rect = Rect::new(x, y, width, height);
+    let whole = usize::try_from(rect.size().area()).ok()?.checked_mul(4)? == pixels.len();
+    let pixels = || pixels.as_chunks::<4>().0.iter().map(|pixel| u32::from_le_bytes(*pixel)).collect();
+    whole.then(|| Tile { rect, pixels: pixels() })
 }
 
 fn words<const N: usize>(words: [u32; N]) -> impl Iterator<Item = u8> {
@@ -210,31 +208,29 @@ pub(super) fn size(size: Size) -> Vec<u8> {
     std::iter::once(0).chain(words([size.width, size.height])).collect()
 }
 
-/// Parts of the picture: place, size, length, and a PNG file, of each.
-pub(crate) fn png_tiles(tiles: &[Tile]) -> Vec<u8> {
-    let mut bytes = vec![1];
-    for tile in tiles {
-        let Ok(file) = picture::quick_png(tile.rect.size(), &tile.pixels) else { continue };
-        bytes.extend(words([tile.rect.x, tile.rect.y, tile.rect.width, tile.rect.height]));
-        bytes.extend((file.len() as u32).to_be_bytes());
-        bytes.extend(file);
-    }
+fn place(rect: Rect) -> impl Iterator<Item = u8> {
+    words([rect.x, rect.y, rect.width, rect.height])
+}
+
+/// A part of the picture: place, size, and a PNG file.
+pub(crate) fn png_tile(tile: &Tile) -> io::Result<Vec<u8>> {
+    let file = picture::quick_png(tile.rect.size(), &tile.pixels).map_err(io::Error::other)?;
+    Ok(std::iter::once(1).chain(place(tile.rect)).chain(file).collect())
+}
+
+/// A part of the picture for those who have it at hand: place, size and pixels, the least byte first.
+pub(crate) fn raw_tile(tile: &Tile) -> Vec<u8> {
+    let mut bytes: Vec<u8> = std::iter::once(6).chain(place(tile.rect)).collect();
+    let start = bytes.len();
+    bytes.resize(start + tile.pixels.len() * 4, 0);
+    let to = bytes.get_mut(start..).unwrap_or_default().as_chunks_mut::<4>().0;
+    to.iter_mut().zip(&tile.pixels).for_each(|(to, pixel)| *to = pixel.to_le_bytes());
     bytes
 }
 
-/// Parts of the picture for those who have it at hand: place, size and pixels of each, the least byte first.
-pub(crate) fn raw_tiles(tiles: &[Tile]) -> Vec<u8> {
-    let len = tiles.iter().map(|tile| 8 + tile.pixels.len() * 4).sum::<usize>();
-    let mut bytes = Vec::with_capacity(1 + len);
-    bytes.push(6);
-    for tile in tiles {
-        bytes.extend(words([tile.rect.x, tile.rect.y, tile.rect.width, tile.rect.height]));
-        let start = bytes.len();
-        bytes.resize(start + tile.pixels.len() * 4, 0);
-        let to = bytes.get_mut(start..).unwrap_or_default().as_chunks_mut::<4>().0;
-        to.iter_mut().zip(&tile.pixels).for_each(|(to, pixel)| *to = pixel.to_le_bytes());
-    }
-    bytes
+/// That was all.
+pub(super) fn all() -> Vec<u8> {
+    vec![7]
 }
 
 /// The pointer: hot spot, size, and red, green, blue and alpha of each pixel.
@@ -278,6 +274,7 @@ mod tests {
         assert_eq!(Message::parse(&[3, 0xff, 1]), Some(Message::Wheel { right: -1, away: 1 }));
         assert_eq!(Message::parse(&[5, 0xc3, 0xa4]), Some(Message::Text("ä".into())));
         assert_eq!(Message::parse(&[8, 5]), Some(Message::Act(Action::Snapshot)));
+        assert_eq!(Message::parse(&[8, 6]), Some(Message::Act(Action::Start)));
         let resize = |scale| Some(Message::Resize { size: Size::new(259, 2), scale });
         assert_eq!(
             (Message::parse(&[4, 1, 3, 0, 2]), Message::parse(&[4, 1, 3, 0, 2, 2])),
@@ -303,11 +300,9 @@ mod tests {
         ] {
             assert_eq!(Message::parse(&message.bytes()), Some(message));
         }
-        let tiles = vec![
-            Tile { rect: Rect::new(1, 2, 2, 1), pixels: vec![0x0001_0203, 7] },
-            Tile { rect: Rect::new(0, 0, 1, 1), pixels: vec![9] },
-        ];
-        assert_eq!(Hearing::parse(&raw_tiles(&tiles)), Some(Hearing::Tiles(tiles)));
+        let tile = Tile { rect: Rect::new(1, 2, 2, 1), pixels: vec![0x0001_0203, 7] };
+        assert_eq!(Hearing::parse(&raw_tile(&tile)), Some(Hearing::Tile(tile)));
+        assert_eq!(Hearing::parse(&all()), Some(Hearing::All));
         assert_eq!(Hearing::parse(&size(Size::new(5, 300))), Some(Hearing::Size(Size::new(5, 300))));
         let said = Hearing::Phase { phase: "running".into(), said: Some("a\nb".into()) };
         assert_eq!(Hearing::parse(&phase("running", Some("a\nb"))), Some(said));
@@ -316,12 +311,21 @@ mod tests {
             bytes.pop();
             bytes
         };
-        let picture = raw_tiles(&[Tile { rect: Rect::new(0, 0, 2, 2), pixels: vec![0; 4] }]);
-        let empty = raw_tiles(&[Tile { rect: Rect::new(0, 0, 0, 2), pixels: vec![] }]);
+        let picture = raw_tile(&Tile { rect: Rect::new(0, 0, 2, 2), pixels: vec![0; 4] });
+        let longer = raw_tile(&Tile { rect: Rect::new(0, 0, 1, 2), pixels: vec![0; 3] });
         let pointer = cursor(&Cursor { size: Size::new(1, 1), pixels: [0].into(), ..Cursor::default() });
         let huge = vec![0, 0xff, 0xff, 0, 1];
-        for wrong in [short(picture), empty, short(pointer), huge, vec![], vec![1], vec![5, 0xff], vec![4, 0]]
-        {
+        for wrong in [
+            short(picture),
+            longer,
+            short(pointer),
+            huge,
+            vec![],
+            vec![1],
+            vec![5, 0xff],
+            vec![4, 0],
+            vec![7, 7],
+        ] {
             assert_eq!(Hearing::parse(&wrong), None, "{wrong:?}");
         }
     }

@@ -9,7 +9,7 @@ pub(crate) mod session;
 use std::{io, os::unix::net::UnixStream, sync::Arc};
 
 pub use message::{Action, Hearing, Message};
-pub(crate) use message::{png_tiles, raw_tiles};
+pub(crate) use message::{png_tile, raw_tile};
 
 use crate::{Clipboard, Input, Screen};
 
@@ -20,6 +20,11 @@ pub trait Host: Send + Sync {
 
     /// How often that has changed. Never waits: the screen is locked. Whoever changes it nudges the screen ([`Screen::nudge`]).
     fn phases(&self) -> u64;
+
+    /// What a viewer that comes or is told of another phase has to know, for people.
+    fn news(&self) -> Option<String> {
+        None
+    }
 
     /// Does it. What came of it is shown to the user.
     ///

@@ -40,8 +40,8 @@ pub(crate) trait Pipe: Send + Sync {
     /// Ends the connection both ways; whoever reads or writes hears of it.
     fn close(&self);
 
-    /// The message with parts of the picture.
-    fn tiles(&self, tiles: &[Tile]) -> Vec<u8>;
+    /// The message with a part of the picture.
+    fn tile(&self, tile: &Tile) -> io::Result<Vec<u8>>;
 }
 
 type Writing = Arc<dyn Pipe>;
@@ -129,7 +129,7 @@ impl Showing {
         loop {
             let now = self.host.as_ref().map(|host| host.phases());
             if let Some(host) = self.host.as_ref().filter(|_| now != phases) {
-                self.writing.send(message::phase(&host.phase(), None))?;
+                self.writing.send(message::phase(&host.phase(), host.news().as_deref()))?;
                 phases = now;
             }
             let Some(changes) = self.viewer.next(|| self.poll(&mut copied, phases)) else { return Ok(()) };
@@ -159,11 +159,15 @@ impl Showing {
         if let Some(cursor) = &changes.cursor {
             self.writing.send(message::cursor(cursor))?;
         }
-        if !changes.tiles.is_empty() {
-            lock(&self.wants).ready = false;
-            self.writing.send(self.writing.tiles(&changes.tiles))?;
+        if changes.rects.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        lock(&self.wants).ready = false;
+        // What is painted meanwhile is sent again next time.
+        for part in changes.rects.iter().flat_map(|rect| rect.bands()) {
+            self.writing.send(self.writing.tile(&self.viewer.tile(part))?)?;
+        }
+        self.writing.send(message::all())
     }
 }
 

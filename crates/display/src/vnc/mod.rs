@@ -59,4 +59,5 @@ pub fn serve(
     Door::open(listener, "viewer", MAX_VIEWERS, move |stream, stranger| {
         session::run(stream, &shown, stranger)
     })
+    .map(drop)
 }

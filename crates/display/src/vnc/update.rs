@@ -14,7 +14,7 @@ use crate::{
     Cursor, Input, Party, Poll, Rect, Screen, Size, Tile, Viewer,
     input::{Lights, evdev::LED_CAPSL, evdev::LED_NUML, evdev::LED_SCROLLL},
     lock,
-    screen::Places,
+    screen::Changes,
 };
 
 /// Encodings and what looks like some (sections 7.7 and 7.8, and the community's list).
@@ -198,7 +198,7 @@ pub(super) fn run(stream: &mut impl Write, sights: &Sights<'_>, wants: &Mutex<Wa
         let wanted = wants.poll();
         if copied.is_some() && wanted != Poll::Leave { Poll::Return } else { wanted }
     };
-    while let Some(places) = viewer.next_places(|| poll(&mut copied)) {
+    while let Some(places) = viewer.next(|| poll(&mut copied)) {
         // Its own statement: the viewer's words are heard while something is written.
         let said = talk(&mut lock(wants), copied.take().as_deref(), party)?;
         if let Some(said) = said {
@@ -268,21 +268,8 @@ fn cut_text(text: &str) -> Vec<u8> {
     [&[3, 0, 0, 0], &(bytes.len() as u32).to_be_bytes()[..], &bytes].concat()
 }
 
-/// The most rows that are encoded at a time: a viewer costs no more memory than these take, however large the screen is and
-/// however slowly it takes them. Both Tight and ZRLE cut the picture at multiples of it in any case.
-pub(super) const BAND: u32 = 128;
-
-/// The parts of `rect` that are encoded one after the other.
-fn bands(rect: Rect) -> impl Iterator<Item = Rect> {
-    (0..rect.height).step_by(BAND as usize).map(move |top| Rect {
-        y: rect.y + top,
-        height: BAND.min(rect.height - top),
-        ..rect
-    })
-}
-
 /// Tells of sizes; returns whether there is a new one. A viewer that cannot change its own sees what of the screen fits.
-fn resize(wants: &mut Wants, changes: &Places, update: &mut Update) -> bool {
+fn resize(wants: &mut Wants, changes: &Changes, update: &mut Update) -> bool {
     let new = changes.resized.filter(|size| *size != wants.size && wants.resize.is_some());
     wants.size = new.unwrap_or(wants.size);
     let answer = wants.answer.take();
@@ -321,7 +308,7 @@ struct Update {
 
 impl Update {
     /// The update that tells of `changes`: empty if there is nothing in them for the viewer.
-    fn plan(wants: &mut Wants, changes: &Places) -> Self {
+    fn plan(wants: &mut Wants, changes: &Changes) -> Self {
         let mut update = Self::default();
         if std::mem::take(&mut wants.tell_codes) {
             update.head(Rect::default(), encoding::KEY_CODES);
@@ -355,8 +342,8 @@ impl Update {
         let Self { mut count, body, rects, how } = self;
         let (format, encoding) = how.unwrap_or((PixelFormat::OWN, encoding::RAW));
         count += match encoding {
-            encoding::TIGHT => rects.iter().copied().flat_map(bands).map(Tight::count).sum(),
-            encoding::ZRLE => rects.iter().copied().flat_map(bands).count(),
+            encoding::TIGHT => rects.iter().copied().flat_map(Rect::bands).map(Tight::count).sum(),
+            encoding::ZRLE => rects.iter().copied().flat_map(Rect::bands).count(),
             _ => rects.len(),
         };
         if count == 0 {
@@ -368,7 +355,7 @@ impl Update {
             if encoding == encoding::RAW {
                 put_head(&mut bytes, rect, encoding);
             }
-            for band in bands(rect) {
+            for band in rect.bands() {
                 encoders.put(&format, encoding, &viewer.tile(band), &mut bytes);
                 to.write_all(&bytes)?;
                 bytes.clear();
@@ -441,13 +428,13 @@ mod tests {
         screen.paint(Rect::all(size), |y, _, row| {
             (0..).zip(row).for_each(|(x, to)| *to = (y << 12 | x).wrapping_mul(0x9e37_79b9) >> 8);
         });
-        let band = (size.width * BAND * 4) as usize;
+        let band = (size.width * crate::geometry::BAND * 4) as usize;
         for (encoding, heads) in [(encoding::RAW, 1), (encoding::TIGHT, 16 * 8), (encoding::ZRLE, 8)] {
             let (viewer, mut sent) = (screen.viewer(), Sent::default());
             let mut wants = Wants::new(size);
             wants.learn(&[encoding]);
             wants.ask(false, Rect::all(size));
-            let places = viewer.next_places(|| wants.poll()).unwrap();
+            let places = viewer.next(|| wants.poll()).unwrap();
             let mut encoders = Encoders { zrle: Zrle::new(), tight: Tight::new() };
             Update::plan(&mut wants, &places).send(&viewer, &mut encoders, &mut sent).unwrap();
             assert_eq!(sent.all[..4], [0, 0, 0, heads], "{encoding}");
@@ -465,7 +452,7 @@ mod tests {
         let (viewer, mut sent) = (screen.viewer(), Sent::default());
         let mut wants = Wants::new(size);
         wants.ask(true, Rect::all(size));
-        let places = viewer.next_places(|| wants.poll()).unwrap();
+        let places = viewer.next(|| wants.poll()).unwrap();
         let update = Update::plan(&mut wants, &places);
         screen.resize(Size::new(100, 200));
         screen.paint(Rect::all(size), |_, _, row| row.fill(2));

@@ -28,32 +28,72 @@ row(183, "F13", "F14", "F15", "F16", "F17", "F18", "F19", "F20", "F21", "F22", "
 
 const $ = (id) => document.getElementById(id);
 const canvas = $("picture"), paper = canvas.getContext("2d", { alpha: false });
-const socket = new WebSocket("ws://" + location.host + "/ws" + location.search);
-socket.binaryType = "arraybuffer";
+let socket;
 
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 function send(kind, ...bytes) {
-  if (socket.readyState === WebSocket.OPEN) socket.send(new Uint8Array([kind, ...bytes]));
+  if (socket?.readyState === WebSocket.OPEN) socket.send(new Uint8Array([kind, ...bytes]));
 }
 function sendText(kind, text) {
   const bytes = encoder.encode(text), message = new Uint8Array(bytes.length + 1);
   message[0] = kind;
   message.set(bytes, 1);
-  if (socket.readyState === WebSocket.OPEN) socket.send(message);
+  if (socket?.readyState === WebSocket.OPEN) socket.send(message);
 }
 const word = (value) => [value >> 8 & 255, value & 255];
 
 // What comes is dealt with in order, also where that takes time.
 let queue = Promise.resolve();
-socket.onopen = () => { send(0); resize(); };
-socket.onmessage = (event) => { queue = queue.then(() => take(new DataView(event.data))).catch(console.error); };
-socket.onclose = () => {
-  $("phase").textContent = "disconnected";
-  $("said").textContent = "The VM has ended or been suspended, or this page was closed from there. When it runs again, open the address that it prints.";
-  $("power").hidden = true;
-};
+// Whoever serves the page changes: the VM while it runs, and what waits for its next start in between.
+const SOON = 200, LATEST = 3000;
+let wait = SOON;
+function connect() {
+  const own = socket = new WebSocket("ws://" + location.host + "/ws" + location.search);
+  own.binaryType = "arraybuffer";
+  own.onopen = () => {
+    wait = SOON;
+    if (passing) tell("");
+    black("The guest shows nothing yet.");
+    send(0);
+    resize();
+    if (!$("console").hidden) send(6);
+  };
+  own.onmessage = (event) => {
+    const view = new DataView(event.data), picture = decode(view);
+    queue = queue.then(() => own === socket && take(view, picture)).catch(console.error);
+  };
+  own.onclose = () => {
+    pressed.clear();
+    if (wait > SOON) {
+      enter("disconnected");
+      tell("The VM has ended, and nothing waits here for its next start. This page goes on when it runs at this address again.", true);
+    }
+    setTimeout(connect, wait);
+    wait = Math.min(2 * wait, LATEST);
+  };
+}
+function black(why) {
+  canvas.width = canvas.height = 0;
+  canvas.style.cursor = "default";
+  $("none").textContent = why;
+  $("none").hidden = false;
+}
+// What is said under the buttons, and whether only until there is another connection.
+let passing = false;
+function tell(text, untilThen = false) {
+  $("said").textContent = text;
+  passing = untilThen;
+}
+// How the VM is, and so which buttons there are.
+function enter(phase) {
+  $("phase").textContent = phase;
+  for (const button of document.querySelectorAll("[data-in]")) {
+    button.hidden = !button.dataset.in.split(",").includes(phase);
+  }
+  if (phase === "stopped" || phase === "suspended") black("The VM does not run.");
+}
 
-async function take(view) {
+async function take(view, picture) {
   const rest = new Uint8Array(view.buffer, 1);
   switch (view.getUint8(0)) {
     case 0:
@@ -62,28 +102,24 @@ async function take(view) {
       $("none").hidden = true;
       scale();
       break;
-    case 1: await paint(view); send(0); break;
+    case 1: paper.drawImage(await picture, view.getUint16(1), view.getUint16(3)); break;
     case 2: point(view); break;
     case 3: $("text").value = decoder.decode(rest); navigator.clipboard?.writeText($("text").value).catch(() => {}); break;
     case 4: show(view.getUint16(1), view.getUint16(3), decoder.decode(new Uint8Array(view.buffer, 5))); break;
     case 5: {
       const [phase, ...said] = decoder.decode(rest).split("\n");
-      $("phase").textContent = phase;
-      if (said.length) $("said").textContent = said.join("\n");
-      $("power").hidden = false;
+      enter(phase);
+      if (said.length) tell(said.join("\n"));
+      break;
     }
+    case 7: send(0);
   }
 }
 
-async function paint(view) {
-  const tiles = [];
-  for (let at = 1; at < view.byteLength;) {
-    const [x, y] = [view.getUint16(at), view.getUint16(at + 2)], length = view.getUint32(at + 8);
-    const file = new Blob([new Uint8Array(view.buffer, at + 12, length)], { type: "image/png" });
-    tiles.push(createImageBitmap(file).then((picture) => [picture, x, y]));
-    at += 12 + length;
-  }
-  for (const [picture, x, y] of await Promise.all(tiles)) paper.drawImage(picture, x, y);
+// Several parts of the picture at a time; they are drawn in order.
+function decode(view) {
+  if (view.getUint8(0) !== 1) return undefined;
+  return createImageBitmap(new Blob([new Uint8Array(view.buffer, 9)], { type: "image/png" }));
 }
 
 function point(view) {
@@ -258,7 +294,9 @@ document.querySelectorAll("[data-act]").forEach((button) => {
   button.onclick = () => {
     const act = Number(button.dataset.act);
     if (act === 3 && !confirm("Pull the plug? The guest loses what it has not written.")) return;
-    $("said").textContent = button.textContent + " …";
+    tell(button.textContent + " …", true);
     send(8, act);
   };
 });
+enter("connecting");
+connect();

@@ -14,7 +14,7 @@ use tungstenite::{
 use crate::{
     Tile, lock,
     remote::{
-        Site, png_tiles,
+        Site, png_tile,
         session::{self, MAX_MESSAGE, PATIENCE, Pipe},
     },
 };
@@ -54,8 +54,8 @@ impl Pipe for Writing {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    fn tiles(&self, tiles: &[Tile]) -> Vec<u8> {
-        png_tiles(tiles)
+    fn tile(&self, tile: &Tile) -> io::Result<Vec<u8>> {
+        png_tile(tile)
     }
 }
 

@@ -13,7 +13,7 @@ use tungstenite::{
     protocol::{Message as Frame, Role},
 };
 
-use super::serve;
+use super::{Opened, Place, serve};
 use crate::{
     Clipboard, Input, Mode, Rect, Screen, Size,
     input::{Device, Event},
@@ -63,6 +63,8 @@ struct Bench {
     vm: Arc<Vm>,
     at: SocketAddr,
     token: String,
+    shared: TcpListener,
+    opened: Opened,
 }
 
 impl Bench {
@@ -79,9 +81,12 @@ impl Bench {
             clipboard: Some(clipboard.clone()),
             host: Some(vm.clone()),
         };
-        let url = serve(listener, site).unwrap();
-        let token = url.split_once("token=").unwrap().1.to_owned();
-        Self { screen, keys, clipboard, vm, at, token }
+        let place = Place::new(listener).unwrap();
+        let (url, token) = (place.url().unwrap(), place.token.clone());
+        assert_eq!(url, format!("http://{at}/?token={token}"));
+        let shared = place.listener.try_clone().unwrap();
+        let opened = serve(place, site).unwrap();
+        Self { screen, keys, clipboard, vm, at, token, shared, opened }
     }
 
     fn send(&self, request: &str) -> TcpStream {
@@ -185,7 +190,8 @@ fn a_page_sees_the_screen_and_what_is_typed_there_arrives() {
     assert_eq!(page.hears(0), [0, 4, 0, 2]);
     let tiles = page.hears(1);
     assert_eq!(tiles[..8], [0, 0, 0, 0, 0, 4, 0, 2]);
-    assert_eq!(&tiles[12..16], b"\x89PNG");
+    assert_eq!(&tiles[8..12], b"\x89PNG");
+    assert_eq!(page.hears(7), []);
     // Nothing comes until it is ready for more.
     bench.screen.paint(Rect::new(1, 1, 2, 1), |_, _, row| row.fill(7));
     page.says(&[0]);
@@ -239,6 +245,24 @@ fn strangers_keep_nobody_out() {
     // The oldest ones were sent away.
     let mut oldest = &strangers[0];
     assert!(matches!(oldest.read(&mut [0]), Ok(0) | Err(_)));
+}
+
+#[test]
+fn a_page_can_be_served_by_somebody_else_from_then_on() {
+    let bench = Bench::new();
+    let mut page = bench.page();
+    assert_eq!(page.hears(5), b"running");
+    assert_eq!(bench.opened.guests(), 1);
+    let Bench { shared, opened, at, .. } = bench;
+    opened.close();
+    while page.0.read().is_ok() {}
+    // It waits for the other one.
+    let mut caller = TcpStream::connect(at).unwrap();
+    caller.write_all(b"hello").unwrap();
+    shared.set_nonblocking(false).unwrap();
+    let mut heard = [0; 5];
+    shared.accept().unwrap().0.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
 }
 
 #[test]

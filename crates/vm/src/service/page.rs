@@ -89,6 +89,7 @@ impl Host for Service {
                 self.suspend(&|_, _| (), |_| ())?;
                 Ok("The VM is saved.".to_owned())
             }
+            Action::Start => Ok("It runs already.".to_owned()),
             Action::Snapshot => {
                 let take = self.now().take_snapshot.clone();
                 take.ok_or("cannot take a snapshot\n  because: what this VM writes is not kept, or it was started without a page\n  try: tearless snapshot take, in a terminal")?()
