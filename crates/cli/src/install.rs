@@ -5,7 +5,9 @@ use std::{env, fs, path::Path, sync::Arc};
 use anyhow::{Context, Result, bail};
 use tearless_boot::initramfs::Initramfs;
 use tearless_bundle::Bundle;
-use tearless_config::{BootConfig, DiskConfig, DiskFormat, InstallerConfig, UnattendedConfig, VmConfig};
+use tearless_config::{
+    BootConfig, ByteSize, DiskConfig, DiskFormat, InstallerConfig, UnattendedConfig, VmConfig,
+};
 use tearless_guest::AGENT;
 use tearless_image::{
     installer::{Answers, Family, META_DATA, Medium, has_security},
@@ -34,11 +36,18 @@ pub struct Unattended {
 }
 
 impl Unattended {
-    /// What `args` want, if they want that.
-    pub fn read(args: &CreateArgs) -> Result<Option<Self>> {
+    /// What `args` want on a disk of `disk`, if they want that.
+    pub fn read(args: &CreateArgs, disk: ByteSize) -> Result<Option<Self>> {
         let (true, Some(iso)) = (args.unattended.unattended, &args.iso) else { return Ok(None) };
         let mut answers = answers(args)?;
         let medium = Medium::read(iso)?;
+        let least = ByteSize::new(medium.family.least_disk());
+        if disk < least {
+            bail!(
+                "cannot install from {} on a disk of {disk}\n  because: the system would not fit\n  try: --disk {least} or more",
+                iso.display()
+            );
+        }
         answers.has_security = medium.family == Family::Debian && has_security(&answers.mirror);
         let own = match medium.family {
             Family::Debian => DEBIAN_CMDLINE,

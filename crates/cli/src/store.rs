@@ -177,7 +177,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
     config.network.mac.get_or_insert_with(network::random_mac);
     let disk_size = args.disk.or(args.kernel.is_none().then_some(DEFAULT_DISK));
     config.disks.extend(disk_size.map(|_| DiskConfig::new(DISK)));
-    let unattended = Unattended::read(&args)?;
+    let unattended = Unattended::read(&args, disk_size.unwrap_or(DEFAULT_DISK))?;
     let instance = config.network.mac.map_or_else(|| args.name.clone(), |mac| format!("tearless-{mac}"));
     let cloud_init = CloudInit::read(&args, &instance)?;
     config.disks.extend(cloud_init.is_some().then(CloudInit::disk));

@@ -192,11 +192,14 @@ fn an_installation_without_questions_ends_by_itself() {
         .file("install.a64/initrd.gz", installer.initrd);
     let iso = tool.file("cd.iso", &iso.finish());
     let password = tool.file("password", b"secret\n");
-    let args = ["create", "i", "--disk", "64M", "--memory", "512M", "--net", "none", "--unattended"];
+    let args = ["create", "i", "--disk", "2G", "--memory", "512M", "--net", "none", "--unattended"];
     let iso = iso.to_str().unwrap();
     let nobody = tool.run(&[&args[..], &["--iso", iso]].concat());
     assert!(nobody.status == Some(1) && nobody.stderr.contains("nobody could log in"), "{}", nobody.stderr);
     let answers = ["--iso", iso, "--password-file", password.to_str().unwrap(), "--hostname", "h5"];
+    let small = ["create", "s", "--disk", "1G", "--net", "none", "--unattended"];
+    let small = tool.run(&[&small[..], &answers].concat());
+    assert!(small.status == Some(1) && small.stderr.contains("--disk 2G or more"), "{}", small.stderr);
     let made = tool.run(&[&args[..], &answers].concat());
     assert_eq!(made.status, Some(0), "{}", made.stderr);
     let own = tool.home().join("i.vm/InstallerInitrd");

@@ -31,6 +31,18 @@ pub enum Family {
     Ubuntu,
 }
 
+impl Family {
+    /// The smallest disk, in bytes, that its system fits on: installers notice only when they have written to all of a smaller one.
+    pub const fn least_disk(self) -> u64 {
+        match self {
+            // 256 MiB for EFI, 1.2 GiB that are in use then, and room to work.
+            Self::Debian => 2 << 30,
+            // What its manual asks for.
+            Self::Ubuntu => 5 << 30,
+        }
+    }
+}
+
 /// Where installers have kernel and RAM disk.
 const PLACES: [(Family, &str, &str); 4] = [
     (Family::Debian, "install.a64/vmlinuz", "install.a64/initrd.gz"),
