@@ -83,38 +83,98 @@ fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// Passes connections on, and cuts them off once so many bytes have come from the registry; then refuses.
-fn cutting_proxy(to: &str, bytes: u64) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (to, left) = (to.to_owned(), Arc::new(AtomicU64::new(bytes)));
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            if left.load(Ordering::Relaxed) == 0 {
-                continue;
+/// What becomes of a proxy's connections when the limit is reached.
+#[derive(Clone, Copy)]
+enum End {
+    /// They end, and others are refused.
+    Cut,
+    /// They stand still.
+    Stall,
+}
+
+/// Passes connections on, until so many bytes have gone one of the ways.
+struct Proxy {
+    address: String,
+    passed: Arc<Passed>,
+}
+
+/// What has been passed on, and what may be yet.
+struct Passed {
+    /// From the registry.
+    down: AtomicU64,
+    /// To it.
+    up: AtomicU64,
+    most: u64,
+    end: End,
+}
+
+impl Passed {
+    fn is_over(&self) -> bool {
+        self.down.load(Ordering::Relaxed) > self.most || self.up.load(Ordering::Relaxed) > self.most
+    }
+
+    fn copy(&self, way: &AtomicU64, mut from: TcpStream, mut into: TcpStream) {
+        let mut buffer = [0; 8192];
+        while let Ok(n @ 1..) = from.read(&mut buffer) {
+            way.fetch_add(n as u64, Ordering::Relaxed);
+            while self.is_over() && matches!(self.end, End::Stall) {
+                thread::sleep(Duration::from_secs(1));
             }
-            let server = TcpStream::connect(&to).unwrap();
-            let (mut from, mut into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || std::io::copy(&mut from, &mut into));
-            let left = left.clone();
-            thread::spawn(move || {
-                let (mut from, mut into) = (server, client);
-                let mut buffer = [0; 8192];
-                while let Ok(n @ 1..) = from.read(&mut buffer) {
-                    let take = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| {
-                        Some(l.saturating_sub(n as u64))
-                    });
-                    if take.unwrap_or(0) < n as u64 || into.write_all(&buffer[..n]).is_err() {
-                        break;
-                    }
-                }
-                // Either side may be gone.
-                let _ = into.shutdown(std::net::Shutdown::Both);
-                let _ = from.shutdown(std::net::Shutdown::Both);
-            });
+            if self.is_over() || into.write_all(&buffer[..n]).is_err() {
+                break;
+            }
         }
-    });
-    address
+        // Either side may be gone.
+        let _ = into.shutdown(std::net::Shutdown::Both);
+        let _ = from.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Proxy {
+    fn start(registry: &Registry, most: u64, end: End) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let passed = Arc::new(Passed { down: AtomicU64::new(0), up: AtomicU64::new(0), most, end });
+        let (to, theirs) = (registry.address.clone(), passed.clone());
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if theirs.is_over() {
+                    continue;
+                }
+                let server = TcpStream::connect(&to).unwrap();
+                let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let (ups, downs) = (theirs.clone(), theirs.clone());
+                thread::spawn(move || ups.copy(&ups.up, from, into));
+                thread::spawn(move || downs.copy(&downs.down, server, client));
+            }
+        });
+        Self { address, passed }
+    }
+
+    fn image(&self) -> String {
+        format!("{}/test/vm:1", self.address)
+    }
+
+    fn down(&self) -> u64 {
+        self.passed.down.load(Ordering::Relaxed)
+    }
+
+    fn up(&self) -> u64 {
+        self.passed.up.load(Ordering::Relaxed)
+    }
+
+    /// Has `args` stand still in the middle, and kills it there.
+    fn killed(&self, tool: &Tool, args: &[&str]) {
+        let mut child = tool.command(args).stderr(Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.passed.is_over() {
+            assert!(Instant::now() < deadline, "{args:?} never comes that far");
+            assert!(child.try_wait().unwrap().is_none(), "{args:?} ended before");
+            thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
+    }
 }
 
 /// The VM "vm", with a disk of three pieces that has little in the first two and nothing in the third.
@@ -178,34 +238,56 @@ fn what_is_pushed_is_pulled_with_its_holes() {
     assert!(taken.stderr.contains("already a VM copy"), "{}", taken.stderr);
 }
 
+/// About what one of the two pieces takes that have anything in them: that cannot be compressed much, the zeros to a 255th.
+const PIECE: u64 = 6_000_000;
+const NO_LIMIT: u64 = u64::MAX / 2;
+
 #[test]
 fn an_interrupted_pull_goes_on() {
     let Some(registry) = Registry::start() else { return };
     let tool = Tool::new();
     let disk = with_vm(&tool);
     works(&tool.run(&["push", "vm", &registry.image()]));
-    // The connection goes for good.
-    let proxy = cutting_proxy(&registry.address, 5 << 20);
-    let broken = tool.run(&["pull", &format!("{proxy}/test/vm:1"), "copy", "--jobs", "1"]);
+    // The connection goes for good, in the middle of the second piece.
+    let proxy = Proxy::start(&registry, PIECE + PIECE / 4, End::Cut);
+    let broken = tool.run(&["pull", &proxy.image(), "copy", "--jobs", "1"]);
     assert_eq!(broken.status, Some(1));
     assert!(broken.stderr.contains("resume"), "{}", broken.stderr);
     assert_eq!(leftovers(&tool).len(), 1);
     assert!(!tool.run(&["list"]).stdout.contains("copy"), "there is no VM yet");
-    // The first piece is there and is not fetched again: its blob is gone, and the pull succeeds all the same.
-    let partial = tool.home().join(&leftovers(&tool)[0]).join("Disk.img");
-    let mut there = vec![0; 4_000_000];
-    fs::File::open(partial).unwrap().read_exact_at(&mut there, 64 << 20).unwrap();
-    assert!(there.iter().any(|byte| *byte != 0), "the first piece has come");
-    let mut child = tool.command(["pull", &registry.image(), "copy"]).spawn().unwrap();
-    // Killed at whatever point it is then, or done.
-    thread::sleep(Duration::from_millis(100));
-    let _ = child.kill();
-    child.wait().unwrap();
-    if !tool.home().join("copy.vm").exists() {
-        works(&tool.run(&["pull", &registry.image(), "copy"]));
-    }
+    // The process goes, in the middle of it again.
+    let proxy = Proxy::start(&registry, PIECE / 2, End::Stall);
+    proxy.killed(&tool, &["pull", &proxy.image(), "copy", "--jobs", "1"]);
+    assert_eq!(leftovers(&tool).len(), 1);
+    assert!(!tool.home().join("copy.vm").exists());
+    // What has come is not fetched again.
+    let proxy = Proxy::start(&registry, NO_LIMIT, End::Cut);
+    works(&tool.run(&["pull", &proxy.image(), "copy"]));
+    assert!(proxy.down() < PIECE + PIECE / 2, "{} bytes", proxy.down());
     same(&disk, &tool.home().join("copy.vm/Disk.img"));
     assert!(leftovers(&tool).is_empty(), "{:?}", leftovers(&tool));
+}
+
+#[test]
+fn an_interrupted_push_goes_on() {
+    let Some(registry) = Registry::start() else { return };
+    let tool = Tool::new();
+    let disk = with_vm(&tool);
+    let proxy = Proxy::start(&registry, PIECE + PIECE / 4, End::Cut);
+    let broken = tool.run(&["push", "vm", &proxy.image(), "--jobs", "1"]);
+    assert_eq!(broken.status, Some(1));
+    assert!(broken.stderr.contains("try:"), "{}", broken.stderr);
+    // No image has less than all of its pieces.
+    let early = tool.run(&["pull", &registry.image(), "early"]);
+    assert_eq!(early.status, Some(1), "{}", early.stderr);
+    let proxy = Proxy::start(&registry, PIECE / 2, End::Stall);
+    proxy.killed(&tool, &["push", "vm", &proxy.image(), "--jobs", "1"]);
+    // What is there is not sent again.
+    let proxy = Proxy::start(&registry, NO_LIMIT, End::Cut);
+    works(&tool.run(&["push", "vm", &proxy.image()]));
+    assert!(proxy.up() < PIECE + PIECE / 2, "{} bytes", proxy.up());
+    works(&tool.run(&["pull", &registry.image(), "copy"]));
+    same(&disk, &tool.home().join("copy.vm/Disk.img"));
 }
 
 #[test]
