@@ -9,7 +9,7 @@ use tearless_vm::{engines, host};
 use crate::args::ListArgs;
 use crate::out::say;
 
-/// The schema of `doctor --json`.
+/// What `doctor --json` prints (docs/json.md).
 #[derive(Serialize)]
 struct Doctor {
     host: Host,

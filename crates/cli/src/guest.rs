@@ -113,7 +113,7 @@ fn wait_for(client: &Client, name: &str, patience: Duration) -> Result<UnixStrea
     }
 }
 
-/// The schema of `ip --json`: an array of these. Without an agent in the guest only the address is known.
+/// What `ip --json` prints (docs/json.md): an array of these. Without an agent in the guest only the address is known.
 #[derive(Serialize)]
 struct Address {
     address: String,

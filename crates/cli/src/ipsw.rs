@@ -30,7 +30,7 @@ pub fn ipsw(command: &IpswCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The schema of `ipsw list --json`.
+/// What `ipsw list --json` prints (docs/json.md).
 #[derive(Serialize)]
 struct Known {
     /// What Apple offers, the oldest first; nothing when that cannot be told.

@@ -23,7 +23,7 @@ pub fn refusal(what: &str) -> String {
     format!("cannot {what}: macOS guests need an Apple silicon Mac, for {why}")
 }
 
-/// The schema of `platform` in `info --json`.
+/// `platform` of what `info --json` prints (docs/json.md).
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum PlatformInfo {

@@ -100,7 +100,7 @@ fn restore(RestoreArgs { of: SnapshotArgs { name, snapshot }, stop }: &RestoreAr
     Ok(())
 }
 
-/// The schema of `snapshot list --json`: an array of these, oldest first.
+/// What `snapshot list --json` prints (docs/json.md): an array of these, oldest first.
 #[derive(Serialize)]
 struct Entry<'a> {
     name: &'a str,

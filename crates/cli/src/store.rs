@@ -312,7 +312,7 @@ pub fn hostname(name: &str) -> String {
     if trimmed.is_empty() { "tearless".into() } else { trimmed }
 }
 
-/// The schema of `list --json` (an array of these) and `info --json`.
+/// `list --json` prints an array of these, `info --json` one (docs/json.md).
 #[derive(Serialize)]
 struct Entry {
     name: String,

@@ -16,7 +16,7 @@ _\x10\x12MinimumSupportedOS\x10\x02\xa3\x06\x07\x07\x10\x0d\x10\x00\x08\x0f+=RTX
 \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x5c";
 
 /// The virtual Mac "mac" with ECID 0x11.
-fn with_mac() -> Tool {
+pub fn with_mac() -> Tool {
     let tool = Tool::new();
     let folder = tool.home().join("Sample");
     fs::create_dir(&folder).unwrap();
@@ -29,6 +29,33 @@ fn with_mac() -> Tool {
     let said = works(&tool, &["import", folder.to_str().unwrap(), "mac", "--cpus", "2", "--memory", "4G"]);
     assert!(said.contains("recovered") && said.contains("Viable"), "{said}");
     tool
+}
+
+/// An IPSW with the parts of a manifest that matter.
+pub fn ipsw() -> Vec<u8> {
+    let manifest = br#"<?xml version="1.0" encoding="UTF-8"?><plist version="1.0"><dict>
+<key>ProductVersion</key><string>15.1</string><key>ProductBuildVersion</key><string>24B83</string>
+<key>SupportedProductTypes</key><array><string>VirtualMac2,1</string></array>
+<key>BuildIdentities</key><array><dict><key>Info</key><dict><key>DeviceClass</key><string>vma2macosap</string>
+<key>VirtualMachineMinCPUCount</key><integer>2</integer><key>VirtualMachineMinMemorySizeMB</key><integer>4096</integer>
+</dict></dict></array></dict></plist>"#;
+    let name = b"BuildManifest.plist";
+    let mut crc = flate2::Crc::new();
+    crc.update(manifest);
+    let len = (manifest.len() as u32).to_le_bytes();
+    // Stored, not compressed: version 2.0, no flags, no method, no time.
+    let common = [
+        &[20, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &crc.sum().to_le_bytes()[..],
+        &len,
+        &len,
+        &[name.len() as u8, 0, 0, 0],
+    ]
+    .concat();
+    let member = [b"PK\x03\x04", &common[..], name, manifest].concat();
+    let entry = [b"PK\x01\x02\x14\0", &common[..], &[0; 14], name].concat();
+    let (at, size) = ((member.len() as u32).to_le_bytes(), (entry.len() as u32).to_le_bytes());
+    [&member[..], &entry, b"PK\x05\x06\0\0\0\0\x01\0\x01\0", &size, &at, &[0; 2]].concat()
 }
 
 #[test]

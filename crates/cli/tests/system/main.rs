@@ -8,6 +8,7 @@ mod browser;
 mod display;
 mod efi;
 mod guest;
+mod json;
 mod life;
 mod mac;
 mod mistakes;
