@@ -501,7 +501,7 @@ pub struct CreateArgs {
     #[arg(long, requires = "linux", conflicts_with_all = ["kernel", "iso", "disk_image", "ipsw"])]
     pub efi: bool,
     /// Boot this installation medium through EFI until a system is on the disk; it stays where it is.
-    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    #[arg(long, value_name = "FILE", group = "medium", conflicts_with = "kernel")]
     pub iso: Option<PathBuf>,
     /// Boot this disk image through EFI; its content is copied to the VM's disk.
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
@@ -511,7 +511,7 @@ pub struct CreateArgs {
     #[arg(long, group = "answers", requires = "disk_image", conflicts_with_all = ["linux", "kernel", "iso", "ipsw"])]
     pub cloud_init: bool,
     /// Install macOS from this IPSW. Needs an Apple silicon Mac.
-    #[arg(long, value_name = "FILE|latest", conflicts_with_all = ["kernel", "iso", "disk_image"])]
+    #[arg(long, value_name = "FILE|latest", group = "medium", conflicts_with_all = ["kernel", "iso", "disk_image"])]
     pub ipsw: Option<PathBuf>,
     /// Which virtual Mac it is to be: its ECID, from which serial number and UUIDs follow.
     #[arg(long, value_name = "N|random", value_parser = parse_new_ecid, requires = "ipsw")]
@@ -527,11 +527,17 @@ pub struct CreateArgs {
     #[arg(long, value_name = "TEXT")]
     pub cmdline: Option<String>,
     /// Packages to install beside the base system; repeat it, or separate names by commas.
-    #[arg(long = "package", value_name = "NAME", value_delimiter = ',', requires = "installs")]
+    #[arg(
+        long = "package",
+        value_name = "NAME",
+        value_delimiter = ',',
+        requires = "installs",
+        conflicts_with = "ipsw"
+    )]
     pub packages: Vec<String>,
     /// A file with public SSH keys that may log in as root, or as the user of an installation without questions
     /// or of a cloud image.
-    #[arg(long, value_name = "FILE", requires = "installs")]
+    #[arg(long, value_name = "FILE", requires = "installs", conflicts_with = "ipsw")]
     pub ssh_key: Option<PathBuf>,
     #[command(flatten)]
     pub unattended: UnattendedArgs,
@@ -559,8 +565,9 @@ impl DebianArgs {
 #[derive(Args)]
 pub struct UnattendedArgs {
     /// Install from the medium without questions, onto all of the VM's disk, when the VM first runs. Debian's and Ubuntu's
-    /// installers can do that.
-    #[arg(long, group = "answers", requires = "iso", conflicts_with_all = ["linux", "kernel", "disk_image", "ipsw"])]
+    /// installers can do that. With --ipsw: have macOS make the user at its first start instead of asking; that needs macOS 27, on this
+    /// Mac and as the guest.
+    #[arg(long, group = "answers", requires = "medium", conflicts_with_all = ["linux", "kernel", "disk_image"])]
     pub unattended: bool,
     /// The user's name; default: yours, with --cloud-init only the image's own user.
     #[arg(long, value_name = "NAME", requires = "answers")]
@@ -569,17 +576,20 @@ pub struct UnattendedArgs {
     /// --cloud-init and without --user it is that of the image's own user.
     #[arg(long, value_name = "FILE", requires = "answers")]
     pub password_file: Option<PathBuf>,
+    /// Log the user in whenever macOS starts; anybody at its screen is in then.
+    #[arg(long, requires = "answers", requires = "ipsw")]
+    pub auto_login: bool,
     /// The host name; default: the VM's name.
-    #[arg(long, value_name = "NAME", requires = "answers")]
+    #[arg(long, value_name = "NAME", requires = "answers", conflicts_with = "ipsw")]
     pub hostname: Option<String>,
     /// The locale; default: this host's, with --cloud-init the image's.
-    #[arg(long, value_name = "LOCALE", requires = "answers")]
+    #[arg(long, value_name = "LOCALE", requires = "answers", conflicts_with = "ipsw")]
     pub locale: Option<String>,
     /// The keyboard's layout; default: this host's, with --cloud-init the image's.
-    #[arg(long, value_name = "LAYOUT", requires = "answers")]
+    #[arg(long, value_name = "LAYOUT", requires = "answers", conflicts_with = "ipsw")]
     pub keyboard: Option<String>,
     /// The time zone; default: this host's, with --cloud-init the image's.
-    #[arg(long, value_name = "ZONE", requires = "answers")]
+    #[arg(long, value_name = "ZONE", requires = "answers", conflicts_with = "ipsw")]
     pub timezone: Option<String>,
 }
 

@@ -170,7 +170,8 @@ fn answers(args: &CreateArgs) -> Result<Answers> {
     Ok(answers)
 }
 
-fn host_user() -> String {
+/// This user's name, if it can be one of a guest's.
+pub fn host_user() -> String {
     let fits = |name: &String| {
         name != "root"
             && !name.is_empty()

@@ -12,6 +12,7 @@ mod disks;
 mod display;
 mod doctor;
 mod firmware;
+mod first;
 mod guest;
 mod install;
 mod ipsw;

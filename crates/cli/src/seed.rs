@@ -86,7 +86,12 @@ pub fn put(path: &Path, content: &[u8]) -> Result<()> {
 
 /// The hash of the password in the first line of the file at `path`.
 pub fn password(path: &Path) -> Result<String> {
+    Ok(hash_password(&first_line(path)?)?)
+}
+
+/// The password in the first line of the file at `path`.
+pub fn first_line(path: &Path) -> Result<String> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read the password in {}", path.display()))?;
-    Ok(hash_password(text.lines().next().unwrap_or_default())?)
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }

@@ -31,7 +31,7 @@ use tearless_vm::{
 use crate::{
     args::{CreateArgs, Ecid, RunArgs},
     disks::make_disk,
-    ipsw, mac,
+    first, ipsw, mac,
     out::say,
     progress::Bars,
     qos, run, serve, share,
@@ -197,12 +197,17 @@ pub fn run(bundle: Opened, config: VmConfig, args: &RunArgs) -> Result<ExitCode>
     place::remove_stale(bundle.path());
     let socket = Socket::bind(&place::for_new(bundle.path())?)?;
     let built = apple::build(&wanted).map_err(Error::msg)?;
-    let start = match &saved {
-        Some(file) => Start::From(file),
-        None if args.recovery => Start::Recovery,
-        None => Start::On,
+    let user = first::find(bundle.bundle())?;
+    let start = match (&saved, &user) {
+        (Some(file), _) => Start::From(file),
+        (None, _) if args.recovery => Start::Recovery,
+        (None, Some(user)) => Start::First(user),
+        (None, None) => Start::On,
     };
     built.start(start).map_err(Error::msg)?;
+    if let Start::First(_) = start {
+        first::forget(bundle.bundle())?;
+    }
     if saved.is_some() {
         // From here on the disks are others than those of the state.
         let folder = bundle.bundle().saved();
@@ -380,9 +385,15 @@ pub fn create(args: &CreateArgs, source: &str) -> Result<ExitCode> {
     }
     let store = Store::open()?;
     mac::show_licence(&store)?;
+    let user = first::read(args)?;
     let bars = Bars::new();
     let path = ipsw::local(source, &bars)?;
     let image = apple::load_ipsw(&path).map_err(Error::msg)?;
+    if let (Some(_), Some(why)) = (&user, apple::first_user_missing(&image.version)) {
+        bail!(
+            "cannot have macOS make its user\n  because: {why}\n  try: without --unattended; Setup Assistant asks for one"
+        );
+    }
     let (version, build) = (Some(image.version.clone()), Some(image.build.clone()));
     let mut config = VmConfig::new(BootConfig::MacOs { auxiliary: AUXILIARY_FILE.into(), version, build });
     config.cpus = apple::performance_cores().unwrap_or(MAC_CPUS).clamp(2, MAC_CPUS).max(image.cpus);
@@ -411,6 +422,9 @@ pub fn create(args: &CreateArgs, source: &str) -> Result<ExitCode> {
     make_disk(new.path(), args.disk.unwrap_or(MAC_DISK))?;
     let described = Described { config, platform: Some(platform), identifier: None, cmdline: String::new() };
     install(&described, new.path(), (&path, &image.version), &bars)?;
+    if let Some(user) = &user {
+        first::keep(user, new.path())?;
+    }
     let bundle = new.finish(&described.config)?;
     say!("installed macOS {}; start it with: tearless run {}", image.version, bundle.name());
     Ok(ExitCode::SUCCESS)

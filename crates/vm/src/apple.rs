@@ -12,26 +12,33 @@ use std::{
 };
 
 use tearless_config::{DisplayKind, ScreenMode, VmConfig};
+use tearless_display::Size;
 use tearless_vz::{
-    Machine as Described, Object, Platform, Stream,
+    self as vz, MacStart, Machine as Described, Object, Platform, Stream,
     framework::{self, Event, Failure, Machine, RestoreImage, Streams},
-    plan, start_options,
+    plan,
+    screen::{self, Picture},
+    start_options,
     window::{self, Look, Wish},
 };
 
 use crate::{
     Network,
     datagrams::plug,
-    whole::{Backend, Ended, Start, Wanted},
+    whole::{Backend, Ended, FirstUser, Start, Wanted},
 };
 
 pub use tearless_vz::framework::RestoreImage as Ipsw;
+
+/// The first macOS whose users are made before it asks, as a host and as a guest.
+const FIRST_USER: u32 = 27;
 
 /// A VM that has been built.
 pub struct Built {
     machine: Machine,
     events: Receiver<Event>,
     console: Option<UnixStream>,
+    is_mac: bool,
 }
 
 /// Why the framework cannot be used here; `None` when it can.
@@ -88,7 +95,7 @@ pub fn build(wanted: &Wanted<'_>) -> Result<Built, String> {
         streams.network = socket.map(Into::into);
     }
     let (machine, events) = Machine::new(&plan, streams).map_err(|e| e.to_string())?;
-    Ok(Built { machine, events, console })
+    Ok(Built { machine, events, console, is_mac: wanted.platform.is_some() })
 }
 
 impl Built {
@@ -100,7 +107,12 @@ impl Built {
         let machine = &self.machine;
         let started = match how {
             Start::On => machine.start(None),
-            Start::Recovery => machine.start(start_options(true).as_ref()),
+            Start::Recovery => machine.start(Some(&start_options(MacStart::Recovery))),
+            Start::First(FirstUser { name, password, logs_in }) => {
+                let (full_name, logs_in, remote_login) = (name, *logs_in, true);
+                let user = vz::FirstUser { full_name, name, password, logs_in, remote_login };
+                machine.start(Some(&start_options(MacStart::First(user))))
+            }
             Start::From(file) => machine.restore(file).and_then(|()| machine.resume()),
         };
         started.map_err(|e| e.to_string())
@@ -108,7 +120,7 @@ impl Built {
 
     /// What steers it.
     pub fn backend(&self) -> Arc<dyn Backend> {
-        Arc::new(Whole(self.machine.clone()))
+        Arc::new(Whole { machine: self.machine.clone(), is_mac: self.is_mac })
     }
 
     /// The host's end of its console, once.
@@ -171,7 +183,10 @@ pub fn has_window(config: &VmConfig) -> bool {
     config.display.kind == DisplayKind::Window
 }
 
-struct Whole(Machine);
+struct Whole {
+    machine: Machine,
+    is_mac: bool,
+}
 
 fn text(result: Result<(), Failure>) -> Result<(), String> {
     result.map_err(|failure| failure.to_string())
@@ -179,31 +194,40 @@ fn text(result: Result<(), Failure>) -> Result<(), String> {
 
 impl Backend for Whole {
     fn pause(&self) -> Result<(), String> {
-        text(self.0.pause())
+        text(self.machine.pause())
     }
 
     fn resume(&self) -> Result<(), String> {
-        text(self.0.resume())
+        text(self.machine.resume())
     }
 
     fn press_power(&self) -> Result<(), String> {
-        text(self.0.request_stop())
+        text(self.machine.request_stop())
     }
 
     fn kill(&self) -> Result<(), String> {
-        text(self.0.stop())
+        text(self.machine.stop())
     }
 
     fn save(&self, to: &Path) -> Result<(), String> {
-        text(self.0.save(to))
+        text(self.machine.save(to))
     }
 
     fn connect(&self, port: u32) -> Result<std::os::fd::OwnedFd, String> {
-        self.0.connect(port).map_err(|failure| failure.to_string())
+        self.machine.connect(port).map_err(|failure| failure.to_string())
+    }
+
+    fn picture(&self) -> Option<Result<Vec<u8>, String>> {
+        // Others say something on their console.
+        let wanted = self.is_mac || screen::is_shown();
+        let picture = wanted.then(screen::picture)?.map_err(|failure| failure.to_string());
+        Some(picture.and_then(|Picture { width, height, pixels }| {
+            tearless_display::png(Size::new(width, height), &pixels).map_err(|e| e.to_string())
+        }))
     }
 
     fn set_memory(&self, bytes: u64) {
-        self.0.set_memory(bytes);
+        self.machine.set_memory(bytes);
     }
 }
 
@@ -226,6 +250,17 @@ pub fn create_auxiliary_storage(path: &Path, model: &[u8]) -> Result<(), String>
 /// A new identity for a VM that is no virtual Mac.
 pub fn new_identifier() -> Vec<u8> {
     framework::new_identifier()
+}
+
+/// Why this host cannot have macOS of version `guest` make a user at its first start; `None` when it can.
+pub fn first_user_missing(guest: &str) -> Option<String> {
+    let (major, minor) = framework::host().macos;
+    if major < FIRST_USER {
+        return Some(format!("the host needs macOS {FIRST_USER} for that; this is {major}.{minor}"));
+    }
+    let version = guest.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    let known = version.is_some_and(|major| major >= FIRST_USER);
+    (!known).then(|| format!("macOS {FIRST_USER} is the first that does that as a guest; this is {guest}"))
 }
 
 /// How many of the host's CPUs are performance cores, where it tells.

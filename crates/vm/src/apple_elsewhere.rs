@@ -137,6 +137,11 @@ pub fn new_identifier() -> Vec<u8> {
     Vec::new()
 }
 
+/// Why this host cannot have macOS make a user at its first start.
+pub fn first_user_missing(_: &str) -> Option<String> {
+    missing()
+}
+
 /// How many of the host's CPUs are performance cores, where it tells.
 pub fn performance_cores() -> Option<u32> {
     None

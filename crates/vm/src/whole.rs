@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use tearless_bus::{CharInput, CharSink};
 use tearless_config::{ByteSize, MIN_MEMORY, VmConfig};
 use tearless_control::{Answer, Control, Phase, Reply, Request, State, StopOutcome};
@@ -65,6 +66,9 @@ pub trait Backend: Send + Sync {
 
     /// Has the guest make do with `bytes` of memory.
     fn set_memory(&self, bytes: u64);
+
+    /// A PNG file of the screen, or why there is none; nothing for a VM whose console is what is to be seen.
+    fn picture(&self) -> Option<Result<Vec<u8>, String>>;
 }
 
 /// What a VM is, for the framework.
@@ -84,13 +88,27 @@ pub struct Wanted<'a> {
     pub network: &'a network::Wanted,
 }
 
+/// The user that macOS makes when it first starts, instead of asking (macOS 27).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirstUser {
+    /// The account's name, and what the user is called.
+    pub name: String,
+    /// The password.
+    pub password: String,
+    /// Whether the user is logged in whenever macOS starts.
+    pub logs_in: bool,
+}
+
 /// How a VM starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Start<'a> {
     /// As it is switched on.
     On,
     /// Into macOS' Recovery.
     Recovery,
+    /// As macOS starts for the first time after its installation, with a user.
+    First(&'a FirstUser),
     /// From what was saved to this file.
     From(&'a Path),
 }
@@ -386,14 +404,17 @@ impl WholeService {
     }
 
     fn screenshot(&self) -> Answer {
-        match screenshot(None, &self.0.console.last()) {
+        let console = || {
+            screenshot(None, &self.0.console.last()).map_err(|error| {
+                format!("cannot take a screenshot\n  because: {error}\n  try: tearless console")
+            })
+        };
+        match self.0.backend.picture().unwrap_or_else(console) {
             Ok(file) => Answer::Stream(Box::new(move |mut stream| {
                 // Whoever asked may have gone.
                 let _ = io::Write::write_all(&mut stream, &file);
             })),
-            Err(error) => Answer::error(format!(
-                "cannot take a screenshot\n  because: {error}\n  try: macOS' own, of the VM's window: Command-Shift-4"
-            )),
+            Err(why) => Answer::error(why),
         }
     }
 }

@@ -19,6 +19,30 @@ const OTHERS: &[&str] = &[
     "NSResponder:NSView",
 ];
 
+/// What macOS 27 has and the bindings have not, as Apple's headers declare it.
+const NEWER: &str = r#"
+#[unsafe(super(NSObject))]
+pub struct VZGuestProvisioningOptions;
+#[unsafe(super(VZGuestProvisioningOptions))]
+pub struct VZMacGuestProvisioningOptions;
+impl VZMacGuestProvisioningOptions {
+#[unsafe(method(setFullName:))]
+pub unsafe fn setFullName(&self, full_name: &NSString);
+#[unsafe(method(setUsername:))]
+pub unsafe fn setUsername(&self, username: &NSString);
+#[unsafe(method(setPassword:))]
+pub unsafe fn setPassword(&self, password: &NSString);
+#[unsafe(method(setLogsInAutomatically:))]
+pub unsafe fn setLogsInAutomatically(&self, logs_in_automatically: bool);
+#[unsafe(method(setEnablesRemoteLogin:))]
+pub unsafe fn setEnablesRemoteLogin(&self, enables_remote_login: bool);
+}
+impl VZMacOSVirtualMachineStartOptions {
+#[unsafe(method(setGuestProvisioningOptions:error:_))]
+pub unsafe fn setGuestProvisioningOptions_error(&self, options: Option<&VZMacGuestProvisioningOptions>) -> Result<(), Retained<NSError>>;
+}
+"#;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let out = env::var("OUT_DIR")?;
     for library in ["objc", "gnustep-base", "dispatch"] {
@@ -37,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for file in files {
         found.read(&fs::read_to_string(&file)?);
     }
+    found.read(NEWER);
     fs::write(Path::new(&out).join("classes.rs"), found.write()?)?;
     Ok(())
 }

@@ -121,9 +121,13 @@ pub(crate) fn network(config: &VmConfig, host: &Host) -> Result<Vec<Object>, Ref
             Object::new("VZNATNetworkDeviceAttachment")
         }
         NetMode::Nat | NetMode::Isolated | NetMode::Named(_) | NetMode::Socket(_) => ours,
+        NetMode::Bridged(interface) if host.bridges => Object::new("VZBridgedNetworkDeviceAttachment").with(
+            "interface",
+            Object::new("VZBridgedNetworkInterface").with("identifier", interface.as_str()),
+        ),
         NetMode::Bridged(interface) => {
-            let why = "the framework's own bridge needs an entitlement that Apple gives to few";
-            let advice = "--net socket:PATH with vmnet-helper or socket_vmnet in bridged mode";
+            let why = "the framework's bridge is for programs with the entitlement com.apple.vm.networking, which Apple gives to few";
+            let advice = "--net socket:PATH with vmnet-helper or socket_vmnet in bridged mode; or sign tearless with that entitlement";
             return refuse(format!("network bridged:{interface}"), why, advice);
         }
         mode @ (NetMode::Tap(_) | NetMode::Fd(_)) => {

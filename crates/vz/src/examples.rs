@@ -7,7 +7,7 @@ use tearless_config::{
     SyncMode, VmConfig,
 };
 
-use crate::{Host, Machine, Object, Platform, Refusal, plan};
+use crate::{FirstUser, Host, Machine, Object, Platform, Refusal, plan};
 
 pub(crate) fn linux() -> VmConfig {
     VmConfig::new(BootConfig::LinuxKernel { kernel: "Kernel".into(), initrd: None, cmdline: String::new() })
@@ -50,13 +50,17 @@ pub(crate) fn planned(config: &VmConfig, host: &Host) -> Result<Object, Refusal>
     plan(&machine, host)
 }
 
+/// The user of a virtual Mac that starts for the first time.
+pub(crate) const FIRST_USER: FirstUser<'_> =
+    FirstUser { full_name: "Ada L.", name: "ada", password: "secret", logs_in: false, remote_login: true };
+
 pub(crate) fn with(mut config: VmConfig, change: impl FnOnce(&mut VmConfig)) -> VmConfig {
     change(&mut config);
     config
 }
 
 pub(crate) fn macos(major: u32) -> Host {
-    Host { macos: (major, 0), cpus: Some(8) }
+    Host { macos: (major, 0), cpus: Some(8), bridges: false }
 }
 
 /// With the host's sound in both directions.
@@ -74,6 +78,7 @@ pub(crate) fn golden() -> Vec<(&'static str, VmConfig, Host)> {
         ("debian", debian(), newest),
         ("linux-no-network", with(linux(), |c| c.network.mode = "none".parse().unwrap()), newest),
         ("linux-isolated", with(linux(), |c| c.network.mode = "isolated".parse().unwrap()), newest),
+        ("linux-bridged", with(linux(), |c| c.network.mode = "bridged:en1".parse().unwrap()), newest),
         ("linux-forwards", with(linux(), |c| c.network.forwards.push("8080:80".parse().unwrap())), newest),
         (
             "linux-vmnet-host",

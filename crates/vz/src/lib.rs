@@ -14,10 +14,12 @@ mod input;
 mod object;
 mod plan;
 #[cfg(target_os = "macos")]
+pub mod screen;
+#[cfg(target_os = "macos")]
 pub mod window;
 
 pub use object::{Object, Stream, Value};
-pub use plan::{Host, Machine, Platform, Refusal, plan, start_options};
+pub use plan::{FirstUser, Host, MacStart, Machine, Platform, Refusal, plan, start_options};
 
 #[cfg(test)]
 mod examples;

@@ -19,11 +19,13 @@ pub struct Host {
     pub macos: (u32, u32),
     /// How many CPUs it has; `None` when that is not known. The framework takes no more vCPUs.
     pub cpus: Option<u32>,
+    /// Whether VMs of this program may be on the host's networks: the entitlement `com.apple.vm.networking`.
+    pub bridges: bool,
 }
 
 impl Host {
     /// A host that has everything that is planned here.
-    pub const NEWEST: Self = Self { macos: (26, 0), cpus: None };
+    pub const NEWEST: Self = Self { macos: (27, 0), cpus: None, bridges: true };
 
     pub(crate) fn has(&self, major: u32) -> bool {
         self.macos.0 >= major
@@ -121,9 +123,45 @@ pub fn plan(machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
     Ok(plan)
 }
 
-/// How a virtual Mac starts: `None` for the framework's default.
-pub fn start_options(recovery: bool) -> Option<Object> {
-    recovery.then(|| Object::new("VZMacOSVirtualMachineStartOptions").with("startUpFromMacOSRecovery", true))
+/// The user that macOS makes when it first starts, instead of asking Setup Assistant's questions (macOS 27).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FirstUser<'a> {
+    /// What the user is called.
+    pub full_name: &'a str,
+    /// The account's name.
+    pub name: &'a str,
+    /// The password.
+    pub password: &'a str,
+    /// Whether the user is logged in whenever macOS starts.
+    pub logs_in: bool,
+    /// Whether the user can log in by SSH.
+    pub remote_login: bool,
+}
+
+/// Where a virtual Mac starts.
+#[derive(Clone, Copy)]
+pub enum MacStart<'a> {
+    /// In macOS' Recovery.
+    Recovery,
+    /// For the first time, with a user.
+    First(FirstUser<'a>),
+}
+
+/// The options with which a virtual Mac starts in another way than by default.
+pub fn start_options(how: MacStart<'_>) -> Object {
+    let options = Object::new("VZMacOSVirtualMachineStartOptions");
+    match how {
+        MacStart::Recovery => options.with("startUpFromMacOSRecovery", true),
+        MacStart::First(user) => {
+            let provisioning = Object::new("VZMacGuestProvisioningOptions")
+                .with("fullName", user.full_name)
+                .with("username", user.name)
+                .with("password", user.password)
+                .with("logsInAutomatically", user.logs_in)
+                .with("enablesRemoteLogin", user.remote_login);
+            options.with("guestProvisioningOptions", provisioning)
+        }
+    }
 }
 
 fn check_size(config: &VmConfig, host: &Host) -> Result<(), Refusal> {

@@ -74,7 +74,15 @@ fn what_the_framework_refuses_is_explained() {
 
 #[test]
 fn recovery_is_asked_for_at_the_start() {
-    assert_eq!(start_options(false), None);
-    let text = start_options(true).unwrap().to_string();
+    let text = start_options(MacStart::Recovery).to_string();
     assert_eq!(text, "VZMacOSVirtualMachineStartOptions\n  startUpFromMacOSRecovery = YES\n");
+}
+
+#[test]
+fn a_user_is_made_at_the_first_start() {
+    let text = start_options(MacStart::First(FIRST_USER)).to_string();
+    let expected = "VZMacOSVirtualMachineStartOptions\n  guestProvisioningOptions = VZMacGuestProvisioningOptions\n    \
+                    fullName = \"Ada L.\"\n    username = \"ada\"\n    password = \"secret\"\n    logsInAutomatically = NO\n    \
+                    enablesRemoteLogin = YES\n";
+    assert_eq!(text, expected);
 }

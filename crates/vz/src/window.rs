@@ -16,7 +16,10 @@ use objc2_core_foundation::{CGPoint, CGRect, CGSize};
 use objc2_foundation::NSString;
 use objc2_virtualization::VZVirtualMachineView;
 
-use crate::framework::{Failure, Machine};
+use crate::{
+    framework::{Failure, Machine},
+    screen,
+};
 
 /// What its user did to the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,7 @@ pub fn show(machine: &Machine, look: &Look, wishes: Sender<Wish>) -> Result<(), 
         let view = VZVirtualMachineView::initWithFrame(VZVirtualMachineView::alloc(main), frame);
         view.setVirtualMachine(Some(&machine.for_view().0));
         view.setCapturesSystemKeys(look.system_keys);
+        screen::watch(&view);
         if available!(macos = 14.0) {
             // The guest's screen follows the window, in the pixels of the display that the window is on.
             view.setAutomaticallyReconfiguresDisplay(true);

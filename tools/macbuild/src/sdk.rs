@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 /// A line per name: the library and what it has.
 const SYMBOLS: &str = include_str!("../symbols.txt");
 /// The libraries that the program is linked with: where the stub is, and where the library is on a Mac.
-const LIBRARIES: [(&str, &str, &str); 17] = [
+const LIBRARIES: [(&str, &str, &str); 18] = [
     ("System", "usr/lib/libSystem.tbd", "/usr/lib/libSystem.B.dylib"),
     ("c", "usr/lib/libc.tbd", "/usr/lib/libSystem.B.dylib"),
     ("m", "usr/lib/libm.tbd", "/usr/lib/libSystem.B.dylib"),
@@ -44,6 +44,7 @@ const LIBRARIES: [(&str, &str, &str); 17] = [
         "/System/Library/Frameworks/CoreGraphics.framework/Versions/A/CoreGraphics",
     ),
     ("CoreVideo", "CoreVideo", "/System/Library/Frameworks/CoreVideo.framework/Versions/A/CoreVideo"),
+    ("IOSurface", "IOSurface", "/System/Library/Frameworks/IOSurface.framework/Versions/A/IOSurface"),
     ("QuartzCore", "QuartzCore", "/System/Library/Frameworks/QuartzCore.framework/Versions/A/QuartzCore"),
 ];
 

@@ -8,6 +8,7 @@ struct Fake {
     told: Mutex<Vec<String>>,
     failing: Mutex<Option<&'static str>>,
     service: Mutex<Option<WholeService>>,
+    picture: Mutex<Option<Result<Vec<u8>, String>>>,
 }
 
 impl Fake {
@@ -60,6 +61,10 @@ impl Backend for Fake {
     fn set_memory(&self, bytes: u64) {
         self.told.lock().unwrap().push(format!("memory {}", bytes >> 20));
     }
+
+    fn picture(&self) -> Option<Result<Vec<u8>, String>> {
+        self.picture.lock().unwrap().clone()
+    }
 }
 
 fn service(state: Option<StatePlace>) -> (Arc<Fake>, WholeService) {
@@ -84,6 +89,31 @@ fn a_pause_happens_once_and_a_stop_lets_the_guest_go_on_first() {
     assert_eq!(fake.told(), ["resume", "power"]);
     assert_eq!((service.wait(), service.state().phase), (Ended::Guest, Phase::Stopping));
     assert!(service.pause().unwrap_err().contains("try:"));
+}
+
+/// What whoever asks for a screenshot is sent.
+fn screenshot(service: &WholeService) -> Result<Vec<u8>, String> {
+    match service.answer(Request::Screenshot) {
+        Answer::Stream(send) => {
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            let mut file = Vec::new();
+            thread::spawn(move || send(theirs));
+            io::Read::read_to_end(&mut ours, &mut file).unwrap();
+            Ok(file)
+        }
+        Answer::Reply(Reply::Error { message }) => Err(message),
+        Answer::Reply(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_screenshot_is_of_the_window_or_of_the_console() {
+    let (fake, service) = service(None);
+    assert!(screenshot(&service).unwrap().starts_with(b"\x89PNG"), "the console");
+    *fake.picture.lock().unwrap() = Some(Ok(b"a picture".to_vec()));
+    assert_eq!(screenshot(&service).unwrap(), b"a picture");
+    *fake.picture.lock().unwrap() = Some(Err("no window".into()));
+    assert_eq!(screenshot(&service).unwrap_err(), "no window");
 }
 
 #[test]

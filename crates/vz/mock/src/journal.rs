@@ -79,9 +79,9 @@ impl Session {
         with(|j| j.faults.insert(selector, (DOMAIN, code, text)));
     }
 
-    /// They work again.
-    pub(crate) fn mend(&self, selector: &'static str) {
-        with(|j| j.faults.remove(selector));
+    /// They work again, or it is there.
+    pub(crate) fn mend(&self, name: &'static str) {
+        with(|j| (j.faults.remove(name), j.hidden.remove(name)));
     }
 
     /// Has this macOS lack a class, or a method.

@@ -19,6 +19,8 @@ mod virtualization;
 #[allow(dead_code, reason = "what the window calls, which is not here")]
 mod framework;
 
-use tearless_vz::{Host, Machine, Object, Platform, Refusal, Stream, Value, plan, start_options};
+use tearless_vz::{
+    FirstUser, Host, MacStart, Machine, Object, Platform, Refusal, Stream, Value, plan, start_options,
+};
 
 mod tests;

@@ -142,6 +142,14 @@ fn of_class(message: &Message) -> Option<Answer> {
         ("VZSpiceAgentPortAttachment", "spiceAgentPortName") => {
             Some(Answer::Object(Some(foundation::string("com.redhat.spice.0"))))
         }
+        ("VZBridgedNetworkInterface", "networkInterfaces") => {
+            let interface = |name: &str| {
+                let new = new("VZBridgedNetworkInterface");
+                new.set("identifier", object(foundation::string(name)));
+                new
+            };
+            Some(Answer::Object(Some(foundation::array(vec![interface("en0"), interface("en1")]))))
+        }
         ("VZLinuxRosettaDirectoryShare", "availability") => Some(Answer::Word(ROSETTA_NOT_INSTALLED)),
         ("VZLinuxRosettaDirectoryShare", "installRosettaWithCompletionHandler:") => {
             journal::say("installRosetta");
@@ -570,8 +578,13 @@ pub(crate) fn record(message: &Message) -> Option<Answer> {
         return Some(Answer::Owned(message.receiver));
     }
     if let (Some(name), [kind]) = (message.selector.strip_prefix("set"), declared.arguments) {
-        this.set(&property_name(name.trim_end_matches(':')), property(message, 0, *kind)?);
-        return Some(Answer::nothing());
+        if let (Kind::Verdict, Some(fault)) = (declared.answer, journal::fault(message.selector)) {
+            foundation::write_error(message.pointer(1), fault);
+            return Some(Answer::flag(false));
+        }
+        let name = name.trim_end_matches("error:").trim_end_matches(':');
+        this.set(&property_name(name), property(message, 0, *kind)?);
+        return Some(Answer::flag(true));
     }
     declared.arguments.is_empty().then(|| get(&this, message.selector)).flatten()
 }

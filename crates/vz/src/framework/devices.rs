@@ -3,16 +3,17 @@
 use objc2::{AnyThread as _, rc::Retained};
 use objc2_foundation::{NSDictionary, NSString, NSURL};
 use objc2_virtualization::{
-    VZAudioDeviceConfiguration, VZConsoleDeviceConfiguration, VZDirectoryShare,
-    VZDirectorySharingDeviceConfiguration, VZDiskBlockDeviceStorageDeviceAttachment, VZDiskImageCachingMode,
-    VZDiskImageStorageDeviceAttachment, VZDiskImageSynchronizationMode, VZDiskSynchronizationMode,
-    VZEntropyDeviceConfiguration, VZFileHandleNetworkDeviceAttachment, VZFileHandleSerialPortAttachment,
-    VZGraphicsDeviceConfiguration, VZHostAudioInputStreamSource, VZHostAudioOutputStreamSink,
-    VZKeyboardConfiguration, VZLinuxRosettaAbstractSocketCachingOptions, VZLinuxRosettaAvailability,
-    VZLinuxRosettaCachingOptions, VZLinuxRosettaDirectoryShare, VZLinuxRosettaUnixSocketCachingOptions,
-    VZMACAddress, VZMacGraphicsDeviceConfiguration, VZMacGraphicsDisplayConfiguration,
-    VZMacKeyboardConfiguration, VZMacTrackpadConfiguration, VZMemoryBalloonDeviceConfiguration,
-    VZMultipleDirectoryShare, VZNATNetworkDeviceAttachment, VZNVMExpressControllerDeviceConfiguration,
+    VZAudioDeviceConfiguration, VZBridgedNetworkDeviceAttachment, VZBridgedNetworkInterface,
+    VZConsoleDeviceConfiguration, VZDirectoryShare, VZDirectorySharingDeviceConfiguration,
+    VZDiskBlockDeviceStorageDeviceAttachment, VZDiskImageCachingMode, VZDiskImageStorageDeviceAttachment,
+    VZDiskImageSynchronizationMode, VZDiskSynchronizationMode, VZEntropyDeviceConfiguration,
+    VZFileHandleNetworkDeviceAttachment, VZFileHandleSerialPortAttachment, VZGraphicsDeviceConfiguration,
+    VZHostAudioInputStreamSource, VZHostAudioOutputStreamSink, VZKeyboardConfiguration,
+    VZLinuxRosettaAbstractSocketCachingOptions, VZLinuxRosettaAvailability, VZLinuxRosettaCachingOptions,
+    VZLinuxRosettaDirectoryShare, VZLinuxRosettaUnixSocketCachingOptions, VZMACAddress,
+    VZMacGraphicsDeviceConfiguration, VZMacGraphicsDisplayConfiguration, VZMacKeyboardConfiguration,
+    VZMacTrackpadConfiguration, VZMemoryBalloonDeviceConfiguration, VZMultipleDirectoryShare,
+    VZNATNetworkDeviceAttachment, VZNVMExpressControllerDeviceConfiguration,
     VZNetworkBlockDeviceStorageDeviceAttachment, VZNetworkDeviceAttachment, VZNetworkDeviceConfiguration,
     VZPointingDeviceConfiguration, VZSerialPortConfiguration, VZSharedDirectory, VZSingleDirectoryShare,
     VZSocketDeviceConfiguration, VZSpiceAgentPortAttachment, VZStorageDeviceAttachment,
@@ -153,11 +154,28 @@ fn network_attachment(object: &Object, streams: &mut Streams) -> Built<VZNetwork
             unsafe { attachment.setMaximumTransmissionUnit(unit) };
             Ok(attachment.into_super())
         }
+        "VZBridgedNetworkDeviceAttachment" => {
+            let interface =
+                bridged(need(child(object, "interface")?.text("identifier"), object, "interface")?)?;
+            let new = VZBridgedNetworkDeviceAttachment::alloc();
+            Ok(unsafe { VZBridgedNetworkDeviceAttachment::initWithInterface(new, &interface) }.into_super())
+        }
         "VZVmnetNetworkDeviceAttachment" => {
             vmnet::attachment(need(object.constant("network"), object, "network")?)
         }
         _ => Err(unknown(object)),
     }
+}
+
+/// The host's interface that is called `name`.
+fn bridged(name: &str) -> Built<VZBridgedNetworkInterface> {
+    let all = unsafe { VZBridgedNetworkInterface::networkInterfaces() }.to_vec();
+    let names: Vec<_> = all.iter().map(|known| unsafe { known.identifier() }.to_string()).collect();
+    let found = all.into_iter().zip(&names).find(|(_, known)| *known == name);
+    found.map(|(interface, _)| interface).ok_or_else(|| {
+        let why = format!("this Mac has no interface {name} that VMs can be on; it has {}", names.join(", "));
+        Failure::new(format!("build network bridged:{name}"), why, "--net bridged:en0, or --net nat")
+    })
 }
 
 pub(super) fn share(object: &Object) -> Built<VZDirectorySharingDeviceConfiguration> {

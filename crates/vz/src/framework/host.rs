@@ -4,7 +4,11 @@ use objc2::{rc::autoreleasepool, runtime::AnyClass};
 use objc2_foundation::NSProcessInfo;
 use objc2_virtualization::{VZGenericMachineIdentifier, VZVirtualMachine, VZVirtualMachineConfiguration};
 
+use super::entitlement;
 use crate::Host;
+
+/// What the framework asks of programs whose VMs are to be on a network of the host's.
+const BRIDGES: &str = "com.apple.vm.networking";
 
 /// This host, as plans are made for it.
 pub fn host() -> Host {
@@ -15,6 +19,7 @@ pub fn host() -> Host {
     Host {
         macos: (number(version.majorVersion), number(version.minorVersion)),
         cpus: u32::try_from(cpus).ok().filter(|cpus| *cpus > 0),
+        bridges: entitlement::has(BRIDGES),
     }
 }
 

@@ -20,15 +20,16 @@ use objc2::{
 };
 use objc2_foundation::NSError;
 use objc2_virtualization::{
-    VZMacOSInstaller, VZMacOSVirtualMachineStartOptions, VZNetworkDevice, VZVirtioSocketConnection,
-    VZVirtioSocketDevice, VZVirtioTraditionalMemoryBalloonDevice, VZVirtualMachine,
-    VZVirtualMachineConfiguration, VZVirtualMachineDelegate, VZVirtualMachineState,
+    VZMacOSInstaller, VZNetworkDevice, VZVirtioSocketConnection, VZVirtioSocketDevice,
+    VZVirtioTraditionalMemoryBalloonDevice, VZVirtualMachine, VZVirtualMachineConfiguration,
+    VZVirtualMachineDelegate, VZVirtualMachineState,
 };
 
 use super::{
     Failure, Streams,
     build::{configuration, file_url},
     confined::Confined,
+    start::Options,
 };
 use crate::Object;
 
@@ -81,24 +82,19 @@ impl Machine {
         Ok((Self(Arc::new(parts)), receiver))
     }
 
-    /// Starts it; a virtual Mac in Recovery if so wished.
+    /// Starts it; a virtual Mac as `options` say.
     ///
     /// # Errors
     /// What the framework says.
     pub fn start(&self, options: Option<&Object>) -> Result<(), Failure> {
-        self.complete("start the VM", |parts, done| {
+        let options = options.map(Options::new).transpose()?;
+        self.complete("start the VM", move |parts, done| {
             let machine = &parts.machine;
             // SAFETY: here and below: this is the machine's queue, and the framework keeps a copy of the block.
             unsafe {
-                match options {
+                match &options {
                     None => machine.startWithCompletionHandler(done),
-                    Some(planned) => {
-                        let options = VZMacOSVirtualMachineStartOptions::new();
-                        options.setStartUpFromMacOSRecovery(
-                            planned.flag("startUpFromMacOSRecovery") == Some(true),
-                        );
-                        machine.startWithOptions_completionHandler(&options, done);
-                    }
+                    Some(options) => machine.startWithOptions_completionHandler(options.get(), done),
                 }
             }
         })

@@ -17,10 +17,12 @@
 mod build;
 mod confined;
 mod devices;
+mod entitlement;
 mod failure;
 mod host;
 mod install;
 mod machine;
+mod start;
 mod vmnet;
 
 pub use build::Streams;

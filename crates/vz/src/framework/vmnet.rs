@@ -43,8 +43,8 @@ pub(super) fn attachment(mode: &str) -> Result<Retained<VZNetworkDeviceAttachmen
         return Err(failed(format!("there is no mode {mode}")));
     };
     let missing = || failed("this macOS has no vmnet_network_create; macOS 26 has".into());
-    let configure = symbol(c"vmnet_network_configuration_create").ok_or_else(missing)?;
-    let create = symbol(c"vmnet_network_create").ok_or_else(missing)?;
+    let configure = symbol(LIBRARY, c"vmnet_network_configuration_create").ok_or_else(missing)?;
+    let create = symbol(LIBRARY, c"vmnet_network_create").ok_or_else(missing)?;
     let (mut status, mut network) = (SUCCESS, std::ptr::null_mut());
     // SAFETY: the functions are those of vmnet.h: a mode or a configuration, and where to write a status. What they return
     // is kept for ever: the network lives as long as the VM, and that as long as the process.
@@ -66,11 +66,11 @@ pub(super) fn attachment(mode: &str) -> Result<Retained<VZNetworkDeviceAttachmen
     Ok(attachment.into_super())
 }
 
-/// What vmnet has by that name.
-fn symbol(name: &CStr) -> Option<NonNull<c_void>> {
+/// What `library` has by that name.
+pub(super) fn symbol(library: &CStr, name: &CStr) -> Option<NonNull<c_void>> {
     // SAFETY: both take strings that end in zero; the library stays loaded.
     unsafe {
-        let library = libc::dlopen(LIBRARY.as_ptr(), libc::RTLD_LAZY);
+        let library = libc::dlopen(library.as_ptr(), libc::RTLD_LAZY);
         if library.is_null() {
             return None;
         }

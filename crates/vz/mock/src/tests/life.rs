@@ -9,7 +9,7 @@ use std::{
 
 use super::{examples, streams};
 use crate::{
-    Host,
+    Host, MacStart,
     framework::{self, Event, Machine, RestoreImage},
     journal::Session,
     start_options,
@@ -94,13 +94,43 @@ fn a_vm_starts_pauses_is_saved_and_ends_by_itself() {
 fn a_mac_starts_in_recovery() {
     let session = Session::begin();
     let (machine, _events) = built(&examples::mac());
-    machine.start(start_options(true).as_ref()).unwrap();
+    machine.start(Some(&start_options(MacStart::Recovery))).unwrap();
     machine.stop().unwrap();
     drop(machine);
     let (wrong, said) = session.end_said();
     assert_eq!(wrong, [""; 0]);
     assert_eq!(said[1], "VZMacOSVirtualMachineStartOptions startUpFromMacOSRecovery = YES");
     assert_eq!(said[2], "startWithOptions:completionHandler:");
+}
+
+#[test]
+fn a_mac_makes_its_user_at_its_first_start() {
+    let first = start_options(MacStart::First(examples::FIRST_USER));
+    let session = Session::begin();
+    let (machine, _events) = built(&examples::mac());
+    session.hide("VZMacGuestProvisioningOptions");
+    let failure = machine.start(Some(&first)).unwrap_err().to_string();
+    assert!(failure.contains("macOS 27"), "{failure}");
+    session.mend("VZMacGuestProvisioningOptions");
+    session.fail("setGuestProvisioningOptions:error:", 2, "No such name.");
+    let failure = machine.start(Some(&first)).unwrap_err().to_string();
+    assert!(failure.contains("No such name"), "{failure}");
+    session.mend("setGuestProvisioningOptions:error:");
+    machine.start(Some(&first)).unwrap();
+    drop(machine);
+    let (wrong, said) = session.end_said();
+    assert_eq!(wrong, [""; 0]);
+    for part in [
+        "username = \"ada\"",
+        "password = \"secret\"",
+        "logsInAutomatically = NO",
+        "enablesRemoteLogin = YES",
+    ] {
+        assert!(
+            said.iter().any(|line| line.contains("VZMacGuestProvisioningOptions") && line.contains(part)),
+            "{said:?}"
+        );
+    }
 }
 
 #[test]

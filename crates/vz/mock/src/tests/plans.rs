@@ -68,6 +68,18 @@ fn what_cannot_be_built_leaves_nothing_over() {
 }
 
 #[test]
+fn an_interface_that_is_not_there_is_named() {
+    let session = Session::begin();
+    let mut config = examples::linux();
+    config.network.mode = "bridged:en7".parse().unwrap();
+    let plan = examples::planned(&config, &crate::Host::NEWEST).unwrap();
+    let (streams, _ours) = streams();
+    let failure = framework::Machine::new(&plan, streams).map(drop).unwrap_err().to_string();
+    assert!(failure.contains("en7") && failure.contains("it has en0, en1"), "{failure}");
+    assert_eq!(session.end(), [""; 0]);
+}
+
+#[test]
 fn a_damaged_identity_is_explained() {
     let session = Session::begin();
     let config = examples::mac();
@@ -96,7 +108,8 @@ fn a_damaged_identity_is_explained() {
 fn the_host_is_asked() {
     let session = Session::begin();
     let host = framework::host();
-    assert_eq!((host.macos, host.cpus), ((26, 1), Some(16)));
+    // There is no library that tells of entitlements.
+    assert_eq!((host.macos, host.cpus, host.bridges), ((26, 1), Some(16), false));
     assert_eq!(framework::missing(), None);
     assert_eq!(framework::new_identifier(), [7; 60]);
     session.fail("isSupported", 1, "");
