@@ -564,8 +564,8 @@ impl DebianArgs {
 /// The answers to the questions of an installer or of cloud-init.
 #[derive(Args)]
 pub struct UnattendedArgs {
-    /// Install from the medium without questions, onto all of the VM's disk, when the VM first runs. Debian's and Ubuntu's
-    /// installers can do that. With --ipsw: have macOS make the user at its first start instead of asking; that needs macOS 27, on this
+    /// Install from the medium without questions, onto all of the VM's disk, when the VM first runs. Debian's, Ubuntu's
+    /// and Fedora's installers can do that. With --ipsw: have macOS make the user at its first start instead of asking; that needs macOS 27, on this
     /// Mac and as the guest.
     #[arg(long, group = "answers", requires = "medium", conflicts_with_all = ["linux", "kernel", "disk_image"])]
     pub unattended: bool,

@@ -10,7 +10,7 @@ use tearless_config::{
 };
 use tearless_guest::AGENT;
 use tearless_image::{
-    installer::{Answers, Family, META_DATA, Medium, has_security},
+    installer::{Answers, CIDATA, Family, META_DATA, Medium, OEMDRV, has_security},
     mirror::Mirror,
 };
 use tearless_vm::efi::{INSTALLED, Variables};
@@ -27,6 +27,18 @@ const PRESEED: &str = "preseed.cfg";
 /// No question is so important that it would be asked, and progress is shown in lines, which a log can keep.
 const DEBIAN_CMDLINE: &str = "auto=true priority=critical DEBIAN_FRONTEND=text";
 const UBUNTU_CMDLINE: &str = "autoinstall";
+
+/// Anaconda looks for answers on their volume by itself. Its other parts are on the medium; udev writes what is no plain character of a
+/// label in hexadecimal.
+fn anaconda_cmdline(label: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c);
+    let escaped = |c: char| {
+        let mut bytes = [0; 4];
+        c.encode_utf8(&mut bytes).bytes().map(|byte| format!(r"\x{byte:02x}")).collect::<String>()
+    };
+    let label: String = label.chars().map(|c| if plain(c) { c.to_string() } else { escaped(c) }).collect();
+    format!("inst.stage2=hd:LABEL={label} inst.text")
+}
 
 /// An installation without questions, before the VM is made.
 pub struct Unattended {
@@ -50,17 +62,18 @@ impl Unattended {
         }
         answers.has_security = medium.family == Family::Debian && has_security(&answers.mirror);
         let own = match medium.family {
-            Family::Debian => DEBIAN_CMDLINE,
-            Family::Ubuntu => UBUNTU_CMDLINE,
+            Family::Debian => DEBIAN_CMDLINE.to_owned(),
+            Family::Ubuntu => UBUNTU_CMDLINE.to_owned(),
+            Family::Anaconda => anaconda_cmdline(&medium.label),
         };
-        let cmdline = args.cmdline.iter().fold(own.to_owned(), |all, extra| format!("{all} {extra}"));
+        let cmdline = args.cmdline.iter().fold(own, |all, extra| format!("{all} {extra}"));
         Ok(Some(Self { medium, answers, cmdline }))
     }
 
     /// The disk that the installer takes its answers from, if it does.
     fn disk(&self) -> Option<DiskConfig> {
         let own = DiskConfig { read_only: true, format: Some(DiskFormat::Raw), ..DiskConfig::new(ANSWERS) };
-        (self.medium.family == Family::Ubuntu).then_some(own)
+        (self.medium.family != Family::Debian).then_some(own)
     }
 
     /// Puts its files into the VM's folder.
@@ -82,7 +95,12 @@ impl Unattended {
                     ("meta-data", META_DATA.as_bytes()),
                     (seed::PROGRAM, AGENT),
                 ];
-                seed::write_volume(&folder.join(ANSWERS), &files)?;
+                seed::write_volume(&folder.join(ANSWERS), CIDATA, &files)?;
+            }
+            Family::Anaconda => {
+                let answers = self.answers.kickstart();
+                let files = [("ks.cfg", answers.as_bytes()), (seed::PROGRAM, AGENT)];
+                seed::write_volume(&folder.join(ANSWERS), OEMDRV, &files)?;
             }
         }
         seed::put(&folder.join(INITRD), &initrd)

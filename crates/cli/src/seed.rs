@@ -58,15 +58,15 @@ impl CloudInit {
         let (user_data, meta_data) = (self.0.user_data(), self.0.meta_data());
         let files =
             [("user-data", user_data.as_bytes()), ("meta-data", meta_data.as_bytes()), (PROGRAM, AGENT)];
-        write_volume(&folder.join(SEED), &files)
+        write_volume(&folder.join(SEED), CIDATA, &files)
     }
 }
 
-/// Makes the volume at `path` with `files`.
-pub fn write_volume(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+/// Makes the volume at `path`, with `files`, and with the label by which it is found.
+pub fn write_volume(path: &Path, label: &str, files: &[(&str, &[u8])]) -> Result<()> {
     put(path, &vec![0; SIZE])?;
     let fill = || -> Result<()> {
-        let mut fat = Fat::format(Volume::whole(storage::open(path, OpenOptions::default())?), CIDATA)?;
+        let mut fat = Fat::format(Volume::whole(storage::open(path, OpenOptions::default())?), label)?;
         for (name, content) in files {
             fat.put(name, content, LONG_AGO)?;
         }

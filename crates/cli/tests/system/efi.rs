@@ -215,6 +215,49 @@ fn an_installation_without_questions_ends_by_itself() {
     assert!(!config.contains("installer") && !config.contains("cd.iso"), "{config}");
 }
 
+/// Anaconda itself is not at hand: what it looks for is where it looks.
+#[test]
+fn anaconda_finds_its_answers_and_its_medium() {
+    let tool = Tool::new();
+    let password = tool.file("password", b"secret\n");
+    let build = |stage: Option<&str>| {
+        let iso = IsoBuilder::default()
+            .file("images/pxeboot/vmlinuz", b"a kernel".to_vec())
+            .file("images/pxeboot/initrd.img", b"a RAM disk".to_vec());
+        stage.into_iter().fold(iso, |iso, name| iso.file(name, b"more".to_vec())).finish()
+    };
+    let iso = tool.file("cd.iso", &build(Some("images/install.img")));
+    let args = [
+        "create",
+        "f",
+        "--unattended",
+        "--password-file",
+        password.to_str().unwrap(),
+        "--user",
+        "ada",
+        "--iso",
+    ];
+    tool.succeeds(&[&args[..], &[iso.to_str().unwrap()]].concat());
+    let folder = tool.home().join("f.vm");
+    let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    assert!(config.contains("inst.stage2=hd:LABEL="), "{config}");
+    let volume = std::fs::read(folder.join("Answers.img")).unwrap();
+    let has = |text: &[u8]| volume.windows(text.len()).any(|bytes| bytes == text);
+    assert!(has(b"OEMDRV") && has(b"user --name=ada --gecos=ada --groups=wheel --iscrypted --password=$6$"));
+    // One that shows a system and has no such installer.
+    let live = tool.file("live.iso", &build(None));
+    let refused = tool.run(&[
+        "create",
+        "l",
+        "--unattended",
+        "--password-file",
+        password.to_str().unwrap(),
+        "--iso",
+        live.to_str().unwrap(),
+    ]);
+    assert!(refused.status == Some(1) && refused.stderr.contains("takes no answers"), "{}", refused.stderr);
+}
+
 /// Debian's kernel is an EFI program itself: it finds memory, device tree and random numbers through boot services, takes
 /// over, and uses runtime services from then on.
 #[test]

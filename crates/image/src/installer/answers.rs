@@ -137,6 +137,13 @@ impl Answers {
     /// What is left to do when all is installed into the folder `target`; `inside` is what runs a command in there, and
     /// `fetch` copies the agent to the file named behind it.
     fn late_command(&self, target: &str, inside: &str, fetch: &str) -> String {
+        let mut steps = self.key_steps(target, inside);
+        steps.extend(self.sudo_steps(target));
+        steps.extend(self.last_steps(target, inside, fetch));
+        steps.join("; ")
+    }
+
+    fn key_steps(&self, target: &str, inside: &str) -> Vec<String> {
         let user = &self.user;
         let mut steps = Vec::new();
         if !self.ssh_keys.is_empty() {
@@ -148,18 +155,29 @@ impl Answers {
             steps.push(format!("chmod 700 {ssh}; chmod 600 {ssh}/authorized_keys"));
             steps.push(format!("{inside} chown -R {user}:{user} /home/{user}/.ssh"));
         }
-        if self.password_hash.is_none() {
-            let rule = format!("{user} ALL=(ALL:ALL) NOPASSWD: ALL");
-            let file = format!("{target}/etc/sudoers.d/{user}");
-            steps.push(format!("echo {} > {file}; chmod 440 {file}", quoted(&rule)));
+        steps
+    }
+
+    /// Who has no password becomes root without one.
+    pub(super) fn sudo_steps(&self, target: &str) -> Vec<String> {
+        if self.password_hash.is_some() {
+            return Vec::new();
         }
+        let rule = format!("{user} ALL=(ALL:ALL) NOPASSWD: ALL", user = self.user);
+        let file = format!("{target}/etc/sudoers.d/{}", self.user);
+        vec![format!("echo {} > {file}; chmod 440 {file}", quoted(&rule))]
+    }
+
+    /// The agent is installed, and EFI's variable says that all is done.
+    pub(super) fn last_steps(&self, target: &str, inside: &str, fetch: &str) -> Vec<String> {
         let agent = "/tmp/tearless-agent";
-        steps.push(format!("{fetch} {target}{agent} && {inside} {agent} install; rm -f {target}{agent}"));
-        // Attributes: kept, for boot and run time. Then the value.
         let variables = "/sys/firmware/efi/efivars";
-        steps.push(format!("mount -t efivarfs efivarfs {variables} || true"));
-        steps.push(format!(r"printf '\007\000\000\000\001' > {variables}/{}", self.done));
-        steps.join("; ")
+        vec![
+            format!("{fetch} {target}{agent} && {inside} {agent} install; rm -f {target}{agent}"),
+            format!("mount -t efivarfs efivarfs {variables} || true"),
+            // Attributes: kept, for boot and run time. Then the value.
+            format!(r"printf '\007\000\000\000\001' > {variables}/{}", self.done),
+        ]
     }
 
     /// For Ubuntu's installer: `user-data` of cloud-init, on a volume [`CIDATA`](super::CIDATA). JSON is YAML.

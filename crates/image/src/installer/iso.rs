@@ -1,12 +1,17 @@
 //! ISO 9660 (ECMA-119) with the names of Rock Ridge (IEEE P1282), as far as reading a file by its path needs it. What is on an
 //! image is not to be trusted.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::{
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
+};
 
 const BLOCK: u64 = 2048;
 /// Volume descriptors are from here on, until one says that it is the last.
 const FIRST_DESCRIPTOR: u64 = 16;
 const MAX_DESCRIPTORS: u64 = 32;
+/// Where the primary descriptor has the volume's label (8.4.7).
+const LABEL: Range<usize> = 40..72;
 const PRIMARY: u8 = 1;
 const TERMINATOR: u8 = 255;
 /// The largest directory that is read; installers' have a few kilobytes.
@@ -26,6 +31,7 @@ pub struct Node {
 pub struct Iso<F> {
     file: F,
     root: Node,
+    label: String,
 }
 
 fn damaged(why: &'static str) -> io::Error {
@@ -48,13 +54,20 @@ impl<F: Read + Seek> Iso<F> {
                 Some(&PRIMARY) => {
                     let record = block.get(156..190).and_then(Record::parse);
                     let root = record.map(|(record, _)| record.node);
-                    return Ok(Self { file, root: root.ok_or_else(|| damaged("its directory is damaged"))? });
+                    let root = root.ok_or_else(|| damaged("its directory is damaged"))?;
+                    let label = String::from_utf8_lossy(block.get(LABEL).unwrap_or_default());
+                    return Ok(Self { file, root, label: label.trim_end().to_owned() });
                 }
                 Some(&TERMINATOR) => break,
                 _ => {}
             }
         }
         Err(damaged("it is no ISO 9660 image"))
+    }
+
+    /// The label of the volume. It may be any text.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// The file at `path`, with slashes; `None` when there is none. Capital letters are like small ones.

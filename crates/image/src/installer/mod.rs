@@ -3,11 +3,13 @@
 //!
 //! A medium is known by its kernel and RAM disk ([`Medium::read`]). They are started directly, by EFI in the VMM, for only then is
 //! the command line ours; the medium itself stays as it is. Debian's installer finds its answers in a file that is added to the
-//! RAM disk ([`Answers::preseed`]), Ubuntu's on a volume that is labelled for them ([`Answers::autoinstall`]).
+//! RAM disk ([`Answers::preseed`]), Ubuntu's and Fedora's on a volume that is labelled for them ([`Answers::autoinstall`],
+//! [`Answers::kickstart`]).
 
 mod answers;
 mod cloud;
 mod iso;
+mod kickstart;
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -16,6 +18,7 @@ use flate2::read::GzDecoder;
 pub use answers::{Answers, META_DATA, has_security, hash_password};
 pub use cloud::{CIDATA, CloudConfig};
 pub use iso::Iso;
+pub use kickstart::OEMDRV;
 
 use crate::error::{Error, Kind, Result};
 
@@ -29,6 +32,8 @@ pub enum Family {
     Debian,
     /// Ubuntu's, the server's and the desktop's.
     Ubuntu,
+    /// Anaconda: Fedora's, CentOS Stream's and their kin's.
+    Anaconda,
 }
 
 impl Family {
@@ -37,25 +42,32 @@ impl Family {
         match self {
             // 256 MiB for EFI, 1.2 GiB that are in use then, and room to work.
             Self::Debian => 2 << 30,
-            // What its manual asks for.
+            // What the manuals ask for.
             Self::Ubuntu => 5 << 30,
+            Self::Anaconda => 10 << 30,
         }
     }
 }
 
 /// Where installers have kernel and RAM disk.
-const PLACES: [(Family, &str, &str); 4] = [
+const PLACES: [(Family, &str, &str); 5] = [
     (Family::Debian, "install.a64/vmlinuz", "install.a64/initrd.gz"),
     // Of a `mini.iso`.
     (Family::Debian, "linux", "initrd.gz"),
     (Family::Ubuntu, "casper/vmlinuz", "casper/initrd"),
     (Family::Ubuntu, "casper/hwe-vmlinuz", "casper/hwe-initrd"),
+    (Family::Anaconda, "images/pxeboot/vmlinuz", "images/pxeboot/initrd.img"),
 ];
+
+/// What Anaconda's RAM disk goes on with. Media that only show a system have the same kernel, and not this.
+const STAGE: &str = "images/install.img";
 
 /// What an installation medium starts.
 pub struct Medium {
     /// Whose it is.
     pub family: Family,
+    /// The label of its volume.
+    pub label: String,
     /// Its kernel, as EFI takes it.
     pub kernel: Vec<u8>,
     /// Its RAM disk.
@@ -83,12 +95,15 @@ impl Medium {
             let Some(kernel) = found else { continue };
             let initrd = iso.find(initrd).map_err(|e| refuse(&e.to_string()))?;
             let Some(initrd) = initrd else { continue };
+            if family == Family::Anaconda && iso.find(STAGE).map_err(|e| refuse(&e.to_string()))?.is_none() {
+                return Err(refuse("it shows a system, and its installer takes no answers"));
+            }
             let kernel = iso.read(kernel, MAX_FILE).map_err(|e| refuse(&e.to_string()))?;
             let initrd = iso.read(initrd, MAX_FILE).map_err(|e| refuse(&e.to_string()))?;
             let kernel = unpacked(kernel).map_err(|e| refuse(&format!("its kernel is damaged: {e}")))?;
-            return Ok(Self { family, kernel, initrd });
+            return Ok(Self { family, label: iso.label().to_owned(), kernel, initrd });
         }
-        Err(refuse("it has neither Debian's installer for ARM64 nor Ubuntu's"))
+        Err(refuse("it has no installer for ARM64 of Debian's, Ubuntu's or Fedora's kind"))
     }
 }
 

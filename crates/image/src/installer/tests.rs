@@ -71,6 +71,35 @@ fn ubuntus_installer_is_told_all() {
 }
 
 #[test]
+fn anaconda_is_told_all() {
+    let text = answers().kickstart();
+    for line in [
+        "lang de_DE.UTF-8",
+        "keyboard --xlayouts=de",
+        "timezone Europe/Berlin --utc",
+        "network --bootproto=dhcp --device=link --activate --hostname=box",
+        "user --name=ada --gecos=ada --groups=wheel --iscrypted --password=$6$salt$hash",
+        r#"sshkey --username=ada "ssh-ed25519 AAAA it's me""#,
+        "ignoredisk --only-use=vda",
+        "vim",
+        "reboot",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
+    }
+    assert_eq!(text.matches("%end").count(), 2);
+    assert!(
+        text.contains("cp /run/tearless/agent /mnt/sysroot/tmp/tearless-agent && chroot /mnt/sysroot"),
+        "{text}"
+    );
+    assert!(
+        text.contains("> /sys/firmware/efi/efivars/Done-8c2d51f3\n") && !text.contains("NOPASSWD"),
+        "{text}"
+    );
+    let by_key = Answers { password_hash: None, ..answers() }.kickstart();
+    assert!(by_key.contains("--groups=wheel --lock\n") && by_key.contains("NOPASSWD"), "{by_key}");
+}
+
+#[test]
 fn an_answer_cannot_be_more_than_a_value() {
     answers().check().unwrap();
     type Change = fn(&mut Answers);
@@ -178,7 +207,7 @@ fn what_is_damaged_is_refused_and_nothing_panics() {
         image
     });
     let error = medium(&other).err().unwrap().to_string();
-    assert!(error.contains("neither Debian's"), "{error}");
+    assert!(error.contains("no installer for ARM64"), "{error}");
     // Every byte of the structures, changed.
     for at in (16 * 2048..16 * 2048 + 200).chain(18 * 2048..18 * 2048 + 100).chain(19 * 2048..19 * 2048 + 100)
     {
