@@ -7,8 +7,7 @@
 //! that its viewers can start it again; whoever starts the VM then gets the page with its address.
 
 use std::{
-    env, fs,
-    io::{self},
+    env, fs, io,
     os::{
         fd::{AsFd, OwnedFd},
         unix::{fs::MetadataExt as _, net::UnixStream, process::CommandExt},
@@ -120,7 +119,7 @@ pub fn run(args: &AttendantArgs) -> Result<ExitCode> {
     let (listener, token) = page::take_over(&vm).context("cannot get the page from the VM")?;
     let page = web::Place { listener, token };
     let desk = Desk::open(Store::open()?.find(&args.bundle.to_string_lossy())?)?;
-    while attend(&vm, &desk.between.bundle)? {
+    while attend(&vm, &desk.between.bundle) {
         match desk.keep(&page)? {
             Some(next) => vm = next,
             None => break,
@@ -130,11 +129,11 @@ pub fn run(args: &AttendantArgs) -> Result<ExitCode> {
 }
 
 /// Does what the VM says, until it has ended. Returns whether the page is to be kept.
-fn attend(vm: &UnixStream, bundle: &Bundle) -> Result<bool> {
+fn attend(vm: &UnixStream, bundle: &Bundle) -> bool {
     for tried in 0.. {
         match page::hear(vm) {
             Ok(Word::Snapshot) => {}
-            Ok(Word::Leave) => return Ok(false),
+            Ok(Word::Leave) => return false,
             Ok(_) | Err(_) => break,
         }
         let (done, text) = match take(bundle, tried) {
@@ -145,7 +144,7 @@ fn attend(vm: &UnixStream, bundle: &Bundle) -> Result<bool> {
             break;
         }
     }
-    Ok(true)
+    true
 }
 
 /// Takes a snapshot, the `tried`th to be tried.

@@ -195,7 +195,8 @@ fn parse_tile(rest: &[u8]) -> Option<Tile> {
     let rect = Rect::new(x, y, width, height);
     let whole = usize::try_from(rect.size().area()).ok()?.checked_mul(4)? == pixels.len();
     let pixels = || pixels.as_chunks::<4>().0.iter().map(|pixel| u32::from_le_bytes(*pixel)).collect();
-    whole.then(|| Tile { rect, pixels: pixels() })
+    // One of no width has no rows to be drawn.
+    (whole && !rect.is_empty()).then(|| Tile { rect, pixels: pixels() })
 }
 
 fn words<const N: usize>(words: [u32; N]) -> impl Iterator<Item = u8> {
@@ -312,11 +313,13 @@ mod tests {
             bytes
         };
         let picture = raw_tile(&Tile { rect: Rect::new(0, 0, 2, 2), pixels: vec![0; 4] });
+        let empty = raw_tile(&Tile { rect: Rect::new(0, 0, 0, 2), pixels: vec![] });
         let longer = raw_tile(&Tile { rect: Rect::new(0, 0, 1, 2), pixels: vec![0; 3] });
         let pointer = cursor(&Cursor { size: Size::new(1, 1), pixels: [0].into(), ..Cursor::default() });
         let huge = vec![0, 0xff, 0xff, 0, 1];
         for wrong in [
             short(picture),
+            empty,
             longer,
             short(pointer),
             huge,
