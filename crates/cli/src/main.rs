@@ -11,6 +11,7 @@ mod console;
 mod disks;
 mod display;
 mod doctor;
+mod ephemeral;
 mod firmware;
 mod first;
 mod guest;

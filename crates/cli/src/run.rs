@@ -31,7 +31,7 @@ use crate::{
 /// What a VM is called that has no name.
 const UNNAMED: &str = "tearless";
 /// Where changes that are thrown away are kept meanwhile. A folder of its own: a confined VM may change all that is in it.
-const EPHEMERAL: &str = "ephemeral";
+pub const EPHEMERAL: &str = "ephemeral";
 
 /// The fresh Debian lives in memory and needs little.
 const QUICK_MEMORY: ByteSize = ByteSize::mib(512);

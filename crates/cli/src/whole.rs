@@ -31,6 +31,7 @@ use tearless_vm::{
 use crate::{
     args::{CreateArgs, Ecid, RunArgs},
     disks::make_disk,
+    ephemeral::{self, Copies},
     first, ipsw, mac,
     out::say,
     progress::Bars,
@@ -56,7 +57,6 @@ const STEPS: u64 = 1000;
 /// Why the framework cannot do what `args` want.
 fn impossible(args: &RunArgs, advice: &str) -> Option<Error> {
     let (_, what) = [
-        (args.ephemeral, "--ephemeral: throw away what the guest writes"),
         (args.lockstep, "--lockstep: run it beside the interpreter"),
         (args.dump_dtb.is_some(), "--dump-dtb: write the device tree"),
     ]
@@ -71,7 +71,7 @@ fn impossible(args: &RunArgs, advice: &str) -> Option<Error> {
 pub fn suits(bundle: &Opened, config: &VmConfig, args: &RunArgs) -> Result<bool> {
     if config.boot.is_mac() {
         return match apple::missing() {
-            None => impossible(args, "without it; a clone keeps the VM as it is").map_or(Ok(true), Err),
+            None => impossible(args, "without it").map_or(Ok(true), Err),
             Some(_) => bail!(mac::refusal(&format!("run {}", bundle.bundle().name()))),
         };
     }
@@ -179,10 +179,10 @@ fn unpack(linux: &LinuxPayload, folder: &Path) -> Result<BootConfig> {
 /// Runs `bundle`, whose lock is held until it has ended.
 pub fn run(bundle: Opened, config: VmConfig, args: &RunArgs) -> Result<ExitCode> {
     qos::check_framework(&config.qos)?;
-    let described = Described::new(&bundle, config, args)?;
+    let mut described = Described::new(&bundle, config, args)?;
     let network = run::network_of(&described.config, Some(bundle.path()));
-    let wanted = described.wanted(bundle.path(), &network);
     if args.print_plan {
+        let wanted = described.wanted(bundle.path(), &network);
         crate::out::print(format_args!("{}", apple::describe(&wanted).map_err(Error::msg)?));
         return Ok(ExitCode::SUCCESS);
     }
@@ -194,8 +194,18 @@ pub fn run(bundle: Opened, config: VmConfig, args: &RunArgs) -> Result<ExitCode>
         }
         saved => saved.map(|folder| StatePlace::file(folder.path())),
     };
+    if args.ephemeral && saved.is_some() {
+        bail!(
+            "cannot throw away what the guest of {0} writes\n  because: it is suspended, and its disks have to become what they are when it goes \
+             on\n  try: tearless resume {0}; or --discard-state, which boots it",
+            bundle.bundle().name()
+        );
+    }
+    ephemeral::clear(&bundle.path().join(run::EPHEMERAL))?;
+    let copies = args.ephemeral.then(|| Copies::make(bundle.path(), &mut described.config)).transpose()?;
     place::remove_stale(bundle.path());
     let socket = Socket::bind(&place::for_new(bundle.path())?)?;
+    let wanted = described.wanted(bundle.path(), &network);
     let built = apple::build(&wanted).map_err(Error::msg)?;
     let user = first::find(bundle.bundle())?;
     let start = match (&saved, &user) {
@@ -205,7 +215,7 @@ pub fn run(bundle: Opened, config: VmConfig, args: &RunArgs) -> Result<ExitCode>
         (None, None) => Start::On,
     };
     built.start(start).map_err(Error::msg)?;
-    if let Start::First(_) = start {
+    if let (Start::First(_), None) = (start, &copies) {
         first::forget(bundle.bundle())?;
     }
     if saved.is_some() {
@@ -213,12 +223,13 @@ pub fn run(bundle: Opened, config: VmConfig, args: &RunArgs) -> Result<ExitCode>
         let folder = bundle.bundle().saved();
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    Running::new(bundle, &described.config, built, socket)?.finish()
+    Running::new((bundle, copies), &described.config, built, socket)?.finish()
 }
 
 /// A VM that runs, with all that watches it.
 struct Running {
     bundle: Opened,
+    copies: Option<Copies>,
     config: VmConfig,
     built: Built,
     service: WholeService,
@@ -227,7 +238,12 @@ struct Running {
 }
 
 impl Running {
-    fn new(bundle: Opened, config: &VmConfig, mut built: Built, socket: Socket) -> Result<Self> {
+    fn new(
+        (bundle, copies): (Opened, Option<Copies>),
+        config: &VmConfig,
+        mut built: Built,
+        socket: Socket,
+    ) -> Result<Self> {
         let keyboard = Keyboard::default();
         let console = Console::new(keyboard.clone());
         let state = StatePlace { saving: bundle.bundle().saving(), saved: bundle.bundle().saved() };
@@ -236,7 +252,7 @@ impl Running {
             cpus: config.cpus,
             memory: config.memory.bytes(),
             has_agent: !config.boot.is_mac(),
-            state: Some(state),
+            state: copies.is_none().then_some(state),
         };
         let service = WholeService::new(built.backend(), facts, console.clone());
         if apple::has_window(config) {
@@ -251,7 +267,7 @@ impl Running {
         if serve::is_detached() {
             serve::leave_parent(&bundle.logs()).context("cannot switch to the log file")?;
         }
-        Ok(Self { bundle, config: config.clone(), built, service, server, signals })
+        Ok(Self { bundle, copies, config: config.clone(), built, service, server, signals })
     }
 
     /// Runs it to its end. A window belongs to the main thread, which this is.
@@ -283,12 +299,14 @@ impl Running {
 
     /// Waits for the end. Returns the exit status.
     fn wait(self) -> Result<u8> {
-        let Self { bundle, built, service, server, signals, .. } = self;
+        let Self { bundle, copies, built, service, server, signals, .. } = self;
         let heard = service.clone();
         thread::spawn(move || heard.ended(built.wait(|warning| tracing::warn!("{warning}"))));
         let ended = service.wait();
         server.drain(serve::FAREWELL);
         terminal::restore();
+        // Before the lock: whoever gets that may make others.
+        drop(copies);
         drop(bundle);
         match (ended, signals.try_recv()) {
             (Ended::Failed(why), _) => Err(anyhow!(why)),
