@@ -82,6 +82,35 @@ fn a_guest_goes_on_with_what_it_was_doing() {
     assert!(!tool.exec(&["ls", "/tmp"]).stdout.contains("broken"));
 }
 
+/// As a desktop's agent: has the port open, says what it can do whenever it is told to, and keeps what it hears.
+const AGENT: &str = r"
+for name in /sys/class/virtio-ports/*/name; do grep -q spice $name && port=${name%/name}; done
+exec 5<>/dev/${port##*/}
+cat <&5 >/tmp/heard &
+while :; do
+    until rm /tmp/go 2>/dev/null; do sleep 0.1; done
+    # A chunk of 28 bytes; SPICE's protocol 1, message 6 of 8 bytes; with an answer, please; what it can do.
+    printf '\001\0\0\0\034\0\0\0\001\0\0\0\006\0\0\0\0\0\0\0\0\0\0\0\010\0\0\0\001\0\0\0\140\0\0\0' >&5
+done";
+
+#[test]
+fn the_port_of_a_desktops_agent_stays_open() {
+    let Guest(tool) = &Guest::with(Tool::new(), &["--display", "web"]);
+    tool.succeeds(&["exec", "-d", "g", "--", "sh", "-c", AGENT]);
+    let heard =
+        || -> usize { tool.exec(&["sh", "-c", "wc -c </tmp/heard"]).stdout.trim().parse().unwrap_or(0) };
+    let mut before = 0;
+    for round in 0..3 {
+        if round > 0 {
+            tool.succeeds(&["suspend", "g"]);
+            tool.succeeds(&["resume", "g"]);
+        }
+        tool.exec(&["touch", "/tmp/go"]);
+        wait_for("an answer", || heard() >= before + 28);
+        before = heard();
+    }
+}
+
 #[test]
 fn a_running_guest_is_kept_and_put_back_with_its_memory() {
     let Guest(tool) = &Guest::with(Tool::new(), &["--cpus", "2"]);
