@@ -13,7 +13,7 @@ use tearless_control::{OpenDisk, Request, taking::Taking};
 
 use crate::{
     args::{CloneArgs, Identity, RenameArgs, RestoreArgs, SnapshotArgs, SnapshotCommand, TakeArgs},
-    life, login, mac,
+    first, life, login, mac,
     out::say,
     suspend::Bar,
 };
@@ -196,6 +196,9 @@ pub fn clone(args: &CloneArgs) -> Result<ExitCode> {
             renew(config, id.clone());
         }
     })?;
+    if let Some(user) = first::find(&bundle)? {
+        first::keep(&user, clone.path())?;
+    }
     if is_mac {
         mac::explain_clone(identity, bundle.name(), clone.name());
     }

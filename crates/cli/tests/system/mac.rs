@@ -65,8 +65,12 @@ fn virtual_macs_are_imported_cloned_and_told_apart() {
     for hint in ["0x11", "0000FE00-0000000000000011", "VirtualMac2,1", "13.0.0"] {
         assert!(info.contains(hint), "no {hint}: {info}");
     }
+    // It has not started yet, and is to make a user then.
+    let user = r#"{"name":"ada","password":"secret","logs_in":false}"#;
+    fs::write(tool.home().join("mac.vm/FirstUser.json"), user).unwrap();
     let kept = works(&tool, &["clone", "mac", "kept"]);
     assert!(kept.contains("only one of the two"), "{kept}");
+    assert!(fs::read_to_string(tool.home().join("kept.vm/FirstUser.json")).unwrap().contains("ada"));
     assert!(works(&tool, &["info", "kept", "--json"]).contains("\"0x11\""));
     let new = works(&tool, &["clone", "mac", "new", "--identity", "new"]);
     assert!(new.contains("does not start"), "{new}");
