@@ -7,15 +7,12 @@
 //! that its viewers can start it again; whoever starts the VM then gets the page with its address.
 
 use std::{
-    env, fs, io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{fs::MetadataExt as _, net::UnixStream, process::CommandExt},
-    },
+    fs, io,
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::ExitCode,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -23,7 +20,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tearless_bundle::{Bundle, Error, Store};
+use tearless_bundle::{Bundle, Error};
 use tearless_control::{
     Socket,
     page::{self, Word},
@@ -37,7 +34,7 @@ use tearless_vm::{
 
 use crate::{
     args::{AttendantArgs, ConfinementArgs, StateArgs},
-    explain,
+    beside, explain,
     life::{self, Starting},
     states,
 };
@@ -46,6 +43,8 @@ use crate::{
 const MOST: usize = 64;
 /// Most snapshots of one minute.
 const MOST_ALIKE: u32 = 9;
+/// Most bytes of what came of it. The VM's own words may be in it, and a line has to hold it.
+const MAX_TEXT: usize = 8 << 10;
 /// How long the page of a VM that has ended is kept when nobody looks at it.
 const LINGER: Duration = Duration::from_mins(10);
 /// How often it is looked whether that is over, and whether there still is such a VM.
@@ -70,14 +69,8 @@ impl Attendant {
 
     /// Starts one for `page` of `bundle`.
     pub fn start(bundle: &Bundle, page: &web::Place) -> Result<Self> {
-        let (ours, theirs) = UnixStream::pair().context("cannot have a page attended to")?;
-        let program = env::current_exe().context("cannot find the tearless program")?;
-        let mut command = Command::new(program);
-        command.arg("attendant").arg(bundle.path()).stdin(OwnedFd::from(theirs));
-        command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        command.spawn().context("cannot start a process that attends to the page")?;
-        // Dropped with its streams: else its end would not be heard.
-        drop(command);
+        let args = ["attendant".into(), bundle.path().into()];
+        let ours = beside::start(args, true).context("cannot start a process that attends to the page")?;
         page::hand_over(&ours, &page.token, &page.listener)
             .context("cannot reach the process that attends to the page")?;
         Ok(Self(ours))
@@ -115,10 +108,10 @@ fn refusal(because: &str, advice: &str) -> String {
 
 /// The process that [`Attendant::start`] starts.
 pub fn run(args: &AttendantArgs) -> Result<ExitCode> {
-    let mut vm = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().context("cannot reach the VM")?);
+    let mut vm = beside::stream().context("cannot reach the VM")?;
     let (listener, token) = page::take_over(&vm).context("cannot get the page from the VM")?;
     let page = web::Place { listener, token };
-    let desk = Desk::open(Store::open()?.find(&args.bundle.to_string_lossy())?)?;
+    let desk = Desk::open(Bundle::at(&args.bundle)?)?;
     while attend(&vm, &desk.between.bundle) {
         match desk.keep(&page)? {
             Some(next) => vm = next,
@@ -136,10 +129,11 @@ fn attend(vm: &UnixStream, bundle: &Bundle) -> bool {
             Ok(Word::Leave) => return false,
             Ok(_) | Err(_) => break,
         }
-        let (done, text) = match take(bundle, tried) {
+        let (done, mut text) = match take(bundle, tried) {
             Ok(said) => (true, said),
             Err(error) => (false, explain(&error)),
         };
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
         if page::say(vm, &Word::Said { done, text }).is_err() {
             break;
         }
@@ -211,7 +205,7 @@ impl Desk {
             if let Some(vm) = socket.accept(TICK).context("cannot wait for the VM")? {
                 // First nobody serves it here any more: its viewers come back to the VM.
                 served.close();
-                between.forget();
+                *between.failed() = None;
                 return Ok(page::hand_over(&vm, &page.token, &page.listener).ok().map(|()| vm));
             }
             if served.guests() > 0 || between.starting.load(Ordering::Acquire) {
@@ -251,8 +245,8 @@ impl Between {
         self.screen.nudge();
     }
 
-    fn forget(&self) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn failed(&self) -> MutexGuard<'_, Option<String>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the VM. The page is handed over meanwhile, so what went wrong is kept for those who come back.
@@ -260,10 +254,10 @@ impl Between {
         if self.starting.swap(true, Ordering::AcqRel) {
             return Ok("The VM is starting.".to_owned());
         }
-        self.forget();
+        *self.failed() = None;
         self.tell_viewers();
         let started = self.start_process().map_err(|error| explain(&error));
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = started.as_ref().err().cloned();
+        *self.failed() = started.as_ref().err().cloned();
         self.starting.store(false, Ordering::Release);
         self.tell_viewers();
         started.map(|()| String::new())
@@ -297,7 +291,7 @@ impl Host for Between {
     }
 
     fn news(&self) -> Option<String> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failed().clone()
     }
 
     fn act(&self, action: Action) -> Result<String, String> {

@@ -1,15 +1,12 @@
 //! Screens: who may look at them, and screenshots.
 
 use std::{
-    env, fs,
+    fs,
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     ops::Range,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt},
-    },
-    process::{Command, ExitCode, Stdio},
+    os::unix::net::UnixStream,
+    process::{Command, ExitCode},
     sync::Arc,
     thread,
 };
@@ -23,7 +20,7 @@ use tearless_window::Look;
 
 use crate::{
     args::{OpenArgs, ScreenshotArgs, WindowArgs},
-    life,
+    beside, life,
     out::say,
     serve,
 };
@@ -124,27 +121,18 @@ pub fn say_where(url: &str) {
 
 /// Starts a process that opens a window, and waits until it has.
 fn open_window(config: &DisplayConfig, name: &str) -> Result<UnixStream> {
-    let (ours, theirs) = UnixStream::pair().context("cannot open a window")?;
-    let program = env::current_exe().context("cannot find the tearless program")?;
-    let mut command = Command::new(program);
-    command.args(["window", "--title", name, "--mode", &config.mode.to_string()]);
-    command.args((!config.shares_clipboard()).then_some("--no-clipboard"));
-    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
-    if serve::is_detached() {
-        // Whoever started the VM waits until nobody has it.
-        command.stderr(Stdio::null());
-    }
-    // What is typed into this terminal is no business of its.
-    command.process_group(0).spawn().context("cannot start a process for the window")?;
-    // Dropped with its streams: else the end of the process would not be heard.
-    drop(command);
+    let mode = config.mode.to_string();
+    let args = ["window", "--title", name, "--mode", &mode].into_iter();
+    let args = args.chain((!config.shares_clipboard()).then_some("--no-clipboard")).map(Into::into);
+    // Whoever started a VM in the background waits until nobody has its standard error.
+    let ours = beside::start(args, serve::is_detached()).context("cannot start a process for the window")?;
     link::await_viewer(&ours).map_err(|error| anyhow!("{error}")).context("cannot show a window")?;
     Ok(ours)
 }
 
 /// The window that [`open_window`] asks for.
 pub fn window(args: &WindowArgs) -> Result<ExitCode> {
-    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().context("cannot reach the VM")?);
+    let stream = beside::stream().context("cannot reach the VM")?;
     let mut config = DisplayConfig::default();
     config.apply(args.mode);
     // The VM's process says what is wrong, if it is the window.

@@ -7,36 +7,34 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tearless_config::{BootConfig, VmConfig};
+use tearless_config::{BootConfig, DiskFormat, VmConfig, apple_variables};
 use tearless_vm::storage::{self, is_remote};
 
 use crate::run::EPHEMERAL;
-
-/// What the file of EFI's variables ends in that the framework keeps beside ours.
-const APPLE: &str = "vz";
 
 /// The copies. They go when this is dropped.
 pub struct Copies(PathBuf);
 
 impl Copies {
-    /// Makes them in the folder of the VM in `bundle`, whose lock is held, and has `config` name them. What a run that was killed has
-    /// left there goes.
+    /// Makes them in the folder of the VM in `bundle`, whose lock is held, and where nothing of another run is, and has `config`,
+    /// which the framework can run, name them.
     pub fn make(bundle: &Path, config: &mut VmConfig) -> Result<Self> {
         let folder = bundle.join(EPHEMERAL);
-        clear(&folder)?;
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let copies = Self(folder);
         for (index, disk) in config.disks.iter_mut().enumerate().filter(|(_, disk)| !disk.read_only) {
             let from = bundle.join(&disk.path);
             if is_remote(&disk.path) || !from.is_file() {
                 bail!(
-                    "cannot throw away what the guest writes to disk {}\\n  because: only files can be copied for a run\\n  try: read-only: \
+                    "cannot throw away what the guest writes to disk {}\n  because: only files can be copied for a run\n  try: read-only: \
                      {}:ro",
                     disk.path.display(),
                     disk.path.display()
                 );
             }
             disk.path = copies.copy(&from, &format!("disk-{index}"))?;
+            // That is what the framework takes; the name does not tell any more.
+            disk.format = Some(DiskFormat::Raw);
         }
         match &mut config.boot {
             BootConfig::MacOs { auxiliary, .. } => {
@@ -44,10 +42,10 @@ impl Copies {
             }
             BootConfig::Efi { variables, .. } => {
                 // The framework has its own beside ours, from the first run on.
-                let own = bundle.join(&*variables).with_extension(APPLE);
+                let own = apple_variables(&bundle.join(&*variables));
                 *variables = copies.0.join("variables");
                 if own.exists() {
-                    copies.copy(&own, &format!("variables.{APPLE}"))?;
+                    storage::copy(&own, &apple_variables(variables))?;
                 }
             }
             BootConfig::LinuxKernel { .. } | BootConfig::LinuxDebian { .. } => {}
@@ -64,14 +62,18 @@ impl Copies {
 
 impl Drop for Copies {
     fn drop(&mut self) {
-        if let Err(error) = clear(&self.0) {
+        if let Err(error) = remove(&self.0) {
             tracing::warn!("{error:#}");
         }
     }
 }
 
-/// Removes what a run has left.
-pub fn clear(folder: &Path) -> Result<()> {
+/// Removes from the folder of the VM in `bundle` what a run that was killed has left.
+pub fn clear(bundle: &Path) -> Result<()> {
+    remove(&bundle.join(EPHEMERAL))
+}
+
+fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", folder.display()))
@@ -103,6 +105,7 @@ mod tests {
         // A run that was killed has left something.
         fs::create_dir(bundle.join(EPHEMERAL)).unwrap();
         fs::write(bundle.join(EPHEMERAL).join("disk-0"), "old").unwrap();
+        clear(bundle).unwrap();
         let copies = Copies::make(bundle, &mut config).unwrap();
         let disk = &config.disks[0].path;
         assert!(disk.starts_with(bundle.join(EPHEMERAL)) && config.disks[1] == read_only);
@@ -117,11 +120,14 @@ mod tests {
         }
 
         let mut config = VmConfig::new(BootConfig::efi("NVRAM"));
-        let _copies = Copies::make(bundle, &mut config).unwrap();
+        let copies = Copies::make(bundle, &mut config).unwrap();
         let BootConfig::Efi { variables, .. } = &config.boot else { unreachable!() };
-        assert_eq!(fs::read(variables.with_extension(APPLE)).unwrap(), b"NVRAM.vz");
+        assert_eq!(fs::read(apple_variables(variables)).unwrap(), b"NVRAM.vz");
+        drop(copies);
+        config.boot = BootConfig::efi("NVRAM");
         config.disks = vec![DiskConfig::new("nbd://server/export")];
         let why = Copies::make(bundle, &mut config).err().unwrap().to_string();
         assert!(why.contains("nbd://server/export:ro"), "{why}");
+        assert_eq!(why.lines().count(), 3, "{why}");
     }
 }

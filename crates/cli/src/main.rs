@@ -7,6 +7,7 @@
 
 mod args;
 mod attendant;
+mod beside;
 mod console;
 mod disks;
 mod display;

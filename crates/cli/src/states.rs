@@ -191,13 +191,14 @@ pub fn clone(args: &CloneArgs) -> Result<ExitCode> {
         Identity::Keep => None,
         Identity::New => Some((random_id()?, MachineIdentifier::random()?)),
     };
+    let user = first::find(&bundle)?;
     let clone = bundle.clone_to(&store, &args.new, renewed.as_ref().map(|(_, mac)| mac), |config| {
         if let Some((id, _)) = &renewed {
             renew(config, id.clone());
         }
     })?;
-    if let Some(user) = first::find(&bundle)? {
-        first::keep(&user, clone.path())?;
+    if let Some(user) = &user {
+        first::keep(user, clone.path())?;
     }
     if is_mac {
         mac::explain_clone(identity, bundle.name(), clone.name());

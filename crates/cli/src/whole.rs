@@ -201,8 +201,17 @@ pub fn run(bundle: Opened, config: VmConfig, args: &RunArgs) -> Result<ExitCode>
             bundle.bundle().name()
         );
     }
-    ephemeral::clear(&bundle.path().join(run::EPHEMERAL))?;
-    let copies = args.ephemeral.then(|| Copies::make(bundle.path(), &mut described.config)).transpose()?;
+    ephemeral::clear(bundle.path())?;
+    let copies = match args.ephemeral {
+        false => None,
+        true => {
+            // Of the disks as they are: the copies' names do not tell.
+            if let Some(why) = apple::refusal(&described.wanted(bundle.path(), &network)) {
+                bail!(why);
+            }
+            Some(Copies::make(bundle.path(), &mut described.config)?)
+        }
+    };
     place::remove_stale(bundle.path());
     let socket = Socket::bind(&place::for_new(bundle.path())?)?;
     let wanted = described.wanted(bundle.path(), &network);
@@ -215,8 +224,11 @@ pub fn run(bundle: Opened, config: VmConfig, args: &RunArgs) -> Result<ExitCode>
         (None, None) => Start::On,
     };
     built.start(start).map_err(Error::msg)?;
-    if let (Start::First(_), None) = (start, &copies) {
-        first::forget(bundle.bundle())?;
+    // A VM that runs does not end for that: macOS looks at a user once only.
+    if let (Start::First(_), None) = (start, &copies)
+        && let Err(error) = first::forget(bundle.bundle())
+    {
+        tracing::warn!("{error:#}");
     }
     if saved.is_some() {
         // From here on the disks are others than those of the state.

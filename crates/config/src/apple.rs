@@ -1,6 +1,10 @@
 //! What only Apple's Virtualization framework has.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -172,6 +176,11 @@ impl fmt::Display for AppleChoice {
             Self::Vmnet(Some(Vmnet::Host)) => f.write_str("vmnet=host"),
         }
     }
+}
+
+/// The file in which Apple's framework keeps EFI's variables in its own format, beside `variables`, which has ours.
+pub fn apple_variables(variables: &Path) -> PathBuf {
+    variables.with_extension("vz")
 }
 
 #[cfg(test)]

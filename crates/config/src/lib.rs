@@ -13,7 +13,7 @@ mod sound;
 mod validate;
 mod vm;
 
-pub use apple::{AppleChoice, AppleConfig, ParseAppleError, RosettaCache, Vmnet};
+pub use apple::{AppleChoice, AppleConfig, ParseAppleError, RosettaCache, Vmnet, apple_variables};
 pub use display::{DisplayChoice, DisplayConfig, DisplayKind, ParseDisplayError, ScreenMode};
 pub use net::{Allow, MacAddr, NamedNetwork, NetConfig, NetMode, ParseNetError, PortForward, PortProtocol};
 pub use qos::{CpuList, Qos, QosClass};

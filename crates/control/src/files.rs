@@ -55,7 +55,7 @@ pub(crate) fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)
 /// Sends `line`, which has its end, with `files`.
 pub(crate) fn send(stream: &UnixStream, line: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
     if files.len() > MAX_FILES || line.len() > MAX_LINE {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the disk has too many layers"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "that is too much for one line"));
     }
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
     let mut sent = 0;

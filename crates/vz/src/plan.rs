@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use tearless_config::{AppleConfig, BootConfig, ConsoleKind, InstallerConfig, VmConfig};
+use tearless_config::{AppleConfig, BootConfig, ConsoleKind, InstallerConfig, VmConfig, apple_variables};
 
 use crate::{Object, Stream, Value, devices, input};
 
 /// The framework starts no VM with less (`minimumAllowedMemorySize` of an arm64 host).
 const MEMORY_UNIT: u64 = 1 << 20;
-
-/// What the file of EFI's variables ends in that the framework keeps beside ours.
-const EFI_STORE: &str = "vz";
 
 /// The host that the VM is to run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,9 +260,8 @@ fn boot_loader(machine: &Machine<'_>, host: &Host) -> Result<Object, Refusal> {
         }
         BootConfig::Efi { variables, .. } => {
             // The framework's own EFI keeps its variables in a format of its own.
-            let path = variables.with_extension(EFI_STORE);
             let store = Object::new("VZEFIVariableStore")
-                .with("URL", machine.folder.join(path).as_path())
+                .with("URL", machine.folder.join(apple_variables(variables)).as_path())
                 .with("createsMissing", true);
             return Ok(Object::new("VZEFIBootLoader").with("variableStore", store));
         }

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::{guest::Guest, mac, tool::Tool};
+use crate::{
+    guest::Guest,
+    mac,
+    tool::{Tool, finish},
+};
 
 const DOCUMENT: &str = include_str!("../../../../docs/json.md");
 
@@ -104,4 +108,10 @@ fn what_is_printed_of_macs_is_documented() {
     let info = printed(&tool, &["ipsw", "info", ipsw.to_str().unwrap()]);
     assert!(info["virtual_mac"].is_object(), "{info}");
     check("ipsw info", &info);
+    // Nobody is there to ask: what is in the cache is printed, if anything.
+    let mut list = tool.command(["ipsw", "list", "--json"]);
+    list.env("TEARLESS_IPSW_CATALOGUE", "http://127.0.0.1:9/catalogue");
+    let list = finish(list);
+    assert_eq!(list.status, Some(0), "{}", list.stderr);
+    check("ipsw list", &serde_json::from_str(&list.stdout).unwrap());
 }
