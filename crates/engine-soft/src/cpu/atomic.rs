@@ -164,9 +164,9 @@ impl Cpu {
     #[inline(always)]
     fn place_of_read(&mut self, va: u64, size: u64) -> Result<Place, Trap> {
         // SAFETY: the bank pointers of a Cpu are valid banks of its Tlb.
-        let e = unsafe { &(*self.bank).data[data_index(va)] };
-        if e.read == va & !(PAGE - 1) {
-            return Ok(Place::Ram(va.wrapping_add(e.addend) as *mut u8));
+        let (bank, index) = (unsafe { &*self.bank }, data_index(va));
+        if bank.read[index] == va / PAGE {
+            return Ok(Place::Ram(va.wrapping_add(bank.addend[index]) as *mut u8));
         }
         self.place(va, size, Intent::READ)
     }
@@ -176,9 +176,10 @@ impl Cpu {
     #[inline(always)]
     fn atomic_place(&mut self, va: u64, size: u64, update: Update) -> Result<*mut u8, Trap> {
         // SAFETY: as in `place_of_read`.
-        let e = unsafe { &(*self.bank).data[data_index(va)] };
-        if e.write == va & !(PAGE - size) && e.read == e.write {
-            return Ok(va.wrapping_add(e.addend) as *mut u8);
+        let (bank, index) = (unsafe { &*self.bank }, data_index(va));
+        let is_writable = bank.write[index] == va / PAGE && bank.read[index] == va / PAGE;
+        if is_writable && va.is_multiple_of(size) {
+            return Ok(va.wrapping_add(bank.addend[index]) as *mut u8);
         }
         self.atomic_place_slow(va, size, update)
     }

@@ -17,27 +17,27 @@ use super::{
 /// `SCTLR_EL1.nAA`: ordered accesses need not stay within 16 bytes.
 const SCTLR_NAA: u32 = 6;
 
-/// The address that a tag must equal for an access of `size` bytes at `va`: the page of its last byte, at the index of
-/// its first one, so that an access that crosses pages never hits.
+/// What a tag must equal for an access of `size` bytes at `va`: the page of its last byte, at the index of its first one, so
+/// that an access that crosses pages never hits.
 #[inline(always)]
 fn wanted(va: u64, size: u64) -> u64 {
-    va.wrapping_add(size - 1) & !(PAGE - 1)
+    va.wrapping_add(size - 1) / PAGE
 }
 
 /// The host address of `size` readable bytes.
 #[inline(always)]
 pub(super) fn hit_read(bank: *const Bank, va: u64, size: u64) -> Option<*mut u8> {
     // SAFETY: the bank pointers of a Cpu are valid banks of its Tlb, see `Cpu::select_banks`.
-    let e = unsafe { &(*bank).data[data_index(va)] };
-    (e.read == wanted(va, size)).then(|| va.wrapping_add(e.addend) as *mut u8)
+    let (bank, index) = (unsafe { &*bank }, data_index(va));
+    (bank.read[index] == wanted(va, size)).then(|| va.wrapping_add(bank.addend[index]) as *mut u8)
 }
 
 /// The host address of `size` writable bytes.
 #[inline(always)]
 pub(super) fn hit_write(bank: *const Bank, va: u64, size: u64) -> Option<*mut u8> {
     // SAFETY: as in `hit_read`.
-    let e = unsafe { &(*bank).data[data_index(va)] };
-    (e.write == wanted(va, size)).then(|| va.wrapping_add(e.addend) as *mut u8)
+    let (bank, index) = (unsafe { &*bank }, data_index(va));
+    (bank.write[index] == wanted(va, size)).then(|| va.wrapping_add(bank.addend[index]) as *mut u8)
 }
 
 impl Cpu {

@@ -47,7 +47,7 @@ pub(crate) use mmu::{Intent, Kind};
 pub(crate) use phys::PAGE;
 pub(crate) use sysreg::{SCTLR_DZE, SCTLR_UMA, SysRegs, trap_iss};
 pub(crate) use timer::Timers;
-pub(crate) use tlb::{DATA_ENTRIES, Entry as TlbEntry, View};
+pub(crate) use tlb::{SELECTOR, View};
 
 use crate::{
     interp::{cache::CodeCache, op::Op},
@@ -62,7 +62,7 @@ use tlb::{Bank, CodeMap, Tlb};
 
 /// Where generated code finds fields of [`Cpu`].
 pub(crate) mod offset {
-    use super::{Cpu, Returns, SysRegs, atomic::Monitor, tlb::Entry};
+    use super::{Bank, Cpu, Returns, SysRegs, atomic::Monitor};
     use std::mem::offset_of;
 
     pub const V: usize = offset_of!(Cpu, v);
@@ -104,10 +104,10 @@ pub(crate) mod offset {
     pub const MONITOR_ADDRESS: usize = offset_of!(Cpu, monitor) + offset_of!(Monitor, address);
     pub const MONITOR_SIZE: usize = offset_of!(Cpu, monitor) + offset_of!(Monitor, size);
     pub const MONITOR_VALUE: usize = offset_of!(Cpu, monitor) + offset_of!(Monitor, value);
-    /// Within a TLB entry.
-    pub const READ: usize = offset_of!(Entry, read);
-    pub const WRITE: usize = offset_of!(Entry, write);
-    pub const ADDEND: usize = offset_of!(Entry, addend);
+    /// Within a TLB bank.
+    pub const READ: usize = offset_of!(Bank, read);
+    pub const WRITE: usize = offset_of!(Bank, write);
+    pub const ADDEND: usize = offset_of!(Bank, addend);
 }
 
 /// An instruction did not complete: [`Cpu::stop`] says why. The value itself carries nothing, so that

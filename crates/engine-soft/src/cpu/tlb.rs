@@ -4,45 +4,37 @@
 //! a hit checks nothing but the tag. A context switch or a change of exception level selects another bank and flushes
 //! nothing. Global pages are simply present in several banks.
 //!
-//! An entry's tags are whole page addresses, top byte (tag) included; an invalid tag has low bits set and so equals no
-//! page address. The *addend* makes a host address of a virtual one.
+//! An entry's tags are whole page numbers, the top byte of the address (its tag) included. The *addend* makes a host address
+//! of a virtual one.
 
 use super::{keys::CodeKeys, phys::PAGE};
 use crate::interp::op::Op;
 
 /// Entries per bank for data: 32 MiB of pages.
-pub(crate) const DATA_ENTRIES: usize = 8192;
+const DATA_ENTRIES: usize = 1 << INDEX_BITS;
+const INDEX_BITS: u32 = 13;
+/// What generated code has of a bank is its address plus this: the low 16 bits of that are the control operand of BEXTR that
+/// takes the index of an entry from an address, so that one register is both.
+pub(crate) const SELECTOR: usize = (INDEX_BITS << 8 | PAGE.ilog2()) as usize;
 /// Entries that are noted together as used, so that a flush need not touch the others.
 const GROUP: usize = 64;
 /// Entries per bank for instruction fetches.
 pub(crate) const CODE_ENTRIES: usize = 1024;
-/// Most banks of a vCPU, a quarter of a MiB each; the least recently selected one is reused. 24 banks are eight processes with
+/// Most banks of a vCPU, a quarter of a MiB each when full; the least recently selected one is reused. 24 banks are eight processes with
 /// their user, kernel, and kernel-without-PAN views.
 const MAX_BANKS: usize = 24;
 
 /// More pages than this are not dropped one by one.
 const MOST_PAGES: u64 = 512;
 
-/// A tag that matches no address.
-pub(crate) const INVALID: u64 = 1;
+/// The address of no page.
+const INVALID: u64 = 1;
+/// The number of no page.
+const NO_PAGE: u64 = u64::MAX;
 
 /// What a walk that was cached looked like, in the low bits of `Entry::origin`.
 const GLOBAL: u64 = 1;
 const SIZE_SHIFT: u32 = 1;
-
-/// A cached data translation.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(crate) struct Entry {
-    /// Page address that may be read.
-    pub read: u64,
-    /// Page address that may be written.
-    pub write: u64,
-    /// Host address minus virtual address.
-    pub addend: u64,
-    /// Of which mapping this is a piece.
-    origin: Origin,
-}
 
 /// A cached code page.
 #[derive(Clone, Copy)]
@@ -137,9 +129,9 @@ impl Blocks {
 /// The bits of an address that are not its tag.
 const ADDRESS: u64 = (1 << 56) - 1;
 
-/// Whether the entry with `tag` is a piece of the same block as `va`.
-fn same_block(tag: u64, origin: Origin, va: u64) -> bool {
-    tag != INVALID && (tag ^ va) & ADDRESS & !(origin.size() - 1) == 0
+/// Whether the entry of the page at `page` is a piece of the same block as `va`.
+fn same_block(page: u64, origin: Origin, va: u64) -> bool {
+    page != INVALID && (page ^ va) & ADDRESS & !(origin.size() - 1) == 0
 }
 
 /// The code pages of one address space at EL0, or of EL1.
@@ -216,10 +208,25 @@ impl CodeMap {
     }
 }
 
-/// The translations of one context.
-#[repr(C, align(64))]
+/// The translations of one context. What belongs to one page has the same index in each array; they are apart so that
+/// neighbours share the host's cache lines.
+#[repr(C, align(65536))]
 pub(crate) struct Bank {
-    pub data: [Entry; DATA_ENTRIES],
+    head: Head,
+    /// The first array begins right behind where a register points that is also the [`SELECTOR`].
+    _gap: [u8; (SELECTOR + 1).next_multiple_of(32) - size_of::<Head>()],
+    /// Numbers of pages that may be read.
+    pub read: [u64; DATA_ENTRIES],
+    /// Host address minus virtual address.
+    pub addend: [u64; DATA_ENTRIES],
+    /// Numbers of pages that may be written.
+    pub write: [u64; DATA_ENTRIES],
+    /// Of which mapping the page is a piece.
+    origin: [Origin; DATA_ENTRIES],
+}
+
+/// What a bank is.
+struct Head {
     /// One bit per group of entries that may be valid.
     used: [u64; DATA_ENTRIES / GROUP / 64],
     /// For EL0 only: EL1 has one map for all address spaces.
@@ -233,53 +240,66 @@ pub(crate) struct Bank {
 
 impl Bank {
     fn new(context: Context) -> Box<Self> {
-        let data = Entry { read: INVALID, write: INVALID, addend: 0, origin: Origin::NONE };
-        Box::new(Self {
-            data: [data; DATA_ENTRIES],
+        let head = Head {
             used: [0; DATA_ENTRIES / GROUP / 64],
             code: (context.view == View::User).then(CodeMap::new),
             context,
             generation: 0,
             last_used: 0,
             blocks: Blocks::default(),
-        })
+        };
+        let mut bank = Box::<Self>::new_zeroed();
+        // SAFETY: `head` is written before anybody reads it or drops the bank, and all else are numbers, for which zero
+        // will do.
+        let mut bank = unsafe {
+            (&raw mut (*bank.as_mut_ptr()).head).write(head);
+            bank.assume_init()
+        };
+        bank.read.fill(NO_PAGE);
+        bank.write.fill(NO_PAGE);
+        bank
     }
 
-    /// Has `f` look at all entries that may be valid.
-    fn each_used(&mut self, mut f: impl FnMut(&mut Entry)) {
-        for (word, &bits) in self.used.iter().enumerate() {
-            let mut bits = bits;
+    /// Drops the entry at `index`.
+    fn drop_entry(&mut self, index: usize) {
+        (self.read[index], self.write[index]) = (NO_PAGE, NO_PAGE);
+    }
+
+    /// Has `f` look at all entries that may be valid, by index.
+    fn each_used(&mut self, mut f: impl FnMut(&mut Self, usize)) {
+        for word in 0..self.head.used.len() {
+            let mut bits = self.head.used[word];
             while bits != 0 {
                 let group = word * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
-                self.data[group * GROUP..][..GROUP].iter_mut().for_each(&mut f);
+                (group * GROUP..(group + 1) * GROUP).for_each(|index| f(self, index));
             }
         }
     }
 
     fn flush(&mut self) {
-        self.each_used(|e| (e.read, e.write) = (INVALID, INVALID));
-        self.used = [0; DATA_ENTRIES / GROUP / 64];
-        self.blocks = Blocks::default();
+        self.each_used(Self::drop_entry);
+        self.head.used = [0; DATA_ENTRIES / GROUP / 64];
+        self.head.blocks = Blocks::default();
         self.flush_code();
     }
 
     fn flush_code(&mut self) {
-        if let Some(code) = &mut self.code {
+        if let Some(code) = &mut self.head.code {
             code.flush();
         }
     }
 
     /// Drops the page at `va`, and the block that it is in; unless `all`, only when they are global.
     fn drop_page(&mut self, va: u64, all: bool) {
-        let e = &mut self.data[data_index(va)];
-        if all || e.origin.is_global() {
-            (e.read, e.write) = (INVALID, INVALID);
+        let index = data_index(va);
+        if all || self.origin[index].is_global() {
+            self.drop_entry(index);
         }
-        if self.blocks.may_contain(va) {
+        if self.head.blocks.may_contain(va) {
             self.drop_block(va, all);
         }
-        if let Some(code) = &mut self.code {
+        if let Some(code) = &mut self.head.code {
             code.drop_page(va, all);
         }
     }
@@ -287,16 +307,18 @@ impl Bank {
     /// Drops every piece of the blocks that contain `va`.
     #[cold]
     fn drop_block(&mut self, va: u64, all: bool) {
-        self.each_used(|e| {
-            let same = same_block(e.read, e.origin, va) || same_block(e.write, e.origin, va);
-            if same && (all || e.origin.is_global()) {
-                (e.read, e.write) = (INVALID, INVALID);
+        self.each_used(|bank, index| {
+            let origin = bank.origin[index];
+            let is_piece = |page: u64| page != NO_PAGE && same_block(page * PAGE, origin, va);
+            let same = is_piece(bank.read[index]) || is_piece(bank.write[index]);
+            if same && (all || origin.is_global()) {
+                bank.drop_entry(index);
             }
         });
     }
 }
 
-/// Where in [`Bank::data`] the page of `va` is.
+/// The index of the page of `va` in the arrays of a [`Bank`].
 #[inline(always)]
 pub(crate) fn data_index(va: u64) -> usize {
     (va / PAGE) as usize % DATA_ENTRIES
@@ -365,7 +387,7 @@ impl Tlb {
     /// The code pages that go with `bank`, one that [`Tlb::select`] returned; good for as long as it.
     pub fn code_map(&mut self, bank: *mut Bank) -> *mut CodeMap {
         // SAFETY: as in `each`.
-        match unsafe { &mut (*bank).code } {
+        match unsafe { &mut (*bank).head.code } {
             Some(code) => &raw mut **code,
             None => self.kernel_code,
         }
@@ -402,17 +424,17 @@ impl Tlb {
         self.clock += 1;
         // SAFETY: as in `each`.
         let b = unsafe { &mut *bank };
-        b.last_used = self.clock;
-        if b.generation != self.generation {
+        b.head.last_used = self.clock;
+        if b.head.generation != self.generation {
             b.flush();
-            b.generation = self.generation;
+            b.head.generation = self.generation;
         }
         bank
     }
 
     fn find(&mut self, context: Context) -> *mut Bank {
         // SAFETY: as in `each`.
-        let known = self.banks.iter().find(|b| unsafe { (***b).context } == context);
+        let known = self.banks.iter().find(|b| unsafe { (***b).head.context } == context);
         if let Some(&bank) = known {
             return bank;
         }
@@ -428,13 +450,13 @@ impl Tlb {
             .copied()
             .filter(|b| !current.contains(b))
             // SAFETY: as in `each`.
-            .min_by_key(|b| unsafe { (**b).last_used });
+            .min_by_key(|b| unsafe { (**b).head.last_used });
         // More banks exist than can be current, so there is one to reuse.
         let bank = oldest.unwrap_or(self.banks[0]);
         // SAFETY: as in `each`.
         let b = unsafe { &mut *bank };
         b.flush();
-        b.context = context;
+        b.head.context = context;
         bank
     }
 
@@ -456,7 +478,7 @@ impl Tlb {
                 // SAFETY: as in `each`.
                 let b = unsafe { &mut *bank };
                 b.flush();
-                b.generation = generation;
+                b.head.generation = generation;
             }
         }
     }
@@ -473,7 +495,7 @@ impl Tlb {
         self.keys.renew_asid(asid);
         self.kernel_code().drop_private();
         self.each(|b| {
-            if b.context.asid == asid {
+            if b.head.context.asid == asid {
                 b.flush();
             }
         });
@@ -490,7 +512,7 @@ impl Tlb {
             self.kernel_code().drop_page(va.wrapping_add(i * PAGE), true);
         }
         self.each(|b| {
-            let all = asid.is_none_or(|a| a == b.context.asid);
+            let all = asid.is_none_or(|a| a == b.head.context.asid);
             for i in 0..pages {
                 b.drop_page(va.wrapping_add(i * PAGE), all);
             }
@@ -499,18 +521,16 @@ impl Tlb {
 
     /// Enters a data translation into `bank`, one that [`Tlb::select`] returned.
     pub fn fill(&mut self, bank: *mut Bank, fill: &Fill) {
-        let page = fill.va & !(PAGE - 1);
+        let (page, index) = (fill.va / PAGE, data_index(fill.va));
         // SAFETY: as in `each`.
         let b = unsafe { &mut *bank };
-        b.blocks.note(page, fill.log2_size);
-        let group = data_index(page) / GROUP;
-        b.used[group / 64] |= 1 << (group % 64);
-        b.data[data_index(page)] = Entry {
-            read: if fill.readable { page } else { INVALID },
-            write: if fill.writable { page } else { INVALID },
-            addend: (fill.host as u64).wrapping_sub(page),
-            origin: Origin::new(fill.global, fill.log2_size),
-        };
+        b.head.blocks.note(page * PAGE, fill.log2_size);
+        let group = index / GROUP;
+        b.head.used[group / 64] |= 1 << (group % 64);
+        b.read[index] = if fill.readable { page } else { NO_PAGE };
+        b.write[index] = if fill.writable { page } else { NO_PAGE };
+        b.addend[index] = (fill.host as u64).wrapping_sub(page * PAGE);
+        b.origin[index] = Origin::new(fill.global, fill.log2_size);
     }
 
     /// Enters a code page into `map`, one that [`Tlb::code_map`] returned.

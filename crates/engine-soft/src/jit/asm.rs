@@ -558,6 +558,13 @@ impl Asm {
         self.vex((Pp::None, Map::M0f38, 0xf2), (w, false), reg.0, n.0, rm);
     }
 
+    /// `reg = a field of rm`: `control` has the number of its lowest bit in bits 7:0 and that of its bits in bits 15:8.
+    pub fn bextr(&mut self, w: bool, reg: Gpr, rm: impl Into<Rm>, control: Gpr) {
+        let rm = self.source(rm.into());
+        self.writes(reg);
+        self.vex((Pp::None, Map::M0f38, 0xf7), (w, false), reg.0, control.0, rm);
+    }
+
     /// `reg = the bits of source that mask selects, packed`; flags untouched.
     pub fn pext(&mut self, w: bool, reg: Gpr, source: Gpr, mask: impl Into<Rm>) {
         let rm = self.source(mask.into());
@@ -583,6 +590,13 @@ impl Asm {
         let rm = self.source(rm.into());
         let mut b = Self::encode((Pp::None, Map::One, 0xf7), w, 0, rm, false);
         b.push32(imm);
+        self.done(&b);
+    }
+
+    /// Flags of the lowest byte of `reg`, & imm.
+    pub fn test8_low(&mut self, reg: Gpr, imm: u8) {
+        let mut b = Self::encode((Pp::None, Map::One, 0xf6), false, 0, reg.into(), true);
+        b.push(imm);
         self.done(&b);
     }
 

@@ -1,27 +1,25 @@
 //! Thunks for memory copies and sets: the small ones that the TLB knows are done here, the others by Rust functions.
 
 use super::{
-    asm::{Alu, Asm, Cc, Gpr, Mem, Patch, R14, RAX, RCX, RDI, RDX, RSI},
+    asm::{Alu, Asm, Cc, Gpr, Mem, Patch, RAX, RCX, RDI, RDX, RSI, Rot},
     asm_simd::Xmm,
     runtime,
+    state::{in_bank, page_index},
     thunks::call_and_return,
 };
-use crate::cpu::{DATA_ENTRIES, PAGE, TlbEntry, offset};
+use crate::cpu::{PAGE, offset};
 
 /// Most bytes that are moved here.
 const SMALL: i32 = 64;
-/// log2 of the size of a TLB entry.
-const ENTRY: u32 = size_of::<TlbEntry>().ilog2();
 
-/// `va`, where RCX bytes are, becomes a host address if the `tag` of its TLB entry matches. Uses RSI and RDI.
-fn translate(asm: &mut Asm, va: Gpr, tag: usize) -> Patch {
+/// `va`, where RCX bytes are, becomes a host address if its page is among the `tags`. Uses RSI and RDI.
+fn translate(asm: &mut Asm, va: Gpr, tags: usize) -> Patch {
     asm.lea(true, RSI, Mem::indexed(va, RCX, 0, -1));
-    asm.alu_imm(Alu::And, true, RSI, -(PAGE as i32));
-    asm.rorx(false, RDI, va, (PAGE.ilog2() - ENTRY) as u8);
-    asm.alu_imm(Alu::And, false, RDI, (DATA_ENTRIES as i32 - 1) << ENTRY);
-    asm.alu(Alu::Cmp, true, RSI, Mem::indexed(R14, RDI, 0, tag as i32));
+    asm.rot_imm(Rot::Shr, true, RSI, PAGE.ilog2() as u8);
+    page_index(asm, RDI, va);
+    asm.alu(Alu::Cmp, true, RSI, in_bank(RDI, tags));
     let miss = asm.jcc_forward(Cc::Ne);
-    asm.alu(Alu::Add, true, va, Mem::indexed(R14, RDI, 0, offset::ADDEND as i32));
+    asm.alu(Alu::Add, true, va, in_bank(RDI, offset::ADDEND));
     miss
 }
 

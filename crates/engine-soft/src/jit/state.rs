@@ -1,11 +1,11 @@
 //! Where generated code keeps what: registers of the host, and places in [`Cpu`].
 //!
 //! RBP points into `Cpu` such that the general registers that have no host register of their own, and four slots of the
-//! JIT behind them, are in reach of one-byte displacements. R14 points at the current TLB bank. RAX, RCX and RDX are
-//! free within an instruction.
+//! JIT behind them, are in reach of one-byte displacements. R14 points into the current TLB bank, where it is what BEXTR
+//! wants as well (see [`SELECTOR`]). RAX, RCX and RDX are free within an instruction.
 
-use super::asm::{Gpr, Mem, R8, R9, R10, R11, R12, R13, R15, RBP, RBX, RDI, RSI, Rm};
-use crate::cpu::{Cpu, SP, offset};
+use super::asm::{Asm, Gpr, Mem, R8, R9, R10, R11, R12, R13, R14, R15, RBP, RBX, RDI, RSI, Rm};
+use crate::cpu::{Cpu, SELECTOR, SP, offset};
 
 /// Distance of RBP from the start of `Cpu`.
 pub(crate) const BIAS: i32 = 176;
@@ -59,6 +59,22 @@ pub(crate) const fn field(offset: usize) -> Mem {
 /// The place of V register `index`.
 pub(crate) const fn v(index: u8) -> Mem {
     field(offset::V + index as usize * 16)
+}
+
+/// R14 = the current bank. Leaves the host's flags alone.
+pub(crate) fn load_bank(asm: &mut Asm) {
+    asm.mov(true, R14, field(offset::BANK));
+    asm.lea(true, R14, Mem::at(R14, SELECTOR as i32));
+}
+
+/// `to` = the index of the page of `va` in the current bank. Changes the host's flags.
+pub(crate) fn page_index(asm: &mut Asm, to: Gpr, va: Gpr) {
+    asm.bextr(true, to, va, R14);
+}
+
+/// Element `index` of the array at `array` in the current bank.
+pub(crate) const fn in_bank(index: Gpr, array: usize) -> Mem {
+    Mem::indexed(R14, index, 3, array as i32 - SELECTOR as i32)
 }
 
 /// Guest register `index` wherever it is.

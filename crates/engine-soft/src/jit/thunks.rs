@@ -5,10 +5,10 @@ use std::mem::offset_of;
 use super::{
     asm::{Alu, Asm, Cc, Gpr, Mem, Patch, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Rot},
     bulk, runtime,
-    state::{BIAS, FLAGS_MASK, PINNED, VOLATILE, field, slot, x},
+    state::{BIAS, FLAGS_MASK, PINNED, VOLATILE, field, load_bank, slot, x},
     translate::simd,
 };
-use crate::cpu::{SP, offset};
+use crate::cpu::{PAGE, SP, offset};
 
 /// Their addresses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,8 +31,8 @@ pub(crate) struct Thunks {
     pub link: u64,
     /// Jump: as `link`, for an exit to another page, RCX bytes from the start of this one.
     pub link_far: u64,
-    /// Call: looks for the translation of page RDX, if address RAX is there too, for reading or writing; EAX says whether
-    /// the bank has it now.
+    /// Call: looks for the translation of page number RDX, if address RAX is there too, for reading or writing; EAX says
+    /// whether the bank has it now.
     pub fill: [u64; 2],
     /// Call: has the interpreter execute instruction EAX at offset ECX of the current page.
     pub interpret: u64,
@@ -206,7 +206,7 @@ fn enter(asm: &mut Asm) {
     flags_from_guest(asm);
     forget_exceptions(asm);
     load(asm, PINNED.len());
-    asm.mov(true, R14, field(offset::BANK));
+    load_bank(asm);
     asm.jmp_to(RAX);
 }
 
@@ -301,7 +301,7 @@ fn link_far(asm: &mut Asm) {
 
 /// Registers of the guest are neither read nor written.
 fn fill(asm: &mut Asm, writes: u64) {
-    asm.alu_imm(Alu::And, true, RAX, -4096);
+    asm.rot_imm(Rot::Shr, true, RAX, PAGE.ilog2() as u8);
     asm.alu(Alu::Cmp, true, RAX, RDX);
     let same = asm.jcc_short(Cc::E);
     asm.mov_imm(RAX, 0);
@@ -309,6 +309,7 @@ fn fill(asm: &mut Asm, writes: u64) {
     asm.bind_short(same);
     save(asm, VOLATILE);
     asm.mov(true, RSI, RDX);
+    asm.rot_imm(Rot::Shl, true, RSI, PAGE.ilog2() as u8);
     asm.mov_imm(RDX, writes);
     call_rust(asm, runtime::fill as *const () as u64);
     load(asm, VOLATILE);
@@ -333,7 +334,7 @@ fn interpret(asm: &mut Asm, float: bool) {
         forget_exceptions(asm);
     }
     load(asm, PINNED.len());
-    asm.mov(true, R14, field(offset::BANK));
+    load_bank(asm);
     asm.test(true, RAX, RAX);
     let elsewhere = asm.jcc_short(Cc::Ne);
     asm.push_mem(field(offset::BACK));

@@ -10,7 +10,7 @@ use crate::{
     decode::{AtomicOp, Insn, Reg},
     jit::{
         asm::{Alu, Cc, Gpr, Mem, R14, RAX, RBX, RCX, RDX},
-        state::{field, pinned, x},
+        state::{field, load_bank, pinned, x},
     },
 };
 
@@ -185,7 +185,7 @@ impl Translator<'_> {
         self.asm.raw(lock);
         self.asm.raw(&[0x49, 0x0f, 0xc7, 0x0e]);
         self.asm.mov(true, RBX, x(6));
-        self.asm.mov(true, R14, field(offset::BANK));
+        load_bank(self.asm);
         self.x_finish(rs, RAX);
         self.x_finish(rs + 1, RDX);
     }

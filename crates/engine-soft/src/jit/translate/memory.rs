@@ -8,8 +8,8 @@ use crate::{
     cpu::{PAGE, offset},
     decode::{Access, AccessKind, Extend, Index, Insn, Order, Reg},
     jit::{
-        asm::{Alu, Cc, Gpr, Mem, R14, R15, RAX, RCX, RDX, Rot},
-        state::{field, pinned, x},
+        asm::{Alu, Cc, Gpr, Mem, R15, RAX, RCX, RDX, Rot},
+        state::{field, in_bank, page_index, pinned, x},
     },
 };
 
@@ -25,14 +25,11 @@ impl Tag {
         if kind == AccessKind::Store { Self::Write } else { Self::Read }
     }
 
-    pub(super) fn offset(self) -> i32 {
-        (if self == Self::Read { offset::READ } else { offset::WRITE }) as i32
+    /// The tags of the pages in RCX' place.
+    pub(super) fn of_page(self) -> Mem {
+        in_bank(RCX, if self == Self::Read { offset::READ } else { offset::WRITE })
     }
 }
-
-/// log2 of a TLB entry's size, and of their number.
-const ENTRY: u32 = size_of::<crate::cpu::TlbEntry>().ilog2();
-const ENTRIES: u32 = crate::cpu::DATA_ENTRIES.ilog2();
 
 impl Translator<'_> {
     /// Loads and stores of registers; false for other instructions.
@@ -84,7 +81,7 @@ impl Translator<'_> {
         }
         let place = Place::of(insn).unwrap_or(Place::NONE);
         if let Some(at) = self.window(place) {
-            return (at, RCX);
+            return (at, pinned(or_sp(place.rn)).unwrap_or(RCX));
         }
         self.clobber_flags();
         let base = self.base(place.rn);
@@ -103,7 +100,7 @@ impl Translator<'_> {
     /// The host register of base `rn` (31 is SP, which is checked for alignment): its own, or RAX.
     pub(super) fn base(&mut self, rn: Reg) -> Gpr {
         if rn == 31 && !self.sp_aligned {
-            self.asm.test_imm(false, R15, 15);
+            self.asm.test8_low(R15, 15);
             self.interpret_if(Cc::Ne);
             self.sp_aligned = true;
         }
@@ -143,29 +140,31 @@ impl Translator<'_> {
     /// The operand for `size` bytes at guest address `va`, which stays as it is. Uses RCX and RDX, and RDX is free
     /// afterwards.
     pub(super) fn check(&mut self, va: Gpr, size: i32, tag: Tag) -> Mem {
-        self.asm.lea(true, RDX, Mem::at(va, size - 1));
-        self.asm.alu_imm(Alu::And, true, RDX, -(PAGE as i32));
+        if size == 1 {
+            self.asm.mov(true, RDX, va);
+        } else {
+            self.asm.lea(true, RDX, Mem::at(va, size - 1));
+        }
         self.compare_tag(va, tag)
     }
 
     /// As [`Translator::check`], for 1 << `size` bytes that must be naturally aligned.
     pub(super) fn check_aligned(&mut self, va: Gpr, size: u8, tag: Tag) -> Mem {
+        if size != 0 {
+            self.asm.test8_low(va, (1 << size) - 1);
+            self.interpret_if(Cc::Ne);
+        }
         self.asm.mov(true, RDX, va);
-        self.asm.alu_imm(Alu::And, true, RDX, -(PAGE as i32) | ((1 << size) - 1));
         self.compare_tag(va, tag)
     }
 
-    /// RCX = where in a bank the entry for `va` is.
-    pub(super) fn entry_offset(&mut self, va: Gpr) {
-        self.asm.rorx(false, RCX, va, (PAGE.ilog2() - ENTRY) as u8);
-        self.asm.alu_imm(Alu::And, false, RCX, ((1 << ENTRIES) - 1) << ENTRY);
-    }
-
+    /// The operand at guest address `va`, if that of its last byte, RDX, is in the same page and its `tag` is there.
     fn compare_tag(&mut self, va: Gpr, tag: Tag) -> Mem {
-        self.entry_offset(va);
-        self.asm.alu(Alu::Cmp, true, RDX, Mem::indexed(R14, RCX, 0, tag.offset()));
+        self.asm.rot_imm(Rot::Shr, true, RDX, PAGE.ilog2() as u8);
+        page_index(self.asm, RCX, va);
+        self.asm.alu(Alu::Cmp, true, RDX, tag.of_page());
         self.interpret_if(Cc::Ne);
-        self.asm.mov(true, RCX, Mem::indexed(R14, RCX, 0, offset::ADDEND as i32));
+        self.asm.mov(true, RCX, in_bank(RCX, offset::ADDEND));
         Mem::indexed(va, RCX, 0, 0)
     }
 

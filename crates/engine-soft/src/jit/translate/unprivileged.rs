@@ -3,16 +3,13 @@
 
 use super::Translator;
 use crate::{
-    cpu::{DATA_ENTRIES, PAGE, TlbEntry, offset},
+    cpu::{PAGE, offset},
     decode::{AccessKind, Insn},
     jit::{
-        asm::{Alu, Cc, Mem, RAX, RCX, RDX},
-        state::field,
+        asm::{Alu, Cc, Mem, RAX, RCX, RDX, Rot},
+        state::{field, page_index},
     },
 };
-
-/// log2 of the size of a TLB entry.
-const ENTRY: u32 = size_of::<TlbEntry>().ilog2();
 
 impl Translator<'_> {
     /// Whether `insn` is such an access.
@@ -26,12 +23,12 @@ impl Translator<'_> {
             va = RAX;
         }
         self.asm.lea(true, RDX, Mem::at(va, (1 << access.size) - 1));
-        self.asm.alu_imm(Alu::And, true, RDX, -(PAGE as i32));
-        self.asm.rorx(false, RCX, va, (PAGE.ilog2() - ENTRY) as u8);
-        self.asm.alu_imm(Alu::And, false, RCX, (DATA_ENTRIES as i32 - 1) << ENTRY);
+        self.asm.rot_imm(Rot::Shr, true, RDX, PAGE.ilog2() as u8);
+        page_index(self.asm, RCX, va);
+        self.asm.rot_imm(Rot::Shl, true, RCX, 3);
         self.asm.alu(Alu::Add, true, RCX, field(offset::USER_BANK));
-        let tag = if is_store { offset::WRITE } else { offset::READ };
-        self.asm.alu(Alu::Cmp, true, RDX, Mem::at(RCX, tag as i32));
+        let tags = if is_store { offset::WRITE } else { offset::READ };
+        self.asm.alu(Alu::Cmp, true, RDX, Mem::at(RCX, tags as i32));
         self.interpret_if(Cc::Ne);
         self.asm.mov(true, RCX, Mem::at(RCX, offset::ADDEND as i32));
         let at = Mem::indexed(va, RCX, 0, 0);

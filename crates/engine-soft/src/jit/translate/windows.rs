@@ -2,7 +2,7 @@
 //!
 //! Code accesses the fields of a structure, or a stack frame, one after the other. When a look ahead finds several
 //! accesses by a base register and immediate offsets, their whole range is checked at once, and the host address of the
-//! base is kept in a slot. A range that is not all in one page of the TLB bank makes the block go on in *careful* code:
+//! base, or what makes one of it, is kept in a slot. A range that is not all in one page of the TLB bank makes the block go on in *careful* code:
 //! blocks of their own that check each access, see [`super::Source::is_careful`].
 //!
 //! A translation that was checked may be used until the block ends: TLB maintenance of other vCPUs is carried out
@@ -13,9 +13,9 @@ use crate::{
     cpu::{PAGE, offset},
     decode::{Access, AccessKind, Index, Insn, Reg},
     jit::{
-        asm::{Alu, Cc, Gpr, Mem, R14, R15, RAX, RCX, RDX},
+        asm::{Alu, Cc, Gpr, Mem, R15, RAX, RCX, RDX, Rot},
         copies::Copies,
-        state::field,
+        state::{field, in_bank, page_index, pinned},
     },
 };
 
@@ -115,8 +115,8 @@ impl Place {
 }
 
 impl Translator<'_> {
-    /// The operand for the access `place`, if it is or can be part of a window: relative to RCX. Changes the host's
-    /// flags only when it makes one.
+    /// The operand for the access `place`, if it is or can be part of a window: relative to RCX, and to the base's register if
+    /// it has one. Changes the host's flags only when it makes a window.
     pub(super) fn window(&mut self, place: Place) -> Option<Mem> {
         if self.source.is_careful() || self.options.single_checks {
             return None;
@@ -128,7 +128,7 @@ impl Translator<'_> {
         }
         let window = self.look_ahead(place)?;
         self.open_window(place.rn, window);
-        Some(Mem::at(RCX, place.distance()))
+        Some(within(window.base, place.distance(), 0))
     }
 
     fn find_window(&mut self, place: Place) -> Option<Mem> {
@@ -140,7 +140,7 @@ impl Translator<'_> {
         let slot = self.windows.held.iter().position(|w| w.as_ref().is_some_and(covers))?;
         let moved = self.windows.held[slot]?.moved;
         self.asm.mov(true, RCX, slot_place(slot));
-        Some(Mem::at(RCX, place.distance() + moved))
+        Some(within(base, place.distance(), moved))
     }
 
     /// The range of this access and of those behind it by the same base, if there are any.
@@ -178,31 +178,33 @@ impl Translator<'_> {
         (count > 1).then_some(w)
     }
 
-    /// Checks the range of `w`; RCX = the host address of base `rn`.
+    /// Checks the range of `w`; RCX = the host address of base `rn`, or its distance from the base if that has a register.
     fn open_window(&mut self, rn: Reg, w: Window) {
         self.clobber_flags();
         if rn == 31 && !self.sp_aligned {
-            self.asm.test_imm(false, R15, 15);
+            self.asm.test8_low(R15, 15);
             self.careful_if(Cc::Ne);
             self.sp_aligned = true;
         }
         let (retry, copies) = (self.asm.here(), self.asm.copies());
         let b = self.base(rn);
         if w.from == 0 {
-            self.entry_offset(b);
+            page_index(self.asm, RCX, b);
         } else {
             self.asm.lea(true, RDX, Mem::at(b, w.from));
-            self.entry_offset(RDX);
+            page_index(self.asm, RCX, RDX);
         }
         self.asm.lea(true, RDX, Mem::at(b, w.to - 1));
-        self.asm.alu_imm(Alu::And, true, RDX, -(PAGE as i32));
+        self.asm.rot_imm(Rot::Shr, true, RDX, PAGE.ilog2() as u8);
         let tag = if w.writable { Tag::Write } else { Tag::Read };
-        self.asm.alu(Alu::Cmp, true, RDX, Mem::indexed(R14, RCX, 0, tag.offset()));
+        self.asm.alu(Alu::Cmp, true, RDX, tag.of_page());
         let from = self.asm.jcc_forward(Cc::Ne);
         let check = Check { base: b, from: w.from, writes: w.writable, retry, copies };
         self.asides.push(Aside::Fill { from, index: self.index, vectors: self.vectors.clone(), check });
-        self.asm.mov(true, RCX, Mem::indexed(R14, RCX, 0, offset::ADDEND as i32));
-        self.asm.lea(true, RCX, Mem::indexed(RCX, b, 0, 0));
+        self.asm.mov(true, RCX, in_bank(RCX, offset::ADDEND));
+        if pinned(w.base).is_none() {
+            self.asm.lea(true, RCX, Mem::indexed(RCX, b, 0, 0));
+        }
         let slot = self.windows.next;
         self.windows.next = (slot + 1) % SLOTS;
         self.windows.forget(w.base);
@@ -212,7 +214,7 @@ impl Translator<'_> {
 }
 
 impl Translator<'_> {
-    /// The side path of a check of a window; the page of its last byte is in RDX.
+    /// The side path of a check of a window; the number of the page of its last byte is in RDX.
     pub(super) fn fill(&mut self, index: usize, vectors: Vectors, check: Check) {
         self.call_store(&vectors);
         self.asm.lea(true, RAX, Mem::at(check.base, check.from));
@@ -231,6 +233,14 @@ impl Translator<'_> {
     fn careful_if(&mut self, cc: Cc) {
         let from = self.asm.jcc_forward(cc);
         self.asides.push(Aside::Careful { from, index: self.index, vectors: self.vectors.clone() });
+    }
+}
+
+/// What is `distance` bytes from `base`, which has `moved` since the window's check, with the window's slot in RCX.
+fn within(base: u8, distance: i32, moved: i32) -> Mem {
+    match pinned(base) {
+        Some(own) => Mem::indexed(own, RCX, 0, distance),
+        None => Mem::at(RCX, distance + moved),
     }
 }
 
