@@ -1,6 +1,6 @@
 //! In place of the translator, on hosts that it does not generate code for: a type without values.
 
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Flag};
 
 /// No translator.
 pub(crate) enum Jit {}
@@ -24,14 +24,9 @@ impl Lockstep {
     }
 }
 
-/// See the module of this name in the real translator.
-pub(crate) mod slot {
-    pub const ATTENTION: u8 = 36;
-}
-
 impl Jit {
     /// None.
-    pub fn for_vcpu(_: crate::Options, _: usize) -> Option<Self> {
+    pub fn for_vcpu(_: crate::Options, _: usize, _: &Flag) -> Option<Self> {
         None
     }
 

@@ -145,7 +145,7 @@ impl VcpuSeed for SoftVcpuSeed {
     fn bind(self) -> Result<SoftVcpu> {
         let vcpus = self.shared.vcpus();
         let mut cpu = Cpu::new(self.shared, self.mailbox, self.index);
-        if let Some(jit) = Jit::for_vcpu(self.options, vcpus) {
+        if let Some(jit) = Jit::for_vcpu(self.options, vcpus, &cpu.mailbox.attention) {
             cpu.lockstep = self.options.lockstep.then(|| jit.lockstep());
             cpu.use_jit(jit);
         } else if self.options.lockstep {

@@ -8,6 +8,8 @@ mod bulk;
 mod debug;
 mod exception;
 #[allow(unsafe_code)]
+mod flag;
+#[allow(unsafe_code)]
 mod host;
 mod id;
 mod keys;
@@ -40,6 +42,7 @@ use tearless_engine::Conduit;
 pub(crate) use bulk::Side;
 pub(crate) use debug::MDSCR_ACTIVE;
 pub(crate) use exception::Exception;
+pub(crate) use flag::Flag;
 pub(crate) use host::{Unit, supported};
 pub(crate) use id::{ZERO_BLOCK, id_register, id_registers};
 pub(crate) use keys::{CodePlace, Returns};
@@ -51,7 +54,7 @@ pub(crate) use tlb::{SELECTOR, View};
 
 use crate::{
     interp::{cache::CodeCache, op::Op},
-    jit::{Jit, JumpEntry, Lockstep, WINDOW_SLOTS, slot},
+    jit::{Jit, JumpEntry, Lockstep, WINDOW_SLOTS},
 };
 use atomic::Monitor;
 use mmio::Replay;
@@ -278,7 +281,6 @@ impl Cpu {
             in_jit: false,
             lockstep: None,
         });
-        cpu.x[usize::from(slot::ATTENTION)] = &raw const cpu.mailbox.attention as u64;
         cpu.update_derived();
         cpu
     }

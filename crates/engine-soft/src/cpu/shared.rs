@@ -17,12 +17,12 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
     },
     time::Instant,
 };
 
-use super::{phys::PhysMap, timer::TimerThread};
+use super::{flag::Flag, phys::PhysMap, timer::TimerThread};
 
 /// Most vCPUs of a VM.
 pub(crate) const MAX_VCPUS: usize = 256;
@@ -86,7 +86,7 @@ pub(crate) enum TlbScope {
 #[repr(align(64))]
 pub(crate) struct Mailbox {
     /// Bits of [`attention`]; polled by running code.
-    pub attention: AtomicU32,
+    pub attention: Flag,
     running: AtomicBool,
     posted: AtomicU64,
     drained: AtomicU64,

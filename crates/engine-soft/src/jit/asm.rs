@@ -872,6 +872,15 @@ impl Asm {
         self.here().wrapping_sub(4)
     }
 
+    /// Flags of the 32 bits at address `at`, in the same mapping or near it, - imm.
+    pub fn cmp32_imm8_at(&mut self, at: u64, imm: u8) {
+        self.put(&[0x83, 0x3d]);
+        // The address is relative to that behind the immediate operand.
+        let d = self.displacement(at) - 1;
+        self.put(&d.to_le_bytes());
+        self.put(&[imm]);
+    }
+
     /// Compares `reg` with the 64-bit datum at a RIP-relative place that is to be filled in.
     pub fn cmp_rip(&mut self, reg: Gpr) -> Patch {
         self.put(&[0x48 | reg.0 >> 3 << 2, 0x3b, 0x05 | (reg.0 & 7) << 3, 0, 0, 0, 0]);

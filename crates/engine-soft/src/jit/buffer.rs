@@ -1,15 +1,22 @@
 //! Memory for generated code: one file in memory, mapped twice.
 //!
-//! One mapping can be written, the other executed, and none both (W^X). Code is appended to one of two parts, what is
+//! One mapping can be written, the other executed, and none both (W^X). In front of the latter is the page of the vCPU's
+//! [`Flag`], so that code finds it by its own address. Code is appended to one of two parts, what is
 //! executed often and what is not, so that the host's instruction cache holds the former only; all of it is dropped at
 //! once.
 
-use std::{io, ptr::NonNull};
+use std::{
+    io,
+    ptr::{NonNull, null_mut},
+};
 
 use rustix::{
+    fd::OwnedFd,
     fs::{MemfdFlags, ftruncate, memfd_create},
-    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap},
 };
+
+use crate::cpu::{Flag, PAGE};
 
 /// A part of the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +29,31 @@ pub(crate) enum Part {
 
 /// Bytes for which the host is asked for memory at a time: one page fault per page of code is much of what it costs.
 const STEP: usize = 256 << 10;
+
+/// Bytes of the flag's page.
+const FLAG: usize = PAGE as usize;
+
+/// Maps the `size` bytes of `file` such that they can be executed, behind the page of `flag`; returns where they are.
+fn map_to_run(size: usize, file: &OwnedFd, flag: &Flag) -> io::Result<NonNull<u8>> {
+    let page = flag.page().ok_or(io::ErrorKind::Unsupported)?;
+    // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nobody.
+    let all = unsafe { mmap_anonymous(null_mut(), size + FLAG, ProtFlags::empty(), MapFlags::PRIVATE) }?;
+    let fixed = MapFlags::SHARED | MapFlags::FIXED;
+    // SAFETY: both replace what was mapped just now, which nobody knows of yet, and end where it does.
+    let mapped = unsafe {
+        let code = all.cast::<u8>().add(FLAG);
+        mmap(all, FLAG, ProtFlags::READ, fixed, page, 0)
+            .and_then(|_| mmap(code.cast(), size, ProtFlags::READ | ProtFlags::EXEC, fixed, file, 0))
+    };
+    match mapped {
+        Ok(code) => NonNull::new(code.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into()),
+        Err(e) => {
+            // SAFETY: as above.
+            let _ = unsafe { munmap(all, size + FLAG) };
+            Err(e.into())
+        }
+    }
+}
 
 /// The two mappings.
 pub(crate) struct CodeBuffer {
@@ -38,31 +70,36 @@ pub(crate) struct CodeBuffer {
 unsafe impl Send for CodeBuffer {}
 
 impl CodeBuffer {
-    /// A buffer of `size` bytes, a multiple of the host's page size; host memory is used as far as code is written.
+    /// A buffer of `size` bytes, a multiple of the host's page size, for code that looks at `flag`; host memory is used as
+    /// far as code is written.
     ///
     /// # Errors
     /// Those of the host, which may forbid executable memory.
-    pub fn new(size: usize) -> io::Result<Self> {
+    pub fn new(size: usize, flag: &Flag) -> io::Result<Self> {
         let file = memfd_create("tearless-code", MemfdFlags::CLOEXEC)?;
         ftruncate(&file, size as u64)?;
-        let map = |protection| -> io::Result<NonNull<u8>> {
-            // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nobody.
-            let at = unsafe { mmap(std::ptr::null_mut(), size, protection, MapFlags::SHARED, &file, 0) }?;
-            NonNull::new(at.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
-        };
-        let write = map(ProtFlags::READ | ProtFlags::WRITE)?;
-        let execute = match map(ProtFlags::READ | ProtFlags::EXEC) {
-            Ok(at) => at,
+        let writes = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nobody.
+        let write = unsafe { mmap(null_mut(), size, writes, MapFlags::SHARED, &file, 0) }?;
+        let write = NonNull::new(write.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        match map_to_run(size, &file, flag) {
+            Ok(execute) => {
+                let mut buffer = Self { write, execute, size, next: [0; 2], ready: [0; 2] };
+                buffer.clear(0);
+                buffer.ready = buffer.next;
+                Ok(buffer)
+            }
             Err(e) => {
                 // SAFETY: the mapping was made above, and nothing points into it yet.
                 let _ = unsafe { munmap(write.as_ptr().cast(), size) };
-                return Err(e);
+                Err(e)
             }
-        };
-        let mut buffer = Self { write, execute, size, next: [0; 2], ready: [0; 2] };
-        buffer.clear(0);
-        buffer.ready = buffer.next;
-        Ok(buffer)
+        }
+    }
+
+    /// The address of the flag.
+    pub fn flag(&self) -> u64 {
+        self.address(0) - FLAG as u64
     }
 
     /// The address at which what is appended next to `part` will run.
@@ -105,7 +142,9 @@ impl CodeBuffer {
         let next = &mut self.next[part as usize];
         // SAFETY: the range is within the mapping, by the check above, and the source is not.
         unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), self.write.as_ptr().add(*next), code.len()) };
-        *next = (*next + code.len()).next_multiple_of(8);
+        // A fetch of the host starts at a multiple of 16; side paths are rare.
+        let align = if part == Part::Hot { 16 } else { 8 };
+        *next = (*next + code.len()).next_multiple_of(align);
     }
 
     /// Asks for memory for more code of `part`.
@@ -147,7 +186,7 @@ impl Drop for CodeBuffer {
         // SAFETY: both were mapped in `new`, and no code of a buffer runs when its owner drops it.
         unsafe {
             let _ = munmap(self.write.as_ptr().cast(), self.size);
-            let _ = munmap(self.execute.as_ptr().cast(), self.size);
+            let _ = munmap(self.execute.as_ptr().sub(FLAG).cast(), self.size + FLAG);
         }
     }
 }

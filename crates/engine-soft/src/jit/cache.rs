@@ -21,13 +21,18 @@ use super::{
     thunks::{self, JUMP_ENTRIES, JUMP_MASK, JumpEntry, Thunks},
     translate::{self, Source},
 };
-use crate::interp::{
-    cache::PageHash,
-    op::{Handler, Op, Operands},
+use crate::{
+    cpu::{Flag, PAGE},
+    interp::{
+        cache::PageHash,
+        op::{Handler, Op, Operands},
+    },
 };
 
 /// Bytes of code before a block's main entry: where jumps that may close a loop arrive, which look for attention.
-pub(crate) const HEAD: u32 = 16;
+pub(crate) const HEAD: u32 = 13;
+/// Bytes in front of that, so that the main entry is where a fetch of the host starts.
+pub(super) const GAP: usize = 3;
 
 /// Most bytes that one block takes, exits and all.
 const MOST_BLOCK: usize = 96 << 10;
@@ -161,9 +166,12 @@ unsafe impl Send for Cache {}
 
 /// Where in the jump cache `va` is.
 fn jump_index(va: u64) -> usize {
-    let page = (va >> 12 & u64::from(JUMP_MASK >> 12)) << 9;
-    let index = page | va >> 2 & u64::from(JUMP_MASK >> 2 & 0x1ff);
-    index as usize % JUMP_ENTRIES
+    (va & u64::from(JUMP_MASK)) as usize / 4 % JUMP_ENTRIES
+}
+
+/// What the entry of `va` holds in the context with `key`.
+fn jump_tag(va: u64, key: u64) -> u64 {
+    va & !(PAGE - 4) ^ key
 }
 
 /// Stands behind an op that is run alone: hands itself back.
@@ -179,8 +187,8 @@ const CODE_SIZE: usize = 88 << 20;
 const LEAST_CODE_SIZE: usize = 6 << 20;
 
 impl Cache {
-    /// A translator for one of `vcpus` vCPUs, if `options` want one and this host can run what it makes.
-    pub fn for_vcpu(options: crate::Options, vcpus: usize) -> Option<Self> {
+    /// A translator for one of `vcpus` vCPUs, with this `flag`, if `options` want one and this host can run what it makes.
+    pub fn for_vcpu(options: crate::Options, vcpus: usize, flag: &Flag) -> Option<Self> {
         let has_all = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
@@ -196,7 +204,7 @@ impl Cache {
             single_checks: options.lockstep,
             alone: vcpus == 1 && !options.locked,
         };
-        match Self::new(vcpus.max(1), options) {
+        match Self::new(vcpus.max(1), options, flag) {
             Ok(mut cache) => {
                 cache.lengths = lengths;
                 Some(cache)
@@ -212,12 +220,12 @@ impl Cache {
     ///
     /// # Errors
     /// When the host forbids executable memory.
-    pub fn new(vcpus: usize, options: translate::Options) -> std::io::Result<Self> {
+    fn new(vcpus: usize, options: translate::Options, flag: &Flag) -> std::io::Result<Self> {
         let size = (CODE_SIZE / vcpus).max(LEAST_CODE_SIZE).next_multiple_of(1 << 20);
-        let mut code = CodeBuffer::new(size)?;
+        let mut code = CodeBuffer::new(size, flag)?;
         let mut asm = Asm::new();
         asm.restart(code.next_address(Part::Hot));
-        let thunks = thunks::emit(&mut asm);
+        let thunks = thunks::emit(&mut asm, code.flag());
         code.append(Part::Hot, asm.bytes());
         let mut returns = [ReturnStack::new()?, ReturnStack::new()?];
         returns.iter_mut().for_each(|stack| stack.fill(thunks.return_miss));
@@ -292,13 +300,13 @@ impl Cache {
         if self.is_lockstep() {
             return;
         }
-        self.jumps[jump_index(va)] = JumpEntry { va, key, code };
+        self.jumps[jump_index(va)] = JumpEntry { tag: jump_tag(va, key), code };
     }
 
     /// What was entered for address `va` of the context with `key`, if it still is.
     pub fn known_jump(&self, va: u64, key: u64) -> Option<u64> {
         let e = &self.jumps[jump_index(va)];
-        (e.va == va && e.key == key).then_some(e.code)
+        (e.tag == jump_tag(va, key)).then_some(e.code)
     }
 
     /// The number of the page at physical address `pa`, whose memory is at `host`, in `mode`.
@@ -357,6 +365,7 @@ impl Cache {
         let p = &self.pages[page as usize];
         let start = self.code.next_address(Part::Hot);
         self.asm.restart(start);
+        let start = start + GAP as u64;
         self.cold.restart(self.code.next_address(Part::Cold));
         // Careful code is rare, and left again soon.
         let most = if p.mode & translate::CAREFUL != 0 { MOST_CAREFUL } else { translate::MOST };
@@ -513,7 +522,7 @@ mod tests {
     fn a_vcpu_that_began_alone_learns_of_another() {
         let cpu = &mut TestCpu::new(&[]).cpu;
         let options = crate::Options { tier: crate::Tier::Jit, ..Default::default() };
-        let Some(jit) = Cache::for_vcpu(options, 1) else {
+        let Some(jit) = Cache::for_vcpu(options, 1, &cpu.mailbox.attention) else {
             eprintln!("skipped: this host runs no translated code");
             return;
         };

@@ -30,6 +30,5 @@ mod translate;
 
 pub(crate) use cache::{Cache as Jit, HEAD};
 pub(crate) use lockstep::Lockstep;
-pub(crate) use state::slot;
 pub(crate) use thunks::JumpEntry;
 pub(crate) use translate::WINDOW_SLOTS;

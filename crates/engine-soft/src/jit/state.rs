@@ -23,12 +23,10 @@ pub(crate) mod slot {
     pub const HERE: u8 = 34;
     /// Of the current code context, see [`crate::cpu::CodeKeys`].
     pub const KEY: u8 = 35;
-    /// Address of the attention flags.
-    pub const ATTENTION: u8 = 36;
     /// NZCV as the host has flags: LAHF in bits 15:8, SETO in bits 7:0; C is not inverted.
-    pub const FLAGS: u8 = 37;
+    pub const FLAGS: u8 = 36;
     /// Scratch for MXCSR.
-    pub const MXCSR: u8 = 38;
+    pub const MXCSR: u8 = 37;
 }
 
 /// The bits of a flags image that are N, Z, C and V, in this order from the top.

@@ -45,29 +45,31 @@ pub(crate) struct Thunks {
     pub set: u64,
     /// Not code: the vector constants.
     pub constants: u64,
+    /// Not code: the flag, see [`crate::cpu::Flag`].
+    pub flag: u64,
 }
 
 /// Entries of the jump cache.
 pub(crate) const JUMP_ENTRIES: usize = 1 << JUMP_BITS;
-const JUMP_BITS: u32 = 16;
-/// The bits of an address that find its entry: the low bits of the index of the instruction, and of the page.
-pub(crate) const JUMP_MASK: u32 = 0x0007_f000 | 0x7fc;
+const JUMP_BITS: u32 = 17;
+/// The bits of an address that find its entry: those of the place in its page, and some of the page.
+pub(crate) const JUMP_MASK: u32 = (JUMP_ENTRIES as u32 - 1) << 2;
 
-/// A guest address, the context's key, and the code there.
+/// The code at a guest address. Most of its place in the page is in the entry's index; all else is in `tag`: its page, as
+/// [`slot::HERE`] has it, and the two lowest bits.
 #[derive(Clone, Copy, Debug, Default)]
-#[repr(C, align(32))]
+#[repr(C, align(16))]
 pub(crate) struct JumpEntry {
-    pub va: u64,
-    pub key: u64,
+    pub tag: u64,
     pub code: u64,
 }
 
 /// Saved by the caller of `enter`, besides RBP.
 const CALLEE_SAVED: [Gpr; 5] = [RBX, R12, R13, R14, R15];
 
-/// Emits all thunks into `asm`.
-pub(crate) fn emit(asm: &mut Asm) -> Thunks {
-    let mut t = Thunks { enter: asm.here(), ..Thunks::default() };
+/// Emits all thunks into `asm`, for a vCPU with its flag at address `flag`.
+pub(crate) fn emit(asm: &mut Asm, flag: u64) -> Thunks {
+    let mut t = Thunks { enter: asm.here(), flag, ..Thunks::default() };
     enter(asm);
     asm.align(16);
     t.leave = asm.here();
@@ -94,9 +96,8 @@ pub(crate) fn emit(asm: &mut Asm) -> Thunks {
     asm.align(16);
     t.return_miss = asm.here();
     asm.mov(true, RSP, field(offset::RETURNS_TOP));
-    for miss in probe(asm, Go::Jump) {
-        asm.bind(miss);
-    }
+    let miss = probe(asm, Go::Jump);
+    asm.bind(miss);
     asm.jmp(t.branch_miss);
     asm.align(16);
     t.link_far = asm.here();
@@ -261,26 +262,24 @@ pub(super) enum Go {
     Call,
 }
 
-/// Probes the jump cache for address RAX and goes there; returns the jumps of a miss, which leave RAX alone.
-pub(super) fn probe(asm: &mut Asm, go: Go) -> [Patch; 2] {
-    asm.mov_imm(RCX, u64::from(JUMP_MASK));
-    asm.pext(false, RCX, RAX, RCX);
-    asm.rot_imm(Rot::Shl, false, RCX, size_of::<JumpEntry>().ilog2() as u8);
+/// Probes the jump cache for address RAX and goes there; returns the jump of a miss, which leaves RAX alone.
+pub(super) fn probe(asm: &mut Asm, go: Go) -> Patch {
+    asm.mov(false, RCX, RAX);
+    asm.mov(true, RDX, RAX);
+    asm.alu_imm(Alu::And, false, RCX, JUMP_MASK as i32);
+    asm.alu_imm(Alu::And, true, RDX, -(PAGE as i32) | 3);
+    asm.rot_imm(Rot::Shl, false, RCX, size_of::<JumpEntry>().ilog2() as u8 - 2);
+    asm.alu(Alu::Xor, true, RDX, x(slot::KEY));
     asm.alu(Alu::Add, true, RCX, field(offset::JUMP_CACHE));
-    asm.alu(Alu::Cmp, true, RAX, Mem::at(RCX, offset_of!(JumpEntry, va) as i32));
-    let other_address = asm.jcc_forward(Cc::Ne);
-    asm.mov(true, RDX, x(slot::KEY));
-    asm.alu(Alu::Cmp, true, RDX, Mem::at(RCX, offset_of!(JumpEntry, key) as i32));
-    let other_context = asm.jcc_forward(Cc::Ne);
-    asm.alu_imm(Alu::And, true, RAX, -4096);
-    asm.alu(Alu::Xor, true, RAX, RDX);
-    asm.store(3, x(slot::HERE), RAX);
+    asm.alu(Alu::Cmp, true, RDX, Mem::at(RCX, offset_of!(JumpEntry, tag) as i32));
+    let miss = asm.jcc_forward(Cc::Ne);
+    asm.store(3, x(slot::HERE), RDX);
     let code = Mem::at(RCX, offset_of!(JumpEntry, code) as i32);
     match go {
         Go::Jump => asm.jmp_to(code),
         Go::Call => asm.call_to(code),
     }
-    [other_address, other_context]
+    miss
 }
 
 /// EAX: exit; RCX: bytes from the start of the page. When the jump cache knows the target, the exit's link mostly stays
@@ -292,9 +291,8 @@ fn link_far(asm: &mut Asm) {
     let enough = asm.jcc_forward(Cc::S);
     page(asm);
     asm.alu(Alu::Add, true, RAX, RCX);
-    for miss in probe(asm, Go::Jump) {
-        asm.bind(miss);
-    }
+    let miss = probe(asm, Go::Jump);
+    asm.bind(miss);
     asm.bind(enough);
     call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, field(offset::EXIT)));
 }
@@ -343,4 +341,4 @@ fn interpret(asm: &mut Asm, float: bool) {
     asm.jmp_to(RAX);
 }
 
-const _: () = assert!(PINNED[9].0 == SP && JUMP_MASK.count_ones() == JUMP_BITS);
+const _: () = assert!(PINNED[9].0 == SP && JUMP_MASK as u64 >= PAGE - 4);

@@ -122,10 +122,13 @@ impl Translator<'_> {
             self.asm.ret();
             return;
         }
-        for miss in probe(self.asm, Go::Jump) {
-            self.asm.bind(miss);
-        }
-        self.asm.jmp(self.thunks.branch_miss);
+        self.jump_to_rax();
+    }
+
+    /// Goes to address RAX.
+    fn jump_to_rax(&mut self) {
+        let miss = probe(self.asm, Go::Jump);
+        self.asm.bind_to(miss, self.thunks.branch_miss);
     }
 
     fn call_register(&mut self, rn: u8) {
@@ -139,15 +142,12 @@ impl Translator<'_> {
         let returns = self.expects_return();
         self.asm.mov(true, RAX, RCX);
         if !returns {
-            for miss in probe(self.asm, Go::Jump) {
-                self.asm.bind(miss);
-            }
-            self.asm.jmp(self.thunks.branch_miss);
+            self.jump_to_rax();
             return;
         }
-        let misses = probe(self.asm, Go::Call);
+        let from = probe(self.asm, Go::Call);
         let landing = self.asm.label();
-        self.asides.extend(misses.map(|from| Aside::CallMiss { from, landing }));
+        self.asides.push(Aside::CallMiss { from, landing });
         self.land();
     }
 
@@ -182,8 +182,8 @@ impl Translator<'_> {
         let next = self.offset() + 4;
         self.asm.pop(RCX);
         self.asm.alu(Alu::Cmp, true, RCX, RAX);
-        let from = self.asm.jcc_forward(Cc::Ne);
-        self.asides.push(Aside::ReturnMiss { from });
+        let miss = self.asm.jcc_forward(Cc::Ne);
+        self.asm.bind_to(miss, self.thunks.return_miss);
         self.asm.alu_imm(Alu::And, true, RAX, -4096);
         self.asm.alu(Alu::Xor, true, RAX, x(slot::KEY));
         self.asm.store(3, x(slot::HERE), RAX);

@@ -5,10 +5,7 @@
 //! where they are, instead of by way of memory.
 
 use super::{Aside, Translator, flags::Flags, vregs::Vectors, windows::Windows};
-use crate::jit::{
-    asm::{Alu, Cc, Mem, RAX},
-    state::{slot, x},
-};
+use crate::jit::asm::Cc;
 
 /// The start of a loop.
 pub(super) struct Start {
@@ -37,8 +34,7 @@ impl Translator<'_> {
         }
         let at = start.at;
         let on = self.asm.jcc_short(cc.not());
-        self.asm.mov(true, RAX, x(slot::ATTENTION));
-        self.asm.alu_imm(Alu::Cmp, false, Mem::at(RAX, 0), 0);
+        self.asm.cmp32_imm8_at(self.thunks.flag, 0);
         let from = self.asm.jcc_forward(Cc::Ne);
         // By way of the block's head, which looks at what wants attention.
         let vectors = self.vectors.clone();

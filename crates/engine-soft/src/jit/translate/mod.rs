@@ -20,11 +20,11 @@ mod vregs;
 mod windows;
 
 use super::{
-    asm::{Alu, Asm, Cc, Mem, Patch, RAX, RCX},
-    cache::{Exit, HEAD},
+    asm::{Asm, Cc, Patch, RAX, RCX},
+    cache::{Exit, GAP, HEAD},
     copies::Copies,
     page::WORDS,
-    state::{field, slot, x},
+    state::field,
     thunks::Thunks,
 };
 use crate::{
@@ -106,8 +106,6 @@ enum Aside {
     LinkFar { from: Patch, exit: u32, target: i32, landing: Option<u64> },
     /// The jump cache does not know the target of a call, which has its landing at `landing`.
     CallMiss { from: Patch, landing: u64 },
-    /// A return that arrives at a landing goes elsewhere, to the address in RAX.
-    ReturnMiss { from: Patch },
     /// Careful code goes on with the instruction at `index`.
     Careful { from: Patch, index: usize, vectors: Vectors },
     /// The translation that `check` wants is looked for; careful code goes on with the instruction at `index` if there is none.
@@ -259,13 +257,11 @@ pub(super) fn translate(
 impl Translator<'_> {
     /// The first [`HEAD`] bytes, which jumps that may close a loop go through.
     fn head(&mut self) {
-        self.asm.mov(true, RAX, x(slot::ATTENTION));
-        self.asm.alu_imm(Alu::Cmp, false, Mem::at(RAX, 0), 0);
+        self.asm.raw(&[0xcc; GAP]);
+        self.asm.cmp32_imm8_at(self.thunks.flag, 0);
         let from = self.asm.jcc_forward(Cc::Ne);
         self.asides.push(Aside::Attend { from });
-        // A NOP of three bytes; what is behind it is jumped to as well.
-        self.asm.raw(&[0x0f, 0x1f, 0x00]);
-        debug_assert_eq!(self.asm.len(), HEAD as usize);
+        debug_assert_eq!(self.asm.len(), GAP + HEAD as usize);
     }
 
     fn body(&mut self) {
@@ -419,10 +415,6 @@ impl Translator<'_> {
                     self.bind_aside(from);
                     self.asm.call(self.thunks.branch_miss);
                     self.asm.jmp(landing);
-                }
-                Aside::ReturnMiss { from } => {
-                    self.bind_aside(from);
-                    self.asm.jmp(self.thunks.return_miss);
                 }
                 Aside::Attend { from } => {
                     self.bind_aside(from);

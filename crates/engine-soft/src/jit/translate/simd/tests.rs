@@ -270,7 +270,7 @@ impl State {
 fn translating() -> Option<TestCpu> {
     let mut cpu = TestCpu::new(&[]);
     let options = crate::Options { tier: Tier::Jit, exact_flags: true, ..Default::default() };
-    cpu.cpu.use_jit(Jit::for_vcpu(options, 1)?);
+    cpu.cpu.use_jit(Jit::for_vcpu(options, 1, &cpu.cpu.mailbox.attention)?);
     Some(cpu)
 }
 
@@ -437,7 +437,7 @@ fn many_random_sequences() {
 /// Whether there is a translation of `word`: whether the interpreter is not called before WFI needs it.
 fn is_translated(word: u32) -> bool {
     let (mut asm, mut cold, mut exits) = (Asm::new(), Asm::new(), Vec::new());
-    let thunks = thunks::emit(&mut asm);
+    let thunks = thunks::emit(&mut asm, 0);
     let mut page = [WFI; 1024];
     page[0] = word;
     let source = Source { host: page.as_ptr().cast(), word: 0, end: 1024, mode: 0, page: 0, code: 0 };
