@@ -13,11 +13,14 @@ const BITS: u32 = 23;
 /// In a key: of EL1.
 const EL1: u64 = 1 << 10;
 /// Remembered translations of code pages.
-const ENTRIES: usize = 512;
-/// Words of the set of code pages.
-const SET_WORDS: usize = 1024;
-/// So many of its bits may be set before it is started over.
-const MOST_BITS: u32 = 8192;
+const ENTRIES: usize = 4096;
+/// Words of the set of code pages: a page is in it if all of its bits are, so that of 8000 pages which are not, one or two
+/// seem to be. (A page that merely seems to be costs its process all links between pages, whenever it is unmapped.)
+const SET_WORDS: usize = 4096;
+/// Bits of a page.
+const PAGE_BITS: u32 = 3;
+/// So many bits may be set before the set is started over.
+const MOST_BITS: u32 = 32768;
 
 /// The key that is number `n`.
 fn key(n: u32) -> u64 {
@@ -146,17 +149,21 @@ impl CodeKeys {
     pub fn note(&mut self, va: u64, key: u64, el: u32, (global, log2_size): (bool, u32), place: CodePlace) {
         self.kernel_is_private |= el != 0 && !global;
         self.blocks.note(va & !(PAGE - 1), log2_size);
-        let (word, bit) = Self::hash(va);
-        if self.pages[word] & bit == 0 {
+        for (word, bit) in Self::places(va) {
+            self.bits += u32::from(self.pages[word] & bit == 0);
             self.pages[word] |= bit;
-            self.bits += 1;
         }
         self.entries[(va / PAGE) as usize % ENTRIES] = Entry { tag: (va & !(PAGE - 1)) ^ key, place };
     }
 
-    fn hash(va: u64) -> (usize, u64) {
-        let hash = (va << 8 >> 20).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
-        (hash as usize / 64 % SET_WORDS, 1 << (hash % 64))
+    /// Where in the set the bits of the page at `va` are: word and bit.
+    fn places(va: u64) -> impl Iterator<Item = (usize, u64)> {
+        const WIDTH: u32 = (64 * SET_WORDS).ilog2();
+        let hash = (va << 8 >> 20).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (0..PAGE_BITS).map(move |i| {
+            let place = hash >> (64 - WIDTH * (i + 1));
+            (place as usize / 64 % SET_WORDS, 1 << (place % 64))
+        })
     }
 
     /// Another address space becomes current.
@@ -184,9 +191,8 @@ impl CodeKeys {
 
     /// Drops what is known of the page at `va` and the block that it is in, in contexts of `asid` or all.
     pub fn renew_page(&mut self, va: u64, asid: Option<u16>) {
-        let (word, bit) = Self::hash(va);
         let block = self.blocks.may_contain(va);
-        if !block && self.pages[word] & bit == 0 {
+        if !block && Self::places(va).any(|(word, bit)| self.pages[word] & bit == 0) {
             return;
         }
         match asid {

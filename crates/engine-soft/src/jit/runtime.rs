@@ -242,7 +242,8 @@ impl Cpu {
         }
         if exit.cell != 0 {
             self.patience = PATIENCE;
-            let code = self.find_code(jit, target);
+            self.pc = target;
+            let code = self.find_code_again(jit);
             // Only what was found as it was looked for is linked: no exception taken, nothing emptied, and the
             // distance of the pages does not disturb the key.
             let there = self.x[usize::from(slot::HERE)];
