@@ -79,8 +79,6 @@ pub(crate) mod offset {
     pub const IRQ: usize = offset_of!(Cpu, irq);
     pub const SP_EL0: usize = offset_of!(Cpu, sp);
     pub const WINDOWS: usize = offset_of!(Cpu, windows);
-    pub const PATIENCE: usize = offset_of!(Cpu, patience);
-    pub const EXIT: usize = offset_of!(Cpu, exit);
     pub const JUMP_CACHE: usize = offset_of!(Cpu, jump_cache);
     pub const RETURNS: usize = offset_of!(Cpu, returns) + offset_of!(Returns, now);
     pub const RETURNS_TOP: usize = offset_of!(Cpu, returns) + offset_of!(Returns, top);
@@ -214,10 +212,6 @@ pub(crate) struct Cpu {
     pub jit: Option<Box<Jit>>,
     /// Host addresses of bases whose accesses generated code has checked.
     pub windows: [u64; WINDOW_SLOTS],
-    /// The exit that generated code is about to follow.
-    pub exit: u64,
-    /// How many more exits to other pages it may follow by the jump cache before it links one.
-    pub patience: i32,
     /// Its jump cache.
     pub jump_cache: *mut JumpEntry,
     /// Its return stacks.
@@ -272,8 +266,6 @@ impl Cpu {
             index,
             jit: None,
             windows: [0; WINDOW_SLOTS],
-            exit: 0,
-            patience: 0,
             jump_cache: std::ptr::null_mut(),
             returns: Returns::default(),
             host_stack: 0,

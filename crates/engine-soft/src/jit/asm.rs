@@ -881,10 +881,11 @@ impl Asm {
         self.put(&[imm]);
     }
 
-    /// Compares `reg` with the 64-bit datum at a RIP-relative place that is to be filled in.
-    pub fn cmp_rip(&mut self, reg: Gpr) -> Patch {
-        self.put(&[0x48 | reg.0 >> 3 << 2, 0x3b, 0x05 | (reg.0 & 7) << 3, 0, 0, 0, 0]);
-        Patch(self.len() - 4)
+    /// Compares `reg` with the 64 bits at address `at`, in the same mapping.
+    pub fn cmp_at(&mut self, reg: Gpr, at: u64) {
+        self.put(&[0x48 | reg.0 >> 3 << 2, 0x3b, 0x05 | (reg.0 & 7) << 3]);
+        let d = self.displacement(at);
+        self.put(&d.to_le_bytes());
     }
 
     /// Pads with NOPs to a multiple of `align`, a power of two of at most 32.

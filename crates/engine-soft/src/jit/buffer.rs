@@ -2,8 +2,8 @@
 //!
 //! One mapping can be written, the other executed, and none both (W^X). In front of the latter is the page of the vCPU's
 //! [`Flag`], so that code finds it by its own address. Code is appended to one of two parts, what is
-//! executed often and what is not, so that the host's instruction cache holds the former only; all of it is dropped at
-//! once.
+//! executed often and what is not, so that the host's instruction cache holds the former only; a third part is data that
+//! code compares with. All of it is dropped at once.
 
 use std::{
     io,
@@ -25,7 +25,11 @@ pub(crate) enum Part {
     Hot,
     /// Their side paths.
     Cold,
+    /// What the main paths compare with: no code, and changed again and again, which no code nearby shall suffer from.
+    Cells,
 }
+
+const PARTS: usize = 3;
 
 /// Bytes for which the host is asked for memory at a time: one page fault per page of code is much of what it costs.
 const STEP: usize = 256 << 10;
@@ -61,9 +65,9 @@ pub(crate) struct CodeBuffer {
     execute: NonNull<u8>,
     size: usize,
     /// Where the next code of each part goes.
-    next: [usize; 2],
+    next: [usize; PARTS],
     /// Up to where memory was asked for.
-    ready: [usize; 2],
+    ready: [usize; PARTS],
 }
 
 // SAFETY: the mappings belong to this object alone.
@@ -84,7 +88,7 @@ impl CodeBuffer {
         let write = NonNull::new(write.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         match map_to_run(size, &file, flag) {
             Ok(execute) => {
-                let mut buffer = Self { write, execute, size, next: [0; 2], ready: [0; 2] };
+                let mut buffer = Self { write, execute, size, next: [0; PARTS], ready: [0; PARTS] };
                 buffer.clear(0);
                 buffer.ready = buffer.next;
                 Ok(buffer)
@@ -117,9 +121,14 @@ impl CodeBuffer {
         address.wrapping_sub(self.execute.as_ptr() as u64) as u32
     }
 
-    /// Where the cold part begins.
-    fn middle(&self) -> usize {
-        self.size / 8 * 5 & !15
+    /// Where `part` begins.
+    fn start(&self, part: Part) -> usize {
+        let sixteenths = match part {
+            Part::Hot => 0,
+            Part::Cold => 9,
+            Part::Cells => 15,
+        };
+        self.size / 16 * sixteenths & !63
     }
 
     /// Bytes of the hot part in use.
@@ -127,10 +136,11 @@ impl CodeBuffer {
         self.next[Part::Hot as usize]
     }
 
-    /// Bytes that still fit into either part.
+    /// Bytes that still fit into each part.
     pub fn room(&self) -> usize {
-        let [hot, cold] = self.next;
-        (self.middle() - hot).min(self.size - cold)
+        let [hot, cold, cells] = self.next;
+        let left = (self.start(Part::Cold) - hot).min(self.start(Part::Cells) - cold);
+        left.min(self.size - cells)
     }
 
     /// Appends `code` to `part`, which the caller knows to have [`CodeBuffer::room`] for it.
@@ -169,15 +179,21 @@ impl CodeBuffer {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.write.as_ptr().add(at), bytes.len()) };
     }
 
-    /// Has the 32-bit displacement at offset `at` name `target`.
+    /// Has the 32-bit displacement at offset `at` name `target`. If it does already, nothing is written: the host throws away
+    /// what it knows of code that is written to.
     pub fn patch_displacement(&mut self, at: u32, target: u64) {
-        let d = target.wrapping_sub(self.address(at) + 4) as i32;
-        self.patch(at, &d.to_le_bytes());
+        let d = (target.wrapping_sub(self.address(at) + 4) as i32).to_le_bytes();
+        assert!(at as usize + d.len() <= self.size, "a displacement outside of the code");
+        // SAFETY: within the mapping, by the check above, and any four bytes will do.
+        let now = unsafe { self.write.as_ptr().add(at as usize).cast::<[u8; 4]>().read() };
+        if now != d {
+            self.patch(at, &d);
+        }
     }
 
     /// Drops everything but the first `keep` bytes of the hot part.
     pub fn clear(&mut self, keep: usize) {
-        self.next = [keep, self.middle()];
+        self.next = [keep, self.start(Part::Cold), self.start(Part::Cells)];
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Translated code is found by the physical address of the guest's code and the mode (exception level, whether FPCR is
 //! zero, whether it is careful), and is relative to the program counter: all address spaces share it. Within a page blocks
-//! jump to each other directly. A jump to another page depends on the address space, and is guarded by a *cell* beside it that holds the page and context it is valid
+//! jump to each other directly. A jump to another page depends on the address space, and is guarded by a *cell* that holds the page and context it is valid
 //! in; an indirect jump probes the *jump cache*. Both compare against keys that TLB maintenance replaces, which drops
 //! all of a context's links at once (see [`crate::cpu::CodeKeys`]).
 //!
@@ -34,6 +34,9 @@ pub(crate) const HEAD: u32 = 13;
 /// Bytes in front of that, so that the main entry is where a fetch of the host starts.
 pub(super) const GAP: usize = 3;
 
+/// Most exits of a block to other pages.
+const MOST_CELLS: usize = 2 * translate::MOST;
+
 /// Most bytes that one block takes, exits and all.
 const MOST_BLOCK: usize = 96 << 10;
 
@@ -53,6 +56,9 @@ fn page_key(pa: u64, mode: u8) -> u64 {
 
 /// Most bytes of what is kept of translated pages, of all vCPUs together.
 const MOST_PAGES: usize = 16 << 20;
+
+/// Bytes of a cell.
+pub(super) const CELL: usize = 8;
 
 /// An exit of a block to a known place. There are many: hence the packing.
 #[derive(Clone, Copy, Debug)]
@@ -376,13 +382,23 @@ impl Cache {
         }
         // From careful code it goes on in ordinary one.
         let exits_to = p.ordinary.unwrap_or(page);
-        let source =
-            Source { host: p.host, word, end, mode: p.mode, page: exits_to, code: self.code.address(0) };
+        let source = Source {
+            host: p.host,
+            word,
+            end,
+            mode: p.mode,
+            page: exits_to,
+            code: self.code.address(0),
+            cells: self.code.next_address(Part::Cells),
+        };
         let buffers = (&mut self.asm, &mut self.cold, &mut self.room);
         let first_exit = self.exits.len();
-        let length = translate::translate(buffers, &source, &self.thunks, &mut self.exits, self.options);
+        let made = translate::translate(buffers, &source, &self.thunks, &mut self.exits, self.options);
+        let length = made.length;
         self.code.append(Part::Hot, self.asm.bytes());
         self.code.append(Part::Cold, self.cold.bytes());
+        // No page equals zero under a key.
+        self.code.append(Part::Cells, &[0; CELL * MOST_CELLS][..CELL * made.cells]);
         self.statistics.add(length, self.asm.len(), self.cold.len());
         // What changed since it was noted, for other blocks, must not be noted anew before they are stale: when the guest
         // says that code changed, there would be no difference any more.

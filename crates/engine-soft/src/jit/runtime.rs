@@ -3,9 +3,6 @@
 use super::{HEAD, cache::Missing, state::slot};
 use crate::cpu::{Cpu, PAGE, Stop};
 
-/// How many exits to other pages are followed by the jump cache between two that are linked.
-const PATIENCE: i32 = 16;
-
 /// Lends `f` the translator, which is out of `cpu` meanwhile.
 fn with_jit(cpu: &mut Cpu, f: impl FnOnce(&mut Cpu, &mut super::Jit) -> u64) -> u64 {
     let Some(mut jit) = cpu.jit.take() else { return 0 };
@@ -241,7 +238,6 @@ impl Cpu {
             return if code == jit.thunks.leave { code } else { code + u64::from(HEAD) };
         }
         if exit.cell != 0 {
-            self.patience = PATIENCE;
             self.pc = target;
             let code = self.find_code_again(jit);
             // Only what was found as it was looked for is linked: no exception taken, nothing emptied, and the

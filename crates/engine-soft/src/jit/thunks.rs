@@ -29,8 +29,6 @@ pub(crate) struct Thunks {
     pub again_carefully: u64,
     /// Jump: follows the unlinked exit number EAX.
     pub link: u64,
-    /// Jump: as `link`, for an exit to another page, RCX bytes from the start of this one.
-    pub link_far: u64,
     /// Call: looks for the translation of page number RDX, if address RAX is there too, for reading or writing; EAX says
     /// whether the bank has it now.
     pub fill: [u64; 2],
@@ -99,9 +97,6 @@ pub(crate) fn emit(asm: &mut Asm, flag: u64) -> Thunks {
     let miss = probe(asm, Go::Jump);
     asm.bind(miss);
     asm.jmp(t.branch_miss);
-    asm.align(16);
-    t.link_far = asm.here();
-    link_far(asm);
     asm.align(16);
     t.link = asm.here();
     call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, RAX));
@@ -280,21 +275,6 @@ pub(super) fn probe(asm: &mut Asm, go: Go) -> Patch {
         Go::Call => asm.call_to(code),
     }
     miss
-}
-
-/// EAX: exit; RCX: bytes from the start of the page. When the jump cache knows the target, the exit's link mostly stays
-/// with the context that it has: contexts that share code would else take it from each other all the time. Now and then it
-/// is made anew, since that context may be gone.
-fn link_far(asm: &mut Asm) {
-    asm.store(3, field(offset::EXIT), RAX);
-    asm.alu_imm(Alu::Sub, false, field(offset::PATIENCE), 1);
-    let enough = asm.jcc_forward(Cc::S);
-    page(asm);
-    asm.alu(Alu::Add, true, RAX, RCX);
-    let miss = probe(asm, Go::Jump);
-    asm.bind(miss);
-    asm.bind(enough);
-    call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, field(offset::EXIT)));
 }
 
 /// Registers of the guest are neither read nor written.

@@ -1,11 +1,11 @@
 //! Branches, and the ways out of a block.
 
-use super::{Aside, Cell, Translator};
+use super::{Aside, Translator};
 use crate::{
     decode::{BranchReg, Insn},
     jit::{
         asm::{Alu, Cc, Patch, RAX, RCX, RSP},
-        cache::Exit,
+        cache::{CELL, Exit},
         returns,
         state::{slot, x},
         thunks::{Go, probe},
@@ -165,8 +165,8 @@ impl Translator<'_> {
     fn call_for(&mut self, target: i32) {
         if self.is_far(target) {
             let (from, exit) = self.guarded_exit(target, CALL);
-            let landing = Some(self.asm.label());
-            self.asides.push(Aside::LinkFar { from, exit, target, landing });
+            let landing = self.asm.label();
+            self.asides.push(Aside::LinkCall { from, exit, landing });
         } else {
             // Every call looks for attention, so that no return has to.
             let exit = Exit::to(self.source.page, target, true, false);
@@ -232,25 +232,19 @@ impl Translator<'_> {
 
     /// Leaves the block for `target`, in bytes from the start of the page. Everything is settled.
     pub(super) fn leave_for(&mut self, target: i32) {
-        if !self.is_far(target) {
+        let (from, exit) = if self.is_far(target) {
+            self.guarded_exit(target, JUMP)
+        } else {
             let exit = self.exit_to(target, 0);
             let from = self.asm.jmp_forward();
-            let exit = self.note_exit(exit);
-            if self.is_aside {
-                self.asm.bind(from);
-                self.asm.mov_imm(RAX, u64::from(exit));
-                self.asm.jmp(self.thunks.link);
-            } else {
-                self.asides.push(Aside::Link { from, exit });
-            }
-            return;
-        }
-        let (miss, exit) = self.guarded_exit(target, JUMP);
+            (from, self.note_exit(exit))
+        };
         if self.is_aside {
-            self.asm.bind(miss);
-            self.link_far(exit, target, None);
+            self.asm.bind(from);
+            self.asm.mov_imm(RAX, u64::from(exit));
+            self.asm.jmp(self.thunks.link);
         } else {
-            self.asides.push(Aside::LinkFar { from: miss, exit, target, landing: None });
+            self.asides.push(Aside::Link { from, exit });
         }
     }
 
@@ -258,15 +252,15 @@ impl Translator<'_> {
     /// it is not linked for the current context, and its number.
     fn guarded_exit(&mut self, target: i32, opcode: u8) -> (Patch, u32) {
         self.asm.mov(true, RAX, x(slot::HERE));
-        let cell = self.asm.cmp_rip(RAX);
+        let cell = self.source.cells + self.cells as u64 * CELL as u64;
+        self.cells += 1;
+        self.asm.cmp_at(RAX, cell);
         let miss = self.asm.jcc_forward(Cc::Ne);
         self.asm.alu_imm(Alu::Add, true, RAX, target & !0xfff);
         self.asm.store(3, x(slot::HERE), RAX);
         self.asm.raw(&[opcode, 0, 0, 0, 0]);
-        let exit = self.exit_to(target, u32::MAX);
-        let index = self.note_exit(exit);
-        self.cells.push(Cell { from: cell, is_aside: self.is_aside, exit: index });
-        (miss, index)
+        let exit = self.exit_to(target, self.code_offset(cell));
+        (miss, self.note_exit(exit))
     }
 
     /// Leaves a side path for the careful block at `target`, in bytes from the start of the page.
@@ -279,40 +273,7 @@ impl Translator<'_> {
         self.asm.jmp(self.thunks.link);
     }
 
-    /// Goes to find the block at `target`, in bytes from the start of the page; a call has its landing at `landing`.
-    pub(super) fn link_far(&mut self, exit: u32, target: i32, landing: Option<u64>) {
-        self.asm.mov_imm(RCX, i64::from(target) as u64);
-        self.asm.mov_imm(RAX, u64::from(exit));
-        match landing {
-            None => self.asm.jmp(self.thunks.link_far),
-            Some(landing) => {
-                self.asm.call(self.thunks.link_far);
-                self.asm.jmp(landing);
-            }
-        }
-    }
-
     fn code_offset(&self, address: u64) -> u32 {
         address.wrapping_sub(self.source.code) as u32
-    }
-
-    /// Emits the cells of exits to other pages, behind the side paths.
-    pub(super) fn cells(&mut self) {
-        if self.cells.is_empty() {
-            return;
-        }
-        self.asm.align(8);
-        let mut cells = std::mem::take(&mut self.cells);
-        for Cell { from, is_aside, exit } in cells.drain(..) {
-            if is_aside {
-                self.asm.bind(from);
-            } else {
-                self.bind_aside(from);
-            }
-            self.exits[exit as usize].cell = self.code_offset(self.asm.here());
-            // No page equals zero under a key.
-            self.asm.raw(&[0; 8]);
-        }
-        self.cells = cells;
     }
 }

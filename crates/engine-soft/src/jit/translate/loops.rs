@@ -51,7 +51,7 @@ impl Translator<'_> {
         self.exits.truncate(first_exit);
         self.asides.clear();
         self.deopts.clear();
-        self.cells.clear();
+        self.cells = 0;
         self.index = 0;
         self.flags = Flags::in_memory();
         (self.sp_aligned, self.fp_ready, self.over) = (false, false, false);

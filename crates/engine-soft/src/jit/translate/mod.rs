@@ -67,6 +67,8 @@ pub(super) struct Source {
     pub page: u32,
     /// Address of the code buffer.
     pub code: u64,
+    /// Address of the next cell.
+    pub cells: u64,
 }
 
 impl Source {
@@ -100,10 +102,10 @@ enum Aside {
     Interpret { from: Patch, index: usize, back: u64, before: Vectors, after: Vectors, copies: Copies },
     /// The block is left for `target`, in bytes from the start of the page, with NZCV to be saved if `save`.
     Leave { from: Patch, target: i32, flags: Flags, save: bool, vectors: Vectors },
-    /// Exit number `exit`, the jump to which is here, is not linked yet.
+    /// Exit number `exit`, the jump to which is here, is not linked yet, or not for the current context.
     Link { from: Patch, exit: u32 },
-    /// As `Link`, to another page: `target` bytes from the start of this one. A call has its landing at `landing`.
-    LinkFar { from: Patch, exit: u32, target: i32, landing: Option<u64> },
+    /// As `Link`, of a call that has its landing at `landing`.
+    LinkCall { from: Patch, exit: u32, landing: u64 },
     /// The jump cache does not know the target of a call, which has its landing at `landing`.
     CallMiss { from: Patch, landing: u64 },
     /// Careful code goes on with the instruction at `index`.
@@ -112,13 +114,6 @@ enum Aside {
     Fill { from: Patch, index: usize, vectors: Vectors, check: windows::Check },
     /// Somebody wants attention before the first instruction.
     Attend { from: Patch },
-}
-
-/// The cell of exit number `exit`, which the instruction at `from` in the main path, or in a side path, names.
-struct Cell {
-    from: Patch,
-    is_aside: bool,
-    exit: u32,
 }
 
 /// Jumps to the interpreter of the current instruction.
@@ -160,8 +155,8 @@ struct Translator<'a> {
     fp_ready: bool,
     /// A register that is not written yet, and the value that it has.
     pending: Option<(u8, u64)>,
-    /// Cells of exits to other pages, to be placed behind the code.
-    cells: Vec<Cell>,
+    /// How many cells there are, one for each exit to another page.
+    cells: usize,
     /// Whether the main path was left for good.
     over: bool,
     /// The vector registers to carry from one iteration of this loop to the next.
@@ -182,7 +177,6 @@ pub(super) struct Room {
     known_live: flags::Known,
     deopts: Vec<Deopt>,
     asides: Vec<Aside>,
-    cells: Vec<Cell>,
     ladders: Vec<Ladder>,
 }
 
@@ -193,15 +187,22 @@ fn emptied<T>(kept: &mut Vec<T>) -> Vec<T> {
     vec
 }
 
-/// Translates the block at `source` into two buffers, of its main path and its side paths, with its exits, and says how many
-/// instructions it has.
+/// What was made of a block.
+pub(super) struct Made {
+    /// How many instructions it has.
+    pub length: usize,
+    /// How many cells it uses, from [`Source::cells`] on.
+    pub cells: usize,
+}
+
+/// Translates the block at `source` into two buffers, of its main path and its side paths, with its exits.
 pub(super) fn translate(
     (asm, other, room): (&mut Asm, &mut Asm, &mut Room),
     source: &Source,
     thunks: &Thunks,
     exits: &mut Vec<Exit>,
     options: Options,
-) -> usize {
+) -> Made {
     let (mut words, mut insns) = (emptied(&mut room.words), emptied(&mut room.insns));
     for index in source.word..(source.word + MOST).min(source.end).min(WORDS) {
         let word = fetch(source.host, index);
@@ -233,7 +234,7 @@ pub(super) fn translate(
         sp_aligned: false,
         fp_ready: false,
         pending: None,
-        cells: emptied(&mut room.cells),
+        cells: 0,
         over: false,
         carried: None,
         loop_start: None,
@@ -250,8 +251,8 @@ pub(super) fn translate(
     let length = t.words.len();
     t.seen.extend(t.words.iter().enumerate().map(|(i, &word)| ((source.word + i) as u16, word)));
     let Translator { words, insns, seen, known_live, deopts, asides, cells, ladders, .. } = t;
-    *room = Room { seen, words, insns, known_live, deopts, asides, cells, ladders };
-    length
+    *room = Room { seen, words, insns, known_live, deopts, asides, ladders };
+    Made { length, cells }
 }
 
 impl Translator<'_> {
@@ -407,9 +408,11 @@ impl Translator<'_> {
                     self.asm.mov_imm(RAX, u64::from(exit));
                     self.asm.jmp(self.thunks.link);
                 }
-                Aside::LinkFar { from, exit, target, landing } => {
+                Aside::LinkCall { from, exit, landing } => {
                     self.bind_aside(from);
-                    self.link_far(exit, target, landing);
+                    self.asm.mov_imm(RAX, u64::from(exit));
+                    self.asm.call(self.thunks.link);
+                    self.asm.jmp(landing);
                 }
                 Aside::CallMiss { from, landing } => {
                     self.bind_aside(from);
@@ -424,7 +427,6 @@ impl Translator<'_> {
             }
         }
         self.asides = asides;
-        self.cells();
         std::mem::swap(self.asm, self.other);
     }
 

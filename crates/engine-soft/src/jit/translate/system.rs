@@ -132,6 +132,16 @@ impl Translator<'_> {
             self.x_finish(rt, RAX);
             return true;
         }
+        if reg == r::DCZID_EL0 {
+            if self.source.el() == 0 {
+                // Else zeroing is prohibited there.
+                self.clobber_flags();
+                self.asm.test_imm(false, field(offset::SCTLR), SCTLR_DZE as i32);
+                self.interpret_if(Cc::E);
+            }
+            self.x_set(rt, u64::from(ZERO_BLOCK.ilog2() - 2));
+            return true;
+        }
         if self.source.el() != 0 {
             match reg {
                 r::DAIF => {
@@ -149,10 +159,6 @@ impl Translator<'_> {
                 }
                 r::CURRENT_EL => {
                     self.x_set(rt, u64::from(self.source.el()) << 2);
-                    return true;
-                }
-                r::DCZID_EL0 => {
-                    self.x_set(rt, u64::from(ZERO_BLOCK.ilog2() - 2));
                     return true;
                 }
                 _ => {}

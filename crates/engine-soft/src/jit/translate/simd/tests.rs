@@ -440,7 +440,8 @@ fn is_translated(word: u32) -> bool {
     let thunks = thunks::emit(&mut asm, 0);
     let mut page = [WFI; 1024];
     page[0] = word;
-    let source = Source { host: page.as_ptr().cast(), word: 0, end: 1024, mode: 0, page: 0, code: 0 };
+    let source =
+        Source { host: page.as_ptr().cast(), word: 0, end: 1024, mode: 0, page: 0, code: 0, cells: 0 };
     asm.restart(0);
     cold.restart(1 << 20);
     translate(
