@@ -5,12 +5,6 @@ use crate::cpu::{Cpu, Flag};
 /// No translator.
 pub(crate) enum Jit {}
 
-/// What the jump cache would consist of.
-pub(crate) enum JumpEntry {}
-
-/// Of code that does not exist.
-pub(crate) const WINDOW_SLOTS: usize = 0;
-
 /// No comparison with it.
 pub(crate) enum Lockstep {}
 
@@ -31,10 +25,6 @@ impl Jit {
     }
 
     pub fn lockstep(&self) -> Box<Lockstep> {
-        match *self {}
-    }
-
-    pub fn jump_cache(&mut self) -> *mut JumpEntry {
         match *self {}
     }
 

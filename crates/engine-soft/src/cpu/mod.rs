@@ -54,7 +54,7 @@ pub(crate) use tlb::{SELECTOR, View};
 
 use crate::{
     interp::{cache::CodeCache, op::Op},
-    jit::{Jit, JumpEntry, Lockstep, WINDOW_SLOTS},
+    jit::{Jit, Lockstep},
 };
 use atomic::Monitor;
 use mmio::Replay;
@@ -78,8 +78,6 @@ pub(crate) mod offset {
     pub const PSTATE: usize = offset_of!(Cpu, pstate);
     pub const IRQ: usize = offset_of!(Cpu, irq);
     pub const SP_EL0: usize = offset_of!(Cpu, sp);
-    pub const WINDOWS: usize = offset_of!(Cpu, windows);
-    pub const JUMP_CACHE: usize = offset_of!(Cpu, jump_cache);
     pub const RETURNS: usize = offset_of!(Cpu, returns) + offset_of!(Returns, now);
     pub const RETURNS_TOP: usize = offset_of!(Cpu, returns) + offset_of!(Returns, top);
     pub const HOST_STACK: usize = offset_of!(Cpu, host_stack);
@@ -210,10 +208,6 @@ pub(crate) struct Cpu {
     pub index: u32,
     /// The translator, unless this host has none or it is off. Not here while it works.
     pub jit: Option<Box<Jit>>,
-    /// Host addresses of bases whose accesses generated code has checked.
-    pub windows: [u64; WINDOW_SLOTS],
-    /// Its jump cache.
-    pub jump_cache: *mut JumpEntry,
     /// Its return stacks.
     pub returns: Returns,
     /// The stack of who called it.
@@ -265,8 +259,6 @@ impl Cpu {
             shared,
             index,
             jit: None,
-            windows: [0; WINDOW_SLOTS],
-            jump_cache: std::ptr::null_mut(),
             returns: Returns::default(),
             host_stack: 0,
             back: 0,
@@ -314,8 +306,7 @@ impl Cpu {
     }
 
     /// Has the translator `jit` execute what it can.
-    pub fn use_jit(&mut self, mut jit: Jit) {
-        self.jump_cache = jit.jump_cache();
+    pub fn use_jit(&mut self, jit: Jit) {
         self.returns = Returns::new(jit.returns());
         self.jit = Some(Box::new(jit));
     }

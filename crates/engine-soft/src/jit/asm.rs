@@ -881,6 +881,14 @@ impl Asm {
         self.put(&[imm]);
     }
 
+    /// `reg = at`, an address in the same mapping.
+    pub fn lea_at(&mut self, reg: Gpr, at: u64) {
+        self.writes(reg);
+        self.put(&[0x48 | reg.0 >> 3 << 2, 0x8d, 0x05 | (reg.0 & 7) << 3]);
+        let d = self.displacement(at);
+        self.put(&d.to_le_bytes());
+    }
+
     /// Compares `reg` with the 64 bits at address `at`, in the same mapping.
     pub fn cmp_at(&mut self, reg: Gpr, at: u64) {
         self.put(&[0x48 | reg.0 >> 3 << 2, 0x3b, 0x05 | (reg.0 & 7) << 3]);

@@ -1,9 +1,11 @@
 //! Memory for generated code: one file in memory, mapped twice.
 //!
-//! One mapping can be written, the other executed, and none both (W^X). In front of the latter is the page of the vCPU's
-//! [`Flag`], so that code finds it by its own address. Code is appended to one of two parts, what is
+//! One mapping can be written, the other executed, and none both (W^X). Code is appended to one of two parts, what is
 //! executed often and what is not, so that the host's instruction cache holds the former only; a third part is data that
 //! code compares with. All of it is dropped at once.
+//!
+//! In front of the mapping that is executed are the page of the vCPU's [`Flag`] and the jump cache, so that code finds them
+//! by its own address.
 
 use std::{
     io,
@@ -13,9 +15,10 @@ use std::{
 use rustix::{
     fd::OwnedFd,
     fs::{MemfdFlags, ftruncate, memfd_create},
-    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap},
+    mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap},
 };
 
+use super::thunks::{JUMP_ENTRIES, JumpEntry};
 use crate::cpu::{Flag, PAGE};
 
 /// A part of the buffer.
@@ -34,35 +37,59 @@ const PARTS: usize = 3;
 /// Bytes for which the host is asked for memory at a time: one page fault per page of code is much of what it costs.
 const STEP: usize = 256 << 10;
 
-/// Bytes of the flag's page.
+/// Bytes of the flag's page, and of the jump cache, which begins at a multiple of its size.
 const FLAG: usize = PAGE as usize;
+const JUMPS: usize = JUMP_ENTRIES * size_of::<JumpEntry>();
 
-/// Maps the `size` bytes of `file` such that they can be executed, behind the page of `flag`; returns where they are.
-fn map_to_run(size: usize, file: &OwnedFd, flag: &Flag) -> io::Result<NonNull<u8>> {
-    let page = flag.page().ok_or(io::ErrorKind::Unsupported)?;
-    // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nobody.
-    let all = unsafe { mmap_anonymous(null_mut(), size + FLAG, ProtFlags::empty(), MapFlags::PRIVATE) }?;
-    let fixed = MapFlags::SHARED | MapFlags::FIXED;
-    // SAFETY: both replace what was mapped just now, which nobody knows of yet, and end where it does.
-    let mapped = unsafe {
-        let code = all.cast::<u8>().add(FLAG);
-        mmap(all, FLAG, ProtFlags::READ, fixed, page, 0)
-            .and_then(|_| mmap(code.cast(), size, ProtFlags::READ | ProtFlags::EXEC, fixed, file, 0))
-    };
-    match mapped {
-        Ok(code) => NonNull::new(code.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into()),
-        Err(e) => {
-            // SAFETY: as above.
-            let _ = unsafe { munmap(all, size + FLAG) };
-            Err(e.into())
+const WRITABLE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
+
+/// What generated code finds by its own address: the jump cache, the flag, and the code, one behind the other.
+struct Region {
+    at: NonNull<u8>,
+    size: usize,
+    jumps: NonNull<JumpEntry>,
+    execute: NonNull<u8>,
+}
+
+impl Region {
+    /// One with the `size` bytes of code in `file`.
+    fn new(size: usize, file: &OwnedFd, flag: &Flag) -> io::Result<Self> {
+        let page = flag.page().ok_or(io::ErrorKind::Unsupported)?;
+        let all = 2 * JUMPS + FLAG + size;
+        // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nobody.
+        let at = unsafe { mmap_anonymous(null_mut(), all, ProtFlags::empty(), MapFlags::PRIVATE) }?;
+        let at = NonNull::new(at.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        // SAFETY: the first multiple of the table's size is within the first of its two sizes.
+        let (jumps, execute) = unsafe {
+            let jumps = at.add(at.align_offset(JUMPS));
+            (jumps, jumps.add(JUMPS + FLAG))
+        };
+        let region = Self { at, size: all, jumps: jumps.cast(), execute };
+        let fixed = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: all three replace parts of what was mapped just now, which nobody knows of yet.
+        unsafe {
+            let flag = execute.sub(FLAG).as_ptr().cast();
+            mprotect(jumps.as_ptr().cast(), JUMPS, MprotectFlags::READ | MprotectFlags::WRITE)?;
+            // A host without huge pages has small ones.
+            let _ = madvise(jumps.as_ptr().cast(), JUMPS, Advice::LinuxHugepage);
+            mmap(flag, FLAG, ProtFlags::READ, fixed, page, 0)?;
+            mmap(execute.as_ptr().cast(), size, ProtFlags::READ | ProtFlags::EXEC, fixed, file, 0)?;
         }
+        Ok(region)
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped in `new`, and no code of it runs when its owner drops it.
+        let _ = unsafe { munmap(self.at.as_ptr().cast(), self.size) };
     }
 }
 
 /// The two mappings.
 pub(crate) struct CodeBuffer {
     write: NonNull<u8>,
-    execute: NonNull<u8>,
+    region: Region,
     size: usize,
     /// Where the next code of each part goes.
     next: [usize; PARTS],
@@ -82,13 +109,12 @@ impl CodeBuffer {
     pub fn new(size: usize, flag: &Flag) -> io::Result<Self> {
         let file = memfd_create("tearless-code", MemfdFlags::CLOEXEC)?;
         ftruncate(&file, size as u64)?;
-        let writes = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nobody.
-        let write = unsafe { mmap(null_mut(), size, writes, MapFlags::SHARED, &file, 0) }?;
+        let write = unsafe { mmap(null_mut(), size, WRITABLE, MapFlags::SHARED, &file, 0) }?;
         let write = NonNull::new(write.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        match map_to_run(size, &file, flag) {
-            Ok(execute) => {
-                let mut buffer = Self { write, execute, size, next: [0; PARTS], ready: [0; PARTS] };
+        match Region::new(size, &file, flag) {
+            Ok(region) => {
+                let mut buffer = Self { write, region, size, next: [0; PARTS], ready: [0; PARTS] };
                 buffer.clear(0);
                 buffer.ready = buffer.next;
                 Ok(buffer)
@@ -99,6 +125,35 @@ impl CodeBuffer {
                 Err(e)
             }
         }
+    }
+
+    /// The address of the jump cache.
+    pub fn jumps(&self) -> u64 {
+        self.region.jumps.as_ptr() as u64
+    }
+
+    /// Where entry `index` of the jump cache is for writing.
+    fn jump(&self, index: usize) -> *mut JumpEntry {
+        assert!(index < JUMP_ENTRIES, "an entry outside of the jump cache");
+        // SAFETY: within the table, by the check above.
+        unsafe { self.region.jumps.as_ptr().add(index) }
+    }
+
+    /// Entry `index` of the jump cache.
+    pub fn read_jump(&self, index: usize) -> JumpEntry {
+        // SAFETY: valid and aligned; all bytes are numbers, which only this object writes.
+        unsafe { self.jump(index).read() }
+    }
+
+    /// Enters `entry` into the jump cache.
+    pub fn write_jump(&mut self, index: usize, entry: JumpEntry) {
+        // SAFETY: as in `read_jump`.
+        unsafe { self.jump(index).write(entry) };
+    }
+
+    /// Empties the jump cache.
+    pub fn clear_jumps(&mut self) {
+        (0..JUMP_ENTRIES).for_each(|index| self.write_jump(index, JumpEntry::default()));
     }
 
     /// The address of the flag.
@@ -113,12 +168,12 @@ impl CodeBuffer {
 
     /// The address at which the byte at offset `at` runs.
     pub fn address(&self, at: u32) -> u64 {
-        self.execute.as_ptr() as u64 + u64::from(at)
+        self.region.execute.as_ptr() as u64 + u64::from(at)
     }
 
     /// The offset of the code that runs at `address`.
     pub fn offset(&self, address: u64) -> u32 {
-        address.wrapping_sub(self.execute.as_ptr() as u64) as u32
+        address.wrapping_sub(self.region.execute.as_ptr() as u64) as u32
     }
 
     /// Where `part` begins.
@@ -163,7 +218,7 @@ impl CodeBuffer {
         let end = (at + STEP).min(self.size);
         self.ready[part as usize] = end;
         for (mapping, advice) in
-            [(self.write, Advice::LinuxPopulateWrite), (self.execute, Advice::LinuxPopulateRead)]
+            [(self.write, Advice::LinuxPopulateWrite), (self.region.execute, Advice::LinuxPopulateRead)]
         {
             // SAFETY: the range is within the mapping, and nothing in it changes. A host that does not know the advice gives
             // memory when it is touched.
@@ -199,10 +254,7 @@ impl CodeBuffer {
 
 impl Drop for CodeBuffer {
     fn drop(&mut self) {
-        // SAFETY: both were mapped in `new`, and no code of a buffer runs when its owner drops it.
-        unsafe {
-            let _ = munmap(self.write.as_ptr().cast(), self.size);
-            let _ = munmap(self.execute.as_ptr().sub(FLAG).cast(), self.size + FLAG);
-        }
+        // SAFETY: it was mapped in `new`, and nobody else knows of it.
+        let _ = unsafe { munmap(self.write.as_ptr().cast(), self.size) };
     }
 }

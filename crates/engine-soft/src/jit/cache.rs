@@ -131,7 +131,6 @@ pub(crate) struct Cache {
     /// How many blocks were made.
     blocks: usize,
     exits: Vec<Exit>,
-    jumps: Box<[JumpEntry]>,
     /// By exception level.
     returns: [ReturnStack; 2],
     ops: Box<[OpSlot]>,
@@ -231,7 +230,7 @@ impl Cache {
         let mut code = CodeBuffer::new(size, flag)?;
         let mut asm = Asm::new();
         asm.restart(code.next_address(Part::Hot));
-        let thunks = thunks::emit(&mut asm, code.flag());
+        let thunks = thunks::emit(&mut asm, code.flag(), code.jumps());
         code.append(Part::Hot, asm.bytes());
         let mut returns = [ReturnStack::new()?, ReturnStack::new()?];
         returns.iter_mut().for_each(|stack| stack.fill(thunks.return_miss));
@@ -250,7 +249,6 @@ impl Cache {
             blocks: 0,
             // Host memory is used as far as it is written.
             exits: Vec::with_capacity(MOST_EXITS / vcpus + MOST_BLOCK / 8),
-            jumps: vec![JumpEntry::default(); JUMP_ENTRIES].into_boxed_slice(),
             returns,
             ops: (0..OP_SLOTS).map(|_| OpSlot { ..none }).collect(),
             epoch: 0,
@@ -258,11 +256,6 @@ impl Cache {
             lengths: None,
             statistics: Statistics::default(),
         })
-    }
-
-    /// The jump cache, for generated code.
-    pub fn jump_cache(&mut self) -> *mut JumpEntry {
-        self.jumps.as_mut_ptr()
     }
 
     /// What the return stacks, by exception level, are when they are empty.
@@ -289,7 +282,7 @@ impl Cache {
         (self.chunks, self.blocks) = (0, 0);
         self.by_address.clear();
         self.exits.clear();
-        self.jumps.fill(JumpEntry::default());
+        self.code.clear_jumps();
         self.returns.iter_mut().for_each(|stack| stack.fill(self.thunks.return_miss));
         if let Some(lengths) = &mut self.lengths {
             lengths.clear();
@@ -306,12 +299,12 @@ impl Cache {
         if self.is_lockstep() {
             return;
         }
-        self.jumps[jump_index(va)] = JumpEntry { tag: jump_tag(va, key), code };
+        self.code.write_jump(jump_index(va), JumpEntry { tag: jump_tag(va, key), code });
     }
 
     /// What was entered for address `va` of the context with `key`, if it still is.
     pub fn known_jump(&self, va: u64, key: u64) -> Option<u64> {
-        let e = &self.jumps[jump_index(va)];
+        let e = self.code.read_jump(jump_index(va));
         (e.tag == jump_tag(va, key)).then_some(e.code)
     }
 

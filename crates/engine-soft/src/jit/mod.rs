@@ -30,5 +30,3 @@ mod translate;
 
 pub(crate) use cache::{Cache as Jit, HEAD};
 pub(crate) use lockstep::Lockstep;
-pub(crate) use thunks::JumpEntry;
-pub(crate) use translate::WINDOW_SLOTS;

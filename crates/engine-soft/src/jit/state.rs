@@ -1,6 +1,6 @@
 //! Where generated code keeps what: registers of the host, and places in [`Cpu`].
 //!
-//! RBP points into `Cpu` such that the general registers that have no host register of their own, and four slots of the
+//! RBP points into `Cpu` such that the general registers that have no host register of their own, and five slots of the
 //! JIT behind them, are in reach of one-byte displacements. R14 points into the current TLB bank, where it is what BEXTR
 //! wants as well (see [`SELECTOR`]). RAX, RCX and RDX are free within an instruction.
 
@@ -8,7 +8,7 @@ use super::asm::{Asm, Gpr, Mem, R8, R9, R10, R11, R12, R13, R14, R15, RBP, RBX, 
 use crate::cpu::{Cpu, SELECTOR, SP, offset};
 
 /// Distance of RBP from the start of `Cpu`.
-pub(crate) const BIAS: i32 = 176;
+pub(crate) const BIAS: i32 = 184;
 
 /// Guest registers that live in host registers while generated code runs: index in [`Cpu::x`], host register.
 pub(crate) const PINNED: [(u8, Gpr); 10] =
@@ -25,8 +25,10 @@ pub(crate) mod slot {
     pub const KEY: u8 = 35;
     /// NZCV as the host has flags: LAHF in bits 15:8, SETO in bits 7:0; C is not inverted.
     pub const FLAGS: u8 = 36;
+    /// The first of four: host addresses of bases whose accesses were checked, or what makes some of these.
+    pub const WINDOWS: u8 = 37;
     /// Scratch for MXCSR.
-    pub const MXCSR: u8 = 37;
+    pub const MXCSR: u8 = 41;
 }
 
 /// The bits of a flags image that are N, Z, C and V, in this order from the top.

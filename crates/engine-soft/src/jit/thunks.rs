@@ -19,7 +19,7 @@ pub(crate) struct Thunks {
     pub leave: u64,
     /// Jump: somebody wants attention at the instruction at offset ECX of the current page.
     pub attend: u64,
-    /// Jump: goes on at guest address RAX, which the jump cache does not know.
+    /// Jump: goes on at the guest address that the jump cache does not know, with RAX and RCX as [`probe`] leaves them.
     pub branch_miss: u64,
     /// Jump: goes on at guest address RAX, where the return stack did not lead.
     pub return_miss: u64,
@@ -45,6 +45,8 @@ pub(crate) struct Thunks {
     pub constants: u64,
     /// Not code: the flag, see [`crate::cpu::Flag`].
     pub flag: u64,
+    /// Not code: the jump cache.
+    pub jumps: u64,
 }
 
 /// Entries of the jump cache.
@@ -65,9 +67,9 @@ pub(crate) struct JumpEntry {
 /// Saved by the caller of `enter`, besides RBP.
 const CALLEE_SAVED: [Gpr; 5] = [RBX, R12, R13, R14, R15];
 
-/// Emits all thunks into `asm`, for a vCPU with its flag at address `flag`.
-pub(crate) fn emit(asm: &mut Asm, flag: u64) -> Thunks {
-    let mut t = Thunks { enter: asm.here(), flag, ..Thunks::default() };
+/// Emits all thunks into `asm`, for a vCPU with its flag and its jump cache at these addresses.
+pub(crate) fn emit(asm: &mut Asm, flag: u64, jumps: u64) -> Thunks {
+    let mut t = Thunks { enter: asm.here(), flag, jumps, ..Thunks::default() };
     enter(asm);
     asm.align(16);
     t.leave = asm.here();
@@ -90,13 +92,15 @@ pub(crate) fn emit(asm: &mut Asm, flag: u64) -> Thunks {
     call_and_go(asm, runtime::lookup_careful as *const () as u64, |asm| asm.mov(true, RSI, RAX));
     asm.align(16);
     t.branch_miss = asm.here();
+    asm.alu(Alu::Xor, true, RAX, x(slot::KEY));
+    asm.alu_imm(Alu::And, false, RCX, PAGE as i32 - 4);
+    asm.alu(Alu::Or, true, RAX, RCX);
     call_and_go(asm, runtime::lookup as *const () as u64, |asm| asm.mov(true, RSI, RAX));
     asm.align(16);
     t.return_miss = asm.here();
     asm.mov(true, RSP, field(offset::RETURNS_TOP));
-    let miss = probe(asm, Go::Jump);
-    asm.bind(miss);
-    asm.jmp(t.branch_miss);
+    let miss = probe(asm, t.jumps, Go::Jump);
+    asm.bind_to(miss, t.branch_miss);
     asm.align(16);
     t.link = asm.here();
     call_and_go(asm, runtime::link as *const () as u64, |asm| asm.mov(false, RSI, RAX));
@@ -257,22 +261,22 @@ pub(super) enum Go {
     Call,
 }
 
-/// Probes the jump cache for address RAX and goes there; returns the jump of a miss, which leaves RAX alone.
-pub(super) fn probe(asm: &mut Asm, go: Go) -> Patch {
+/// Probes the jump cache at `jumps` for address RAX and goes there; returns the jump of a miss, to `branch_miss`.
+pub(super) fn probe(asm: &mut Asm, jumps: u64, go: Go) -> Patch {
     asm.mov(false, RCX, RAX);
-    asm.mov(true, RDX, RAX);
+    asm.alu_imm(Alu::And, true, RAX, -(PAGE as i32) | 3);
     asm.alu_imm(Alu::And, false, RCX, JUMP_MASK as i32);
-    asm.alu_imm(Alu::And, true, RDX, -(PAGE as i32) | 3);
-    asm.rot_imm(Rot::Shl, false, RCX, size_of::<JumpEntry>().ilog2() as u8 - 2);
-    asm.alu(Alu::Xor, true, RDX, x(slot::KEY));
-    asm.alu(Alu::Add, true, RCX, field(offset::JUMP_CACHE));
-    asm.alu(Alu::Cmp, true, RDX, Mem::at(RCX, offset_of!(JumpEntry, tag) as i32));
+    asm.lea_at(RDX, jumps);
+    asm.alu(Alu::Xor, true, RAX, x(slot::KEY));
+    // The index times four is what the mask leaves.
+    const SCALE: u8 = size_of::<JumpEntry>().ilog2() as u8 - 2;
+    let entry = |offset| Mem::indexed(RDX, RCX, SCALE, offset as i32);
+    asm.alu(Alu::Cmp, true, RAX, entry(offset_of!(JumpEntry, tag)));
     let miss = asm.jcc_forward(Cc::Ne);
-    asm.store(3, x(slot::HERE), RDX);
-    let code = Mem::at(RCX, offset_of!(JumpEntry, code) as i32);
+    asm.store(3, x(slot::HERE), RAX);
     match go {
-        Go::Jump => asm.jmp_to(code),
-        Go::Call => asm.call_to(code),
+        Go::Jump => asm.jmp_to(entry(offset_of!(JumpEntry, code))),
+        Go::Call => asm.call_to(entry(offset_of!(JumpEntry, code))),
     }
     miss
 }

@@ -127,25 +127,27 @@ impl Translator<'_> {
 
     /// Goes to address RAX.
     fn jump_to_rax(&mut self) {
-        let miss = probe(self.asm, Go::Jump);
+        let miss = probe(self.asm, self.thunks.jumps, Go::Jump);
         self.asm.bind_to(miss, self.thunks.branch_miss);
     }
 
     fn call_register(&mut self, rn: u8) {
-        // The target may be in X30.
-        let target = self.x_read(rn, RCX);
-        if target != RCX {
+        if rn == 30 {
+            let target = self.x_read(rn, RCX);
             self.asm.mov(true, RCX, target);
         }
         self.page_plus(RAX, i64::from(self.offset()) + 4);
         self.x_finish(30, RAX);
         let returns = self.expects_return();
-        self.asm.mov(true, RAX, RCX);
+        let target = if rn == 30 { RCX } else { self.x_read(rn, RAX) };
+        if target != RAX {
+            self.asm.mov(true, RAX, target);
+        }
         if !returns {
             self.jump_to_rax();
             return;
         }
-        let from = probe(self.asm, Go::Call);
+        let from = probe(self.asm, self.thunks.jumps, Go::Call);
         let landing = self.asm.label();
         self.asides.push(Aside::CallMiss { from, landing });
         self.land();
@@ -200,10 +202,9 @@ impl Translator<'_> {
         if !save && self.loop_if(cc, target) {
             return;
         }
-        let near = self.exit_to(target, 0);
-        if !save && !self.vectors.is_dirty() && near.cell == 0 && !self.is_far(target) {
+        if !save && !self.vectors.is_dirty() && !self.is_far(target) {
             let from = self.asm.jcc_forward(cc);
-            let exit = self.note_exit(near);
+            let exit = self.note_exit(self.near_exit(target));
             self.asides.push(Aside::Link { from, exit });
             return;
         }
@@ -216,11 +217,14 @@ impl Translator<'_> {
         !(0..4096).contains(&target)
     }
 
-    fn exit_to(&self, target: i32, cell: u32) -> Exit {
-        let page = self.source.page;
-        // Whatever goes forward in the page comes to its end or goes back at some time.
-        let polls = cell != 0 || self.is_far(target) || target <= self.offset();
-        Exit { cell, ..Exit::to(page, target, polls, false) }
+    /// Whether a jump to `target` has to look for attention. What goes forward has not: it comes to an end, or to an exit
+    /// that is linked for another page, or goes back at some time.
+    fn polls(&self, target: i32) -> bool {
+        target <= self.offset()
+    }
+
+    fn near_exit(&self, target: i32) -> Exit {
+        Exit::to(self.source.page, target, self.polls(target), false)
     }
 
     /// Notes `exit`, the displacement of whose jump was emitted just now.
@@ -235,9 +239,8 @@ impl Translator<'_> {
         let (from, exit) = if self.is_far(target) {
             self.guarded_exit(target, JUMP)
         } else {
-            let exit = self.exit_to(target, 0);
             let from = self.asm.jmp_forward();
-            (from, self.note_exit(exit))
+            (from, self.note_exit(self.near_exit(target)))
         };
         if self.is_aside {
             self.asm.bind(from);
@@ -259,8 +262,10 @@ impl Translator<'_> {
         self.asm.alu_imm(Alu::Add, true, RAX, target & !0xfff);
         self.asm.store(3, x(slot::HERE), RAX);
         self.asm.raw(&[opcode, 0, 0, 0, 0]);
-        let exit = self.exit_to(target, self.code_offset(cell));
-        (miss, self.note_exit(exit))
+        // Every call looks for attention, so that no return has to.
+        let polls = opcode == CALL || self.polls(target);
+        let cell = self.code_offset(cell);
+        (miss, self.note_exit(Exit { cell, ..Exit::to(self.source.page, target, polls, false) }))
     }
 
     /// Leaves a side path for the careful block at `target`, in bytes from the start of the page.

@@ -36,6 +36,13 @@ impl Translator<'_> {
                     self.add_sub(sf, sub, set, [rd, rn], m);
                 }
             }
+            Insn::AddSubExtend { sf, sub: false, set: false, rd, rn, rm, extend, amount } if amount <= 3 => {
+                self.extended(rm, extend, 0);
+                let n = self.xsp_read(rn, RAX);
+                let d = self.xsp_dest(rd, RAX);
+                self.asm.lea(sf, d, Mem::indexed(n, RCX, amount, 0));
+                self.xsp_finish(rd, d);
+            }
             Insn::AddSubExtend { sf, sub, set, rd, rn, rm, extend, amount } => {
                 self.begin(set);
                 self.extended(rm, extend, amount);

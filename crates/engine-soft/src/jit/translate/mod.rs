@@ -33,7 +33,6 @@ use crate::{
 };
 use flags::Flags;
 use vregs::{Ladder, Vectors};
-pub(crate) use windows::SLOTS as WINDOW_SLOTS;
 use windows::Windows;
 
 /// Most instructions of a block; a set of them is a word.

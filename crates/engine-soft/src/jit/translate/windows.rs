@@ -15,12 +15,12 @@ use crate::{
     jit::{
         asm::{Alu, Cc, Gpr, Mem, R15, RAX, RCX, RDX, Rot},
         copies::Copies,
-        state::{field, in_bank, page_index, pinned},
+        state::{in_bank, page_index, pinned, slot, x},
     },
 };
 
 /// How many there can be at a time.
-pub(crate) const SLOTS: usize = 4;
+const SLOTS: usize = 4;
 
 /// Most bytes of a range: the longer, the more often it crosses a page boundary.
 const LONGEST: i32 = 256;
@@ -59,6 +59,15 @@ pub(super) struct Windows {
 }
 
 impl Windows {
+    /// The slot for a new window: the first free one, since the first ones are the nearest, or the oldest.
+    fn take(&mut self, window: Window) -> usize {
+        self.forget(window.base);
+        let slot = self.held.iter().position(Option::is_none).unwrap_or(self.next);
+        self.next = (slot + 1) % SLOTS;
+        self.held[slot] = Some(window);
+        slot
+    }
+
     /// Register `index` changed.
     pub fn forget(&mut self, index: u8) {
         for held in &mut self.held {
@@ -205,10 +214,7 @@ impl Translator<'_> {
         if pinned(w.base).is_none() {
             self.asm.lea(true, RCX, Mem::indexed(RCX, b, 0, 0));
         }
-        let slot = self.windows.next;
-        self.windows.next = (slot + 1) % SLOTS;
-        self.windows.forget(w.base);
-        self.windows.held[slot] = Some(w);
+        let slot = self.windows.take(w);
         self.asm.store(3, slot_place(slot), RCX);
     }
 }
@@ -244,8 +250,8 @@ fn within(base: u8, distance: i32, moved: i32) -> Mem {
     }
 }
 
-fn slot_place(slot: usize) -> Mem {
-    field(offset::WINDOWS + slot * 8)
+fn slot_place(index: usize) -> Mem {
+    x(slot::WINDOWS + index as u8)
 }
 
 /// Whether `insn` may write register `base` (an index in `Cpu::x`). A guess: a window is dropped where its base is in fact

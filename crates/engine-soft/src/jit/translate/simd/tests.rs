@@ -437,7 +437,7 @@ fn many_random_sequences() {
 /// Whether there is a translation of `word`: whether the interpreter is not called before WFI needs it.
 fn is_translated(word: u32) -> bool {
     let (mut asm, mut cold, mut exits) = (Asm::new(), Asm::new(), Vec::new());
-    let thunks = thunks::emit(&mut asm, 0);
+    let thunks = thunks::emit(&mut asm, 0, 0);
     let mut page = [WFI; 1024];
     page[0] = word;
     let source =
