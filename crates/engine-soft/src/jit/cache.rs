@@ -105,6 +105,30 @@ pub(crate) enum Missing {
     Emptied,
 }
 
+/// A block by the physical address of its first instruction: what every new process asks for thousands of, in one place
+/// instead of the four that lead from a page to a block.
+#[derive(Clone, Copy, Debug, Default)]
+struct KnownBlock {
+    key: u64,
+    /// Its main entry; 0 for none.
+    entry: u32,
+    /// [`Cache::epoch`] when it was known to be current.
+    epoch: u32,
+}
+
+const KNOWN_BLOCKS: usize = 1 << 16;
+
+/// What the block at `offset` of the page at `pa` is known by.
+fn block_key(pa: u64, mode: u8, offset: u32) -> u64 {
+    pa | u64::from(offset) | u64::from(mode) << 56
+}
+
+/// Where in [`Cache::known_blocks`] it is.
+fn known_index(key: u64) -> usize {
+    let page = (key >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+    (page ^ key >> 2) as usize % KNOWN_BLOCKS
+}
+
 /// A small cache of interpreter ops for instructions without a translation.
 struct OpSlot {
     key: u64,
@@ -124,6 +148,7 @@ pub(crate) struct Cache {
     base: usize,
     pages: Vec<Page>,
     by_address: HashMap<u64, u32, PageHash>,
+    known_blocks: Box<[KnownBlock]>,
     /// How many vCPUs share the bounds.
     vcpus: usize,
     /// How many chunks the pages have.
@@ -244,6 +269,7 @@ impl Cache {
             thunks,
             pages: Vec::new(),
             by_address: HashMap::default(),
+            known_blocks: vec![KnownBlock::default(); KNOWN_BLOCKS].into_boxed_slice(),
             vcpus,
             chunks: 0,
             blocks: 0,
@@ -281,6 +307,7 @@ impl Cache {
         self.pages.clear();
         (self.chunks, self.blocks) = (0, 0);
         self.by_address.clear();
+        self.known_blocks.fill(KnownBlock::default());
         self.exits.clear();
         self.code.clear_jumps();
         self.returns.iter_mut().for_each(|stack| stack.fill(self.thunks.return_miss));
@@ -306,6 +333,22 @@ impl Cache {
     pub fn known_jump(&self, va: u64, key: u64) -> Option<u64> {
         let e = self.code.read_jump(jump_index(va));
         (e.tag == jump_tag(va, key)).then_some(e.code)
+    }
+
+    /// The main entry of the block at `offset` of the page at `pa`, if it is known to be current.
+    pub fn known_block(&self, pa: u64, mode: u8, offset: u32) -> Option<u32> {
+        let key = block_key(pa, mode, offset);
+        let known = &self.known_blocks[known_index(key)];
+        (known.key == key && known.entry != 0 && known.epoch == self.epoch as u32).then_some(known.entry)
+    }
+
+    /// Enters the main entry of the block at `offset` of the page at `pa`.
+    pub fn note_block(&mut self, pa: u64, mode: u8, offset: u32, entry: u32) {
+        if self.is_lockstep() {
+            return;
+        }
+        let key = block_key(pa, mode, offset);
+        self.known_blocks[known_index(key)] = KnownBlock { key, entry, epoch: self.epoch as u32 };
     }
 
     /// The number of the page at physical address `pa`, whose memory is at `host`, in `mode`.
@@ -480,6 +523,9 @@ impl Cache {
     /// The same for all pages, at the latest when they are next looked up; links between pages must be dropped as well.
     pub fn invalidate_all(&mut self) {
         self.epoch += 1;
+        if self.epoch as u32 == 0 {
+            self.known_blocks.fill(KnownBlock::default());
+        }
     }
 
     fn validate(&mut self, index: u32) {
@@ -497,6 +543,11 @@ impl Cache {
         for b in p.blocks.iter_mut().filter(|b| !b.stale) {
             b.stale = true;
             p.stale += 1;
+            let key = block_key(p.pa, p.mode, u32::from(b.first) * 4);
+            let known = &mut self.known_blocks[known_index(key)];
+            if known.key == key {
+                *known = KnownBlock::default();
+            }
             // mov ecx, offset; jmp again -- and at the main entry a short jump back to it.
             let mut head = [0xb9, 0, 0, 0, 0, 0xe9];
             head[1..5].copy_from_slice(&(u32::from(b.first) * 4).to_le_bytes());

@@ -122,6 +122,16 @@ pub(super) unsafe extern "sysv64" fn set(cpu: *mut Cpu, to: u64, value: u64, siz
     u64::from(unsafe { &mut *cpu }.set_known(to, value as u8, size))
 }
 
+/// The block that `find` finds, at the latest when the cache has been emptied.
+fn until_there_is_room(mut find: impl FnMut() -> Result<u32, Missing>) -> u32 {
+    loop {
+        match find() {
+            Ok(entry) => return entry,
+            Err(Missing::Emptied) => {}
+        }
+    }
+}
+
 impl Cpu {
     /// Runs generated code until something else is to be done; [`Cpu::stop`] may say what.
     pub fn run_jit(&mut self) {
@@ -200,21 +210,25 @@ impl Cpu {
         let va = self.pc;
         let offset = (va & (PAGE - 1)) as u32;
         let mode = self.code_mode();
-        let entry = loop {
-            let page = jit.page(place.pa, place.host, mode);
-            let page = if careful { page.and_then(|page| jit.careful(page)) } else { page };
-            let found = page.and_then(|page| jit.block(page, offset));
-            match found {
-                Ok(entry) => break entry,
-                Err(Missing::Emptied) => {}
-            }
+        let entry = if careful {
+            until_there_is_room(|| {
+                let page = jit.page(place.pa, place.host, mode)?;
+                let page = jit.careful(page)?;
+                jit.block(page, offset)
+            })
+        } else {
+            let entry = jit.known_block(place.pa, mode, offset).unwrap_or_else(|| {
+                until_there_is_room(|| {
+                    let page = jit.page(place.pa, place.host, mode)?;
+                    jit.block(page, offset)
+                })
+            });
+            jit.note_block(place.pa, mode, offset, entry);
+            jit.note_jump(va, key, jit.address(entry - HEAD));
+            entry
         };
-        let code = jit.address(entry - HEAD);
-        if !careful {
-            jit.note_jump(va, key, code);
-        }
         self.enter_page(va, key);
-        Some(code)
+        Some(jit.address(entry - HEAD))
     }
 
     /// The code at `va` of the context with `key` is what generated code executes next.
