@@ -1,9 +1,10 @@
 //! One check for several accesses by the same base register.
 //!
 //! Code accesses the fields of a structure, or a stack frame, one after the other. When a look ahead finds several
-//! accesses by a base register and immediate offsets, their whole range is checked at once, and the host address of the
-//! base, or what makes one of it, is kept in a slot. A range that is not all in one page of the TLB bank makes the block go on in *careful* code:
-//! blocks of their own that check each access, see [`super::Source::is_careful`].
+//! accesses by a base register and immediate offsets, their whole range is checked at once. A slot keeps the host
+//! address of the base, or for a pinned base the addend that makes one of it. A range that is not all in one page of the
+//! TLB bank makes the block go on in *careful* code: blocks of their own that check each access, see
+//! [`super::Source::is_careful`].
 //!
 //! A translation that was checked may be used until the block ends: TLB maintenance of other vCPUs is carried out
 //! between blocks only, and they wait for that.
