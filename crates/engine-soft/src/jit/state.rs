@@ -72,6 +72,11 @@ pub(crate) fn page_index(asm: &mut Asm, to: Gpr, va: Gpr) {
     asm.bextr(true, to, va, R14);
 }
 
+/// `to` = the number of the page of `va`: a shift takes the low bits of what bank's register holds as its count.
+pub(crate) fn page_number(asm: &mut Asm, to: Gpr, va: Gpr) {
+    asm.shrx(to, va, R14);
+}
+
 /// Element `index` of the array at `array` in the current bank.
 pub(crate) const fn in_bank(index: Gpr, array: usize) -> Mem {
     Mem::indexed(R14, index, 3, array as i32 - SELECTOR as i32)

@@ -9,7 +9,7 @@ use crate::{
     decode::{Access, AccessKind, Extend, Index, Insn, Order, Reg},
     jit::{
         asm::{Alu, Cc, Gpr, Mem, R15, RAX, RCX, RDX, Rot},
-        state::{field, in_bank, page_index, pinned, x},
+        state::{field, in_bank, page_index, page_number, pinned, x},
     },
 };
 
@@ -85,8 +85,10 @@ impl Translator<'_> {
         }
         self.clobber_flags();
         let base = self.base(place.rn);
-        let va = self.address_of(base, place.index, place.offset);
-        (self.check(va, place.size, Tag::of(access.kind)), va)
+        let (va, tag) = (self.address_of(base, place.index, place.offset), Tag::of(access.kind));
+        // What is aligned stays within its page, and SP is.
+        let in_page = place.rn == 31 && place.distance() % place.size == 0 && place.size <= 16;
+        (if in_page { self.check_in_page(va, tag) } else { self.check(va, place.size, tag) }, va)
     }
 
     /// Before an access.
@@ -141,10 +143,10 @@ impl Translator<'_> {
     /// afterwards.
     pub(super) fn check(&mut self, va: Gpr, size: i32, tag: Tag) -> Mem {
         if size == 1 {
-            self.asm.mov(true, RDX, va);
-        } else {
-            self.asm.lea(true, RDX, Mem::at(va, size - 1));
+            return self.check_in_page(va, tag);
         }
+        self.asm.lea(true, RDX, Mem::at(va, size - 1));
+        self.asm.rot_imm(Rot::Shr, true, RDX, PAGE.ilog2() as u8);
         self.compare_tag(va, tag)
     }
 
@@ -154,13 +156,17 @@ impl Translator<'_> {
             self.asm.test8_low(va, (1 << size) - 1);
             self.interpret_if(Cc::Ne);
         }
-        self.asm.mov(true, RDX, va);
+        self.check_in_page(va, tag)
+    }
+
+    /// As [`Translator::check`], for bytes that do not reach the next page.
+    fn check_in_page(&mut self, va: Gpr, tag: Tag) -> Mem {
+        page_number(self.asm, RDX, va);
         self.compare_tag(va, tag)
     }
 
-    /// The operand at guest address `va`, if that of its last byte, RDX, is in the same page and its `tag` is there.
+    /// The operand at guest address `va`, if the page of its last byte, RDX, is the same and its `tag` is there.
     fn compare_tag(&mut self, va: Gpr, tag: Tag) -> Mem {
-        self.asm.rot_imm(Rot::Shr, true, RDX, PAGE.ilog2() as u8);
         page_index(self.asm, RCX, va);
         self.asm.alu(Alu::Cmp, true, RDX, tag.of_page());
         self.interpret_if(Cc::Ne);

@@ -114,7 +114,7 @@ impl Place {
     }
 
     /// Distance of the access from the base as it is before.
-    fn distance(&self) -> i32 {
+    pub fn distance(&self) -> i32 {
         if self.index == Index::Post { 0 } else { self.offset }
     }
 
@@ -156,6 +156,9 @@ impl Translator<'_> {
     /// The range of this access and of those behind it by the same base, if there are any.
     fn look_ahead(&self, first: Place) -> Option<Window> {
         let base = or_sp(first.rn);
+        if may_write(self.insns.get(self.index)?, base) {
+            return None;
+        }
         let from = first.distance();
         let mut w = Window { base, moved: 0, from, to: from + first.size, writable: first.writes };
         let (mut moved, mut count, mut behind_exit) = (first.moves(), 1, false);
