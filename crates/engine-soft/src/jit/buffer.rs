@@ -226,6 +226,13 @@ impl CodeBuffer {
         }
     }
 
+    /// The `N` bytes at offset `at`.
+    pub fn read<const N: usize>(&self, at: u32) -> [u8; N] {
+        assert!(at as usize + N <= self.size, "a look outside of the code");
+        // SAFETY: within the mapping, by the check above, and any bytes will do.
+        unsafe { self.write.as_ptr().add(at as usize).cast::<[u8; N]>().read() }
+    }
+
     /// Overwrites `bytes.len()` bytes at offset `at`.
     pub fn patch(&mut self, at: u32, bytes: &[u8]) {
         let at = at as usize;
@@ -238,12 +245,15 @@ impl CodeBuffer {
     /// what it knows of code that is written to.
     pub fn patch_displacement(&mut self, at: u32, target: u64) {
         let d = (target.wrapping_sub(self.address(at) + 4) as i32).to_le_bytes();
-        assert!(at as usize + d.len() <= self.size, "a displacement outside of the code");
-        // SAFETY: within the mapping, by the check above, and any four bytes will do.
-        let now = unsafe { self.write.as_ptr().add(at as usize).cast::<[u8; 4]>().read() };
-        if now != d {
+        if self.read(at) != d {
             self.patch(at, &d);
         }
+    }
+
+    /// What the 32-bit displacement at offset `at` names.
+    pub fn target(&self, at: u32) -> u64 {
+        let d = i32::from_le_bytes(self.read(at));
+        (self.address(at) + 4).wrapping_add(i64::from(d) as u64)
     }
 
     /// Drops everything but the first `keep` bytes of the hot part.

@@ -43,9 +43,6 @@ const MOST_BLOCK: usize = 96 << 10;
 /// Most instructions of a careful block.
 const MOST_CAREFUL: usize = 12;
 
-/// Most exits of all vCPUs together, of 16 bytes each.
-const MOST_EXITS: usize = 3 << 18;
-
 /// How many modes there are.
 const MODES: u8 = 8;
 
@@ -60,17 +57,22 @@ const MOST_PAGES: usize = 16 << 20;
 /// Bytes of a cell.
 pub(super) const CELL: usize = 8;
 
-/// An exit of a block to a known place. There are many: hence the packing.
-#[derive(Clone, Copy, Debug)]
+/// An exit of a block to a known place, as it is in memory next to its side path: whoever takes that needs it next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(crate) struct Exit {
     /// Offset of the displacement of its jump.
     pub jump: u32,
     /// Offset of its cell; 0 for a jump within the page.
     pub cell: u32,
+    /// Number of its own page; of an exit to another page that of the target when it was linked last, or [`NO_PAGE`].
     pub page: u32,
     /// What [`Exit::to`] takes, the flags in the lowest two bits.
     pub packed: i32,
 }
+
+/// The number of no page.
+pub(super) const NO_PAGE: u32 = u32::MAX;
 
 impl Exit {
     /// To the instruction `target` bytes from the start of page `page`, which has to look for attention if it `polls`, and
@@ -78,6 +80,16 @@ impl Exit {
     pub fn to(page: u32, target: i32, polls: bool, careful: bool) -> Self {
         debug_assert_eq!(target % 4, 0, "half an instruction");
         Self { jump: 0, cell: 0, page, packed: target | i32::from(polls) | i32::from(careful) << 1 }
+    }
+
+    pub fn to_bytes(self) -> [u8; 16] {
+        let fields = [self.jump, self.cell, self.page, self.packed as u32].map(u32::to_le_bytes);
+        std::array::from_fn(|i| fields[i / 4][i % 4])
+    }
+
+    fn from_bytes(bytes: [u8; 16]) -> Self {
+        let field = |i: usize| u32::from_le_bytes(std::array::from_fn(|k| bytes[4 * i + k]));
+        Self { jump: field(0), cell: field(1), page: field(2), packed: field(3) as i32 }
     }
 
     /// Target in bytes from the start of the page.
@@ -95,8 +107,6 @@ impl Exit {
         self.packed & 2 != 0
     }
 }
-
-const _: () = assert!(size_of::<Exit>() == 16);
 
 /// Something that the caller has to find out first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +165,6 @@ pub(crate) struct Cache {
     chunks: usize,
     /// How many blocks were made.
     blocks: usize,
-    exits: Vec<Exit>,
     /// By exception level.
     returns: [ReturnStack; 2],
     ops: Box<[OpSlot]>,
@@ -273,8 +282,6 @@ impl Cache {
             vcpus,
             chunks: 0,
             blocks: 0,
-            // Host memory is used as far as it is written.
-            exits: Vec::with_capacity(MOST_EXITS / vcpus + MOST_BLOCK / 8),
             returns,
             ops: (0..OP_SLOTS).map(|_| OpSlot { ..none }).collect(),
             epoch: 0,
@@ -302,13 +309,12 @@ impl Cache {
     /// Drops everything.
     pub fn clear(&mut self) {
         self.statistics.emptied += 1;
-        tracing::debug!("translated code is dropped: {:?}, {} exits", self.statistics, self.exits.len());
+        tracing::debug!("translated code is dropped: {:?}", self.statistics);
         self.code.clear(self.base);
         self.pages.clear();
         (self.chunks, self.blocks) = (0, 0);
         self.by_address.clear();
         self.known_blocks.fill(KnownBlock::default());
-        self.exits.clear();
         self.code.clear_jumps();
         self.returns.iter_mut().for_each(|stack| stack.fill(self.thunks.return_miss));
         if let Some(lengths) = &mut self.lengths {
@@ -400,7 +406,7 @@ impl Cache {
     }
 
     fn translate(&mut self, page: u32, word: usize) -> Result<u32, Missing> {
-        if self.code.room() < MOST_BLOCK || self.exits.len() > MOST_EXITS / self.vcpus {
+        if self.code.room() < MOST_BLOCK {
             self.clear();
             return Err(Missing::Emptied);
         }
@@ -428,8 +434,7 @@ impl Cache {
             cells: self.code.next_address(Part::Cells),
         };
         let buffers = (&mut self.asm, &mut self.cold, &mut self.room);
-        let first_exit = self.exits.len();
-        let made = translate::translate(buffers, &source, &self.thunks, &mut self.exits, self.options);
+        let made = translate::translate(buffers, &source, &self.thunks, self.options);
         let length = made.length;
         self.code.append(Part::Hot, self.asm.bytes());
         self.code.append(Part::Cold, self.cold.bytes());
@@ -464,25 +469,23 @@ impl Cache {
         }
         self.chunks += p.enter(Block { first: word as u16, entry, stale: false });
         self.blocks += 1;
-        self.link_known(exits_to, first_exit);
+        self.link_known(exits_to);
         Ok(entry)
     }
 
-    /// Has the exits from number `first` on jump to what blocks of their own page `page` there are.
-    fn link_known(&mut self, page: u32, first: usize) {
+    /// Has the exits of the block that was made just now jump to what blocks of their own page `page` there are.
+    fn link_known(&mut self, page: u32) {
         if self.is_lockstep() {
             return;
         }
-        for index in first..self.exits.len() {
-            let exit = self.exits[index];
-            if exit.cell != 0 || exit.is_careful() {
-                continue;
-            }
+        let exits = std::mem::take(&mut self.room.exits);
+        for exit in exits.iter().filter(|e| e.cell == 0 && !e.is_careful()) {
             let entry = self.pages[page as usize].entry(exit.target() as usize / 4 % WORDS);
             if entry != 0 {
-                self.link(&exit, entry, 0);
+                self.link(exit, entry);
             }
         }
+        self.room.exits = exits;
     }
 
     /// The address of the code at offset `at`.
@@ -495,20 +498,42 @@ impl Cache {
         self.code.offset(address)
     }
 
-    /// Exit number `index`.
-    pub fn exit(&self, index: u32) -> Option<Exit> {
-        self.exits.get(index as usize).copied()
+    /// How often everything was dropped: what was known before then means nothing.
+    pub fn times_emptied(&self) -> u64 {
+        self.statistics.emptied
     }
 
-    /// Has `exit` jump to the block with main entry `entry`, and for an exit to another page, if the current page and
-    /// context are `here`.
-    pub fn link(&mut self, exit: &Exit, entry: u32, here: u64) -> u64 {
+    /// The exit at offset `at`.
+    pub fn exit(&self, at: u32) -> Exit {
+        Exit::from_bytes(self.code.read(at))
+    }
+
+    /// Has `exit` jump to the block with main entry `entry`.
+    pub fn link(&mut self, exit: &Exit, entry: u32) -> u64 {
         let target = self.code.address(if exit.polls() { entry - HEAD } else { entry });
-        if exit.cell != 0 {
-            self.code.patch(exit.cell, &here.to_le_bytes());
-        }
         self.code.patch_displacement(exit.jump, target);
         target
+    }
+
+    /// Has the exit at offset `at`, which leads to another page, jump to the block with main entry `entry`, of the page at
+    /// `pa` in `mode`.
+    pub fn link_far(&mut self, at: u32, entry: u32, pa: u64, mode: u8) {
+        let page = self.by_address.get(&page_key(pa, mode)).copied().unwrap_or(NO_PAGE);
+        let exit = Exit { page, ..self.exit(at) };
+        self.code.patch(at, &exit.to_bytes());
+        self.link(&exit, entry);
+    }
+
+    /// Where `exit` jumps to, if it was linked and that is in the page at `pa` in `mode`.
+    pub fn linked(&self, exit: &Exit, pa: u64, mode: u8) -> Option<u64> {
+        let page = self.pages.get(exit.page as usize)?;
+        let right = page.pa == pa && page.mode == mode && page.epoch == self.epoch;
+        right.then(|| self.code.target(exit.jump))
+    }
+
+    /// Lets the exit to another page be taken where page and context are `here`.
+    pub fn allow(&mut self, exit: &Exit, here: u64) {
+        self.code.patch(exit.cell, &here.to_le_bytes());
     }
 
     /// Makes sure that no code of the page at `pa` is run that is not in memory any more.

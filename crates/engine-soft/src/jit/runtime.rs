@@ -47,14 +47,14 @@ pub(super) unsafe extern "sysv64" fn lookup(cpu: *mut Cpu, va: u64) -> u64 {
     with_jit(cpu, |cpu, jit| cpu.go_on(jit, va))
 }
 
-/// Follows exit `index`, and makes it a direct jump.
+/// Follows the exit at offset `at` of the code, and makes it a direct jump.
 ///
 /// # Safety
 /// As [`lookup`].
-pub(super) unsafe extern "sysv64" fn link(cpu: *mut Cpu, index: u32) -> u64 {
+pub(super) unsafe extern "sysv64" fn link(cpu: *mut Cpu, at: u32) -> u64 {
     // SAFETY: as in `lookup`.
     let cpu = unsafe { &mut *cpu };
-    with_jit(cpu, |cpu, jit| cpu.follow(jit, index))
+    with_jit(cpu, |cpu, jit| cpu.follow(jit, at))
 }
 
 /// Careful code for the guest address `va`.
@@ -238,9 +238,8 @@ impl Cpu {
         self.x[usize::from(slot::HERE)] = (va & !(PAGE - 1)) ^ key;
     }
 
-    fn follow(&mut self, jit: &mut super::Jit, index: u32) -> u64 {
-        let Some(exit) = jit.exit(index) else { return jit.thunks.leave };
-        let here = self.x[usize::from(slot::HERE)];
+    fn follow(&mut self, jit: &mut super::Jit, at: u32) -> u64 {
+        let exit = jit.exit(at);
         let page = self.code_page();
         let target = page.wrapping_add(exit.target() as i64 as u64);
         if jit.is_lockstep() {
@@ -252,23 +251,44 @@ impl Cpu {
             return if code == jit.thunks.leave { code } else { code + u64::from(HEAD) };
         }
         if exit.cell != 0 {
-            self.pc = target;
-            let code = self.find_code_again(jit);
-            // Only what was found as it was looked for is linked: no exception taken, nothing emptied, and the
-            // distance of the pages does not disturb the key.
-            let there = self.x[usize::from(slot::HERE)];
-            let distance = (target & !(PAGE - 1)).wrapping_sub(page);
-            let found = self.pc == target && code != jit.thunks.leave && there == here.wrapping_add(distance);
-            if found && jit.exit(index).is_some_and(|e| e.jump == exit.jump) {
-                let entry = jit.offset_of(code) + HEAD;
-                jit.link(&exit, entry, here);
-            }
-            return code;
+            return self.follow_far(jit, at, target);
         }
         let page = if exit.is_careful() { jit.careful(exit.page) } else { Ok(exit.page) };
         match page.and_then(|page| jit.block(page, target as u32 & (PAGE as u32 - 1))) {
-            Ok(entry) => jit.link(&exit, entry, here),
+            Ok(entry) => jit.link(&exit, entry),
             Err(Missing::Emptied) => self.find_code(jit, target),
         }
+    }
+
+    /// Follows the exit at offset `at` to `target`, in another page. Most often it has been linked already, for another
+    /// address space, and would be linked to the same block.
+    fn follow_far(&mut self, jit: &mut super::Jit, at: u32, target: u64) -> u64 {
+        let (exit, here, times_emptied) =
+            (jit.exit(at), self.x[usize::from(slot::HERE)], jit.times_emptied());
+        let distance = (target & !(PAGE - 1)).wrapping_sub(self.code_page());
+        self.pc = target;
+        let key = self.current_key(jit);
+        let linked =
+            self.code_place(target, key).and_then(|place| jit.linked(&exit, place.pa, self.code_mode()));
+        let code = match linked {
+            Some(code) => {
+                self.enter_page(target, key);
+                code
+            }
+            None => self.find_code_again(jit),
+        };
+        // Only what was found as it was looked for is linked: no exception taken, nothing emptied, and the distance of the
+        // pages does not disturb the key.
+        let there = self.x[usize::from(slot::HERE)];
+        let found = self.pc == target && code != jit.thunks.leave && there == here.wrapping_add(distance);
+        if !found || jit.times_emptied() != times_emptied {
+            return code;
+        }
+        if linked.is_none() {
+            let Some(place) = self.code_place(target, key) else { return code };
+            jit.link_far(at, jit.offset_of(code) + HEAD, place.pa, self.code_mode());
+        }
+        jit.allow(&exit, here);
+        code
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Thunks {
     pub again: u64,
     /// Jump: as `again`, in careful code.
     pub again_carefully: u64,
-    /// Jump: follows the unlinked exit number EAX.
+    /// Jump: follows the exit at offset EAX, which is not linked.
     pub link: u64,
     /// Call: looks for the translation of page number RDX, if address RAX is there too, for reading or writing; EAX says
     /// whether the bank has it now.

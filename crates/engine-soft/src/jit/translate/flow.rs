@@ -5,7 +5,7 @@ use crate::{
     decode::{BranchReg, Insn},
     jit::{
         asm::{Alu, Cc, Patch, RAX, RCX, RSP},
-        cache::{CELL, Exit},
+        cache::{CELL, Exit, NO_PAGE},
         returns,
         state::{slot, x},
         thunks::{Go, probe},
@@ -243,8 +243,9 @@ impl Translator<'_> {
             (from, self.note_exit(self.near_exit(target)))
         };
         if self.is_aside {
+            let at = self.put_exit(exit);
             self.asm.bind(from);
-            self.asm.mov_imm(RAX, u64::from(exit));
+            self.asm.mov_imm(RAX, at);
             self.asm.jmp(self.thunks.link);
         } else {
             self.asides.push(Aside::Link { from, exit });
@@ -265,7 +266,7 @@ impl Translator<'_> {
         // Every call looks for attention, so that no return has to.
         let polls = opcode == CALL || self.polls(target);
         let cell = self.code_offset(cell);
-        (miss, self.note_exit(Exit { cell, ..Exit::to(self.source.page, target, polls, false) }))
+        (miss, self.note_exit(Exit { cell, ..Exit::to(NO_PAGE, target, polls, false) }))
     }
 
     /// Leaves a side path for the careful block at `target`, in bytes from the start of the page.
@@ -273,9 +274,17 @@ impl Translator<'_> {
         let exit = Exit::to(self.source.page, target, false, true);
         let from = self.asm.jmp_forward();
         let exit = self.note_exit(exit);
+        let at = self.put_exit(exit);
         self.asm.bind(from);
-        self.asm.mov_imm(RAX, u64::from(exit));
+        self.asm.mov_imm(RAX, at);
         self.asm.jmp(self.thunks.link);
+    }
+
+    /// Puts exit number `exit` where code is that nobody arrives at; returns its offset.
+    pub(super) fn put_exit(&mut self, exit: u32) -> u64 {
+        let at = self.code_offset(self.asm.here());
+        self.asm.raw(&self.exits[exit as usize].to_bytes());
+        u64::from(at)
     }
 
     fn code_offset(&self, address: u64) -> u32 {

@@ -44,11 +44,11 @@ impl Translator<'_> {
         true
     }
 
-    /// Translates the block again, with `vectors` loaded before the loop; exits from number `first_exit` on are its.
-    pub(super) fn body_as_loop(&mut self, mut vectors: Vectors, first_exit: usize) {
+    /// Translates the block again, with `vectors` loaded before the loop.
+    pub(super) fn body_as_loop(&mut self, mut vectors: Vectors) {
         vectors.widen();
         self.asm.rewind();
-        self.exits.truncate(first_exit);
+        self.exits.clear();
         self.asides.clear();
         self.deopts.clear();
         self.cells = 0;

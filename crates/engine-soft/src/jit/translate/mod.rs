@@ -130,7 +130,7 @@ struct Translator<'a> {
     /// Whether side paths are emitted.
     is_aside: bool,
     thunks: &'a Thunks,
-    exits: &'a mut Vec<Exit>,
+    exits: Vec<Exit>,
     source: &'a Source,
     options: Options,
     words: Vec<u32>,
@@ -171,6 +171,7 @@ struct Translator<'a> {
 pub(super) struct Room {
     /// What the translation depends on: index in the page, and word there.
     pub seen: Vec<(u16, u32)>,
+    pub exits: Vec<Exit>,
     words: Vec<u32>,
     insns: Vec<Insn>,
     known_live: flags::Known,
@@ -199,7 +200,6 @@ pub(super) fn translate(
     (asm, other, room): (&mut Asm, &mut Asm, &mut Room),
     source: &Source,
     thunks: &Thunks,
-    exits: &mut Vec<Exit>,
     options: Options,
 ) -> Made {
     let (mut words, mut insns) = (emptied(&mut room.words), emptied(&mut room.insns));
@@ -216,7 +216,7 @@ pub(super) fn translate(
         other,
         is_aside: false,
         thunks,
-        exits,
+        exits: emptied(&mut room.exits),
         source,
         options,
         insns,
@@ -239,18 +239,17 @@ pub(super) fn translate(
         loop_start: None,
         ladders: emptied(&mut room.ladders),
     };
-    let first_exit = t.exits.len();
     t.find_live_flags();
     t.head();
     t.body();
     if let Some(vectors) = t.carried.take() {
-        t.body_as_loop(vectors, first_exit);
+        t.body_as_loop(vectors);
     }
     t.asides();
     let length = t.words.len();
     t.seen.extend(t.words.iter().enumerate().map(|(i, &word)| ((source.word + i) as u16, word)));
-    let Translator { words, insns, seen, known_live, deopts, asides, cells, ladders, .. } = t;
-    *room = Room { seen, words, insns, known_live, deopts, asides, ladders };
+    let Translator { words, insns, seen, exits, known_live, deopts, asides, cells, ladders, .. } = t;
+    *room = Room { seen, exits, words, insns, known_live, deopts, asides, ladders };
     Made { length, cells }
 }
 
@@ -403,13 +402,15 @@ impl Translator<'_> {
                     self.fill(index, vectors, check);
                 }
                 Aside::Link { from, exit } => {
+                    let at = self.put_exit(exit);
                     self.bind_aside(from);
-                    self.asm.mov_imm(RAX, u64::from(exit));
+                    self.asm.mov_imm(RAX, at);
                     self.asm.jmp(self.thunks.link);
                 }
                 Aside::LinkCall { from, exit, landing } => {
+                    let at = self.put_exit(exit);
                     self.bind_aside(from);
-                    self.asm.mov_imm(RAX, u64::from(exit));
+                    self.asm.mov_imm(RAX, at);
                     self.asm.call(self.thunks.link);
                     self.asm.jmp(landing);
                 }

@@ -436,7 +436,7 @@ fn many_random_sequences() {
 
 /// Whether there is a translation of `word`: whether the interpreter is not called before WFI needs it.
 fn is_translated(word: u32) -> bool {
-    let (mut asm, mut cold, mut exits) = (Asm::new(), Asm::new(), Vec::new());
+    let (mut asm, mut cold) = (Asm::new(), Asm::new());
     let thunks = thunks::emit(&mut asm, 0, 0);
     let mut page = [WFI; 1024];
     page[0] = word;
@@ -448,7 +448,6 @@ fn is_translated(word: u32) -> bool {
         (&mut asm, &mut cold, &mut Room::default()),
         &source,
         &thunks,
-        &mut exits,
         Options { exact_flags: true, ..Options::default() },
     );
     // MOV EAX, instruction.
