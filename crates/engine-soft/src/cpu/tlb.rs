@@ -20,8 +20,8 @@ pub(crate) const SELECTOR: usize = (INDEX_BITS << 8 | PAGE.ilog2()) as usize;
 const GROUP: usize = 64;
 /// Entries per bank for instruction fetches.
 pub(crate) const CODE_ENTRIES: usize = 1024;
-/// Most banks of a vCPU, a quarter of a MiB each when full; the least recently selected one is reused. 24 banks are eight processes with
-/// their user, kernel, and kernel-without-PAN views.
+/// Most banks of a vCPU, a quarter of a MiB each when full: two of the kernel, and those of 22 processes, of which the least
+/// recently selected one is reused.
 const MAX_BANKS: usize = 24;
 
 /// More pages than this are not dropped one by one.
@@ -80,9 +80,9 @@ pub(crate) enum View {
 
 /// What a bank's translations depend on beyond the address, as far as it changes without a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Context {
-    pub asid: u16,
-    pub view: View,
+struct Context {
+    asid: u16,
+    view: View,
 }
 
 /// Where pieces of blocks larger than a page are, so that a TLBI by address knows when it must search for all pieces of
@@ -183,6 +183,9 @@ impl CodeMap {
 
     /// Drops the page at `va`, and the block that it is in; unless `all`, only when they are global.
     fn drop_page(&mut self, va: u64, all: bool) {
+        if !self.used {
+            return;
+        }
         let e = &mut self.entries[(va / PAGE) as usize % CODE_ENTRIES];
         if all || e.origin.is_global() {
             e.tag = INVALID;
@@ -225,10 +228,17 @@ pub(crate) struct Bank {
     origin: [Origin; DATA_ENTRIES],
 }
 
+/// The kind of the entry of the page at `va`: a bit for either half of the address space, and whether it is `global`.
+const fn kind(va: u64, global: bool) -> u8 {
+    1 << ((va >> 55 & 1) * 2 + global as u64)
+}
+
 /// What a bank is.
 struct Head {
     /// One bit per group of entries that may be valid.
     used: [u64; DATA_ENTRIES / GROUP / 64],
+    /// One bit per [`kind`] of entries that may be valid.
+    kinds: u8,
     /// For EL0 only: EL1 has one map for all address spaces.
     code: Option<Box<CodeMap>>,
     context: Context,
@@ -242,6 +252,7 @@ impl Bank {
     fn new(context: Context) -> Box<Self> {
         let head = Head {
             used: [0; DATA_ENTRIES / GROUP / 64],
+            kinds: 0,
             code: (context.view == View::User).then(CodeMap::new),
             context,
             generation: 0,
@@ -280,6 +291,7 @@ impl Bank {
     fn flush(&mut self) {
         self.each_used(Self::drop_entry);
         self.head.used = [0; DATA_ENTRIES / GROUP / 64];
+        self.head.kinds = 0;
         self.head.blocks = Blocks::default();
         self.flush_code();
     }
@@ -292,6 +304,14 @@ impl Bank {
 
     /// Drops the page at `va`, and the block that it is in; unless `all`, only when they are global.
     fn drop_page(&mut self, va: u64, all: bool) {
+        if let Some(code) = &mut self.head.code {
+            code.drop_page(va, all);
+        }
+        // Most maintenance is about pages that most banks can tell at a glance that they do not have.
+        let concerned = kind(va, true) | if all { kind(va, false) } else { 0 };
+        if self.head.kinds & concerned == 0 {
+            return;
+        }
         let index = data_index(va);
         if all || self.origin[index].is_global() {
             self.drop_entry(index);
@@ -299,9 +319,20 @@ impl Bank {
         if self.head.blocks.may_contain(va) {
             self.drop_block(va, all);
         }
-        if let Some(code) = &mut self.head.code {
-            code.drop_page(va, all);
+    }
+
+    /// Drops what belongs to one address space only.
+    fn drop_private(&mut self) {
+        const PRIVATE: u8 = kind(0, false) | kind(u64::MAX, false);
+        if self.head.kinds & PRIVATE == 0 {
+            return;
         }
+        self.head.kinds &= !PRIVATE;
+        self.each_used(|bank, index| {
+            if !bank.origin[index].is_global() {
+                bank.drop_entry(index);
+            }
+        });
     }
 
     /// Drops every piece of the blocks that contain `va`.
@@ -344,6 +375,11 @@ pub(crate) struct Tlb {
     banks: Vec<*mut Bank>,
     /// Banks of the current ASID by [`View`], null until first used.
     current: [*mut Bank; 3],
+    /// The ASID that [`Tlb::select`] was called with last.
+    asid: u16,
+    /// Whether the kernel was seen to map its own half for single address spaces (as page table isolation does). Most do not,
+    /// and all ASIDs share EL1's banks; what is of one only is dropped from these when the ASID changes.
+    private_kernel: bool,
     generation: u64,
     clock: u64,
     /// A bank that nothing is entered into; null until first used.
@@ -372,6 +408,8 @@ impl Tlb {
             kernel_code: Box::into_raw(CodeMap::new()),
             banks: Vec::new(),
             current: [std::ptr::null_mut(); 3],
+            asid: 0,
+            private_kernel: false,
             generation: 0,
             clock: 0,
             blank: std::ptr::null_mut(),
@@ -418,7 +456,9 @@ impl Tlb {
     #[cold]
     #[inline(never)]
     fn select_slow(&mut self, asid: u16, view: View) -> *mut Bank {
-        let context = Context { asid, view };
+        self.asid = asid;
+        let shared = view != View::User && !self.private_kernel;
+        let context = Context { asid: if shared { 0 } else { asid }, view };
         let bank = self.find(context);
         self.current[view as usize] = bank;
         self.clock += 1;
@@ -464,7 +504,23 @@ impl Tlb {
     pub fn switch(&mut self) {
         self.keys.switch();
         self.kernel_code().drop_private();
-        self.current = [std::ptr::null_mut(); 3];
+        self.drop_private();
+        self.current[View::User as usize] = std::ptr::null_mut();
+        if self.private_kernel {
+            self.current = [std::ptr::null_mut(); 3];
+        }
+    }
+
+    /// Drops what banks that are shared know of one address space.
+    fn drop_private(&mut self) {
+        if self.private_kernel {
+            return;
+        }
+        self.each(|b| {
+            if b.head.context.view != View::User {
+                b.drop_private();
+            }
+        });
     }
 
     /// Drops everything, now for the current banks and at selection for the others.
@@ -494,8 +550,10 @@ impl Tlb {
     pub fn flush_asid(&mut self, asid: u16) {
         self.keys.renew_asid(asid);
         self.kernel_code().drop_private();
+        self.drop_private();
+        let shared = !self.private_kernel;
         self.each(|b| {
-            if b.head.context.asid == asid {
+            if b.head.context.asid == asid && !(shared && b.head.context.view != View::User) {
                 b.flush();
             }
         });
@@ -512,7 +570,9 @@ impl Tlb {
             self.kernel_code().drop_page(va.wrapping_add(i * PAGE), true);
         }
         self.each(|b| {
-            let all = asid.is_none_or(|a| a == b.head.context.asid);
+            let Context { asid: own, view } = b.head.context;
+            // Banks that are shared have nothing private but of the current ASID.
+            let all = view != View::User || asid.is_none_or(|a| a == own);
             for i in 0..pages {
                 b.drop_page(va.wrapping_add(i * PAGE), all);
             }
@@ -527,10 +587,27 @@ impl Tlb {
         b.head.blocks.note(page * PAGE, fill.log2_size);
         let group = index / GROUP;
         b.head.used[group / 64] |= 1 << (group % 64);
+        b.head.kinds |= kind(fill.va, fill.global);
+        if b.head.context.view != View::User && kind(fill.va, fill.global) == kind(u64::MAX, false) {
+            self.make_kernel_private();
+        }
         b.read[index] = if fill.readable { page } else { NO_PAGE };
         b.write[index] = if fill.writable { page } else { NO_PAGE };
         b.addend[index] = (fill.host as u64).wrapping_sub(page * PAGE);
         b.origin[index] = Origin::new(fill.global, fill.log2_size);
+    }
+
+    /// EL1 has banks of its own for each ASID from here on. Those that were shared hold nothing private but of the current one.
+    fn make_kernel_private(&mut self) {
+        if std::mem::replace(&mut self.private_kernel, true) {
+            return;
+        }
+        let asid = self.asid;
+        self.each(|b| {
+            if b.head.context.view != View::User {
+                b.head.context.asid = asid;
+            }
+        });
     }
 
     /// Enters a code page into `map`, one that [`Tlb::code_map`] returned.

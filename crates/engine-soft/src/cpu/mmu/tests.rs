@@ -335,6 +335,37 @@ fn address_spaces_keep_their_translations_and_lose_them_by_asid() {
     assert_eq!(map.test.cpu.load::<u64>(0x1000), Ok(9));
 }
 
+/// As page table isolation maps a kernel.
+#[test]
+fn what_the_kernel_maps_for_one_address_space_others_do_not_see() {
+    let mut map = Map::new(12, 39);
+    // The upper half on, of 39 bits in 4 KiB granules, too.
+    map.configure(|m| {
+        m.tcr = m.tcr & !(1 << 23) | 1 << 36 | 25 << 16 | 2 << 30;
+        m.ttbr[1] = TABLES + 0x8000;
+    });
+    let high = 0xffff_ff80_0000_1000;
+    let at = map.map(high, 3, RAM | AF | NG);
+    let reg = tearless_arm64::sysreg::name::TTBR0_EL1;
+    let mut wanted = 0;
+    for asid in [1, 2, 1, 3_u64] {
+        map.test.cpu.write_sysreg(reg, 0, TABLES | asid << 48).unwrap();
+        if asid != 1 {
+            // Others walk by themselves, and address space 1 keeps what it found.
+            wanted = asid;
+            map.put(at, RAM + asid * 0x1_0000 | AF | NG | 3);
+            map.put(RAM + asid * 0x1_0000, asid);
+        }
+        let expected = if asid == 1 { 0 } else { wanted };
+        assert_eq!(map.test.cpu.load::<u64>(high), Ok(expected), "ASID {asid}");
+    }
+    for asid in [1, 2_u64] {
+        map.test.cpu.forget(Request::Tlb(TlbScope::Asid(asid as u16)));
+        map.test.cpu.write_sysreg(reg, 0, TABLES | asid << 48).unwrap();
+        assert_eq!(map.test.cpu.load::<u64>(high), Ok(wanted), "after TLBI for {asid}");
+    }
+}
+
 #[test]
 fn a_global_page_is_dropped_from_every_address_space() {
     let mut map = Map::new(12, 39);
