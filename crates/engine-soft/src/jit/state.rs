@@ -4,7 +4,9 @@
 //! JIT behind them, are in reach of one-byte displacements. R14 points into the current TLB bank, where it is what BEXTR
 //! wants as well (see [`SELECTOR`]). RAX, RCX and RDX are free within an instruction.
 
-use super::asm::{Asm, Gpr, Mem, R8, R9, R10, R11, R12, R13, R14, R15, RBP, RBX, RDI, RSI, Rm};
+use super::asm::{
+    Alu, Asm, Gpr, Mem, R8, R9, R10, R11, R12, R13, R14, R15, RBP, RBX, RDI, RDX, RSI, Rm, Rot,
+};
 use crate::cpu::{Cpu, SELECTOR, SP, offset};
 
 /// Distance of RBP from the start of `Cpu`.
@@ -23,7 +25,8 @@ pub(crate) mod slot {
     pub const HERE: u8 = 34;
     /// Of the current code context, see [`crate::cpu::CodeKeys`].
     pub const KEY: u8 = 35;
-    /// NZCV as the host has flags: LAHF in bits 15:8, SETO in bits 7:0; C is not inverted.
+    /// NZCV as the host has flags after a subtraction, since most are from those: LAHF in bits 15:8, SETO in bits 7:0; C is
+    /// inverted.
     pub const FLAGS: u8 = 36;
     /// The first of four: host addresses of bases whose accesses were checked, or what makes some of these.
     pub const WINDOWS: u8 = 37;
@@ -32,7 +35,32 @@ pub(crate) mod slot {
 }
 
 /// The bits of a flags image that are N, Z, C and V, in this order from the top.
-pub(crate) const FLAGS_MASK: u32 = 0xc101;
+const FLAGS_MASK: u32 = 0xc101;
+/// Of them, C.
+const FLAGS_CARRY: u32 = 0x100;
+
+/// NZCV (4 bits) as a flags image.
+pub(crate) const fn flags_image(nzcv: u8) -> u32 {
+    let [n, z, c, v] = [nzcv >> 3 & 1, nzcv >> 2 & 1, nzcv >> 1 & 1, nzcv & 1];
+    ((n as u32) << 15 | (z as u32) << 14 | (c as u32) << 8 | v as u32) ^ FLAGS_CARRY
+}
+
+/// `reg` = the flags image of NZCV, which it has in bits 31:28. Uses RDX.
+pub(crate) fn to_flags_image(asm: &mut Asm, reg: Gpr) {
+    asm.rot_imm(Rot::Shr, false, reg, 28);
+    asm.mov_imm(RDX, u64::from(FLAGS_MASK));
+    asm.pdep(false, reg, reg, RDX);
+    asm.alu_imm(Alu::Xor, false, reg, FLAGS_CARRY as i32);
+}
+
+/// `reg` = NZCV in bits 31:28, zeros elsewhere, of the slot's flags image. Uses RDX.
+pub(crate) fn of_flags_image(asm: &mut Asm, reg: Gpr) {
+    asm.mov(false, reg, x(slot::FLAGS));
+    asm.mov_imm(RDX, u64::from(FLAGS_MASK));
+    asm.pext(false, reg, reg, RDX);
+    asm.rot_imm(Rot::Shl, false, reg, 28);
+    asm.alu_imm(Alu::Xor, false, reg, 1 << 29);
+}
 
 /// The host register of guest register `index` (as in [`Cpu::x`]), if it has one.
 pub(crate) const fn pinned(index: u8) -> Option<Gpr> {

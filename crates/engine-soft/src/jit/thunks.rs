@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use super::{
     asm::{Alu, Asm, Cc, Gpr, Mem, Patch, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Rot},
     bulk, runtime,
-    state::{BIAS, FLAGS_MASK, PINNED, VOLATILE, field, load_bank, slot, x},
+    state::{BIAS, PINNED, VOLATILE, field, load_bank, of_flags_image, slot, to_flags_image, x},
     translate::simd,
 };
 use crate::cpu::{PAGE, SP, offset};
@@ -150,18 +150,13 @@ fn load(asm: &mut Asm, count: usize) {
 /// `FLAGS` from [`Cpu::nzcv`](crate::cpu::Cpu::nzcv). Uses RCX and RDX.
 fn flags_from_guest(asm: &mut Asm) {
     asm.mov(false, RCX, field(offset::NZCV));
-    asm.rot_imm(Rot::Shr, false, RCX, 28);
-    asm.mov_imm(RDX, u64::from(FLAGS_MASK));
-    asm.pdep(false, RCX, RCX, RDX);
+    to_flags_image(asm, RCX);
     asm.store(3, x(slot::FLAGS), RCX);
 }
 
 /// The other way. Uses RDX and `tmp`.
 fn flags_to_guest(asm: &mut Asm, tmp: Gpr) {
-    asm.mov(false, tmp, x(slot::FLAGS));
-    asm.mov_imm(RDX, u64::from(FLAGS_MASK));
-    asm.pext(false, tmp, tmp, RDX);
-    asm.rot_imm(Rot::Shl, false, tmp, 28);
+    of_flags_image(asm, tmp);
     asm.store(2, field(offset::NZCV), tmp);
 }
 

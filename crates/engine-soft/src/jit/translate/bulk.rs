@@ -7,7 +7,7 @@ use crate::{
     decode::{Insn, Reg, Stage},
     jit::{
         asm::{Alu, Cc, RAX, RCX, RDX, Rm, Rot},
-        state::{field, pinned, slot, x},
+        state::{field, flags_image, pinned, slot, x},
     },
 };
 
@@ -78,7 +78,8 @@ impl Translator<'_> {
         let failed = self.asm.jcc_forward(Cc::E);
         finish(self);
         self.x_set(rn, 0);
-        self.asm.store_imm(false, x(slot::FLAGS), 0);
+        // NZCV = 0.
+        self.asm.store_imm(false, x(slot::FLAGS), flags_image(0) as i32);
         let done = self.asm.jmp_forward();
         for patch in forbidden.into_iter().chain([failed]) {
             self.asm.bind(patch);

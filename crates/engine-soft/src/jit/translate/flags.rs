@@ -10,7 +10,7 @@ use crate::{
     jit::{
         asm::{Cc, RAX},
         page::WORDS,
-        state::{slot, x},
+        state::{flags_image, slot, x},
     },
 };
 
@@ -214,9 +214,9 @@ impl Translator<'_> {
     }
 
     fn save_image(&mut self) {
-        if self.flags.host == Some(Polarity::Inverted) {
+        if self.flags.host == Some(Polarity::Direct) {
             self.asm.cmc();
-            self.flags.host = Some(Polarity::Direct);
+            self.flags.host = Some(Polarity::Inverted);
         }
         self.asm.lahf();
         self.asm.setcc(Cc::O, RAX);
@@ -271,8 +271,8 @@ impl Translator<'_> {
         // Overflows if AL was 1; SAHF sets the others.
         self.asm.raw(&[0x04, 0x7f]);
         self.asm.sahf();
-        self.flags.host = Some(Polarity::Direct);
-        Polarity::Direct
+        self.flags.host = Some(Polarity::Inverted);
+        Polarity::Inverted
     }
 
     /// Has the host's carry flag be C with this polarity, and the others NZV. Uses RAX.
@@ -309,11 +309,10 @@ impl Translator<'_> {
 
     /// Loads the constant `nzcv` (4 bits) into the host's flags, with this polarity. Uses RAX.
     pub(super) fn load_constant_flags(&mut self, nzcv: u8, polarity: Polarity) {
-        let bit = |n: u8| u32::from(nzcv >> n & 1);
-        let carry = bit(1) ^ u32::from(polarity == Polarity::Inverted);
-        let image = (bit(3) << 7 | bit(2) << 6 | carry) << 8;
+        // C is inverted in an image.
+        let nzcv = if polarity == Polarity::Inverted { nzcv } else { nzcv ^ 2 };
+        self.asm.mov_imm(RAX, u64::from(flags_image(nzcv)));
         // 0x7f + 1 overflows.
-        self.asm.mov_imm(RAX, u64::from(image | bit(0)));
         self.asm.raw(&[0x04, 0x7f]);
         self.asm.sahf();
     }

@@ -5,9 +5,9 @@ use crate::{
     cpu::{MDSCR_ACTIVE, SCTLR_DZE, ZERO_BLOCK, id_register, offset},
     decode::{Barrier, Insn, PstateField, Reg},
     jit::{
-        asm::{Alu, Cc, RAX, RDX, Rm, Rot},
+        asm::{Alu, Cc, RAX, RDX, Rm},
         asm_simd::Xmm,
-        state::{FLAGS_MASK, field, slot, x},
+        state::{field, of_flags_image, to_flags_image},
     },
 };
 use tearless_arm64::{SysReg, pstate, sysreg::name as r};
@@ -125,10 +125,7 @@ impl Translator<'_> {
         if reg == r::NZCV {
             self.save_flags_now();
             self.clobber_flags();
-            self.asm.mov(false, RAX, x(slot::FLAGS));
-            self.asm.mov_imm(RDX, u64::from(FLAGS_MASK));
-            self.asm.pext(false, RAX, RAX, RDX);
-            self.asm.rot_imm(Rot::Shl, false, RAX, 28);
+            of_flags_image(self.asm, RAX);
             self.x_finish(rt, RAX);
             return true;
         }
@@ -184,9 +181,7 @@ impl Translator<'_> {
             self.begin(true);
             let t = self.x_operand(rt);
             self.asm.mov(false, RAX, t);
-            self.asm.rot_imm(Rot::Shr, false, RAX, 28);
-            self.asm.mov_imm(RDX, u64::from(FLAGS_MASK));
-            self.asm.pdep(false, RAX, RAX, RDX);
+            to_flags_image(self.asm, RAX);
             self.set_flags_image();
             return true;
         }

@@ -9,23 +9,18 @@ use crate::{
     jit::{
         asm::{Cc, RAX, RDX},
         asm_simd::{Fp, Xmm, op},
+        state::flags_image,
     },
 };
 
-/// What NZCV is for less, equal, greater and unordered, in the layout of a flags image.
-const LESS: u64 = 0x8000;
-const EQUAL: u64 = 0x4100;
-const GREATER: u64 = 0x0100;
-const UNORDERED: u64 = 0x0101;
+/// What NZCV is for less, equal, greater and unordered.
+const LESS: u8 = 0b1000;
+const EQUAL: u8 = 0b0110;
+const GREATER: u8 = 0b0010;
+const UNORDERED: u8 = 0b0011;
 
 /// Instead of a V register: zero.
 const ZERO: Reg = 32;
-
-/// NZCV (4 bits) as an image.
-fn image(nzcv: u8) -> u64 {
-    let bit = |n: u8| u64::from(nzcv >> n & 1);
-    bit(3) << 15 | bit(2) << 14 | bit(1) << 8 | bit(0)
-}
 
 impl Translator<'_> {
     /// FCMP and FCMPE.
@@ -86,9 +81,9 @@ impl Translator<'_> {
         let m = self.v_or_zero(rm.unwrap_or(ZERO));
         let compare = if signal { op::COMIS } else { op::UCOMIS };
         self.asm.v2(compare[usize::from(size == 3)], n, m);
-        self.asm.mov_imm(RAX, GREATER);
-        for (cc, image) in [(Cc::B, LESS), (Cc::E, EQUAL), (Cc::P, UNORDERED)] {
-            self.asm.mov_imm(RDX, image);
+        self.asm.mov_imm(RAX, u64::from(flags_image(GREATER)));
+        for (cc, nzcv) in [(Cc::B, LESS), (Cc::E, EQUAL), (Cc::P, UNORDERED)] {
+            self.asm.mov_imm(RDX, u64::from(flags_image(nzcv)));
             self.asm.cmov(cc, false, RAX, RDX);
         }
     }
@@ -112,7 +107,7 @@ impl Translator<'_> {
         self.v_read(rn);
         self.v_read(rm);
         let holds = self.condition(cond);
-        self.asm.mov_imm(RAX, image(nzcv));
+        self.asm.mov_imm(RAX, u64::from(flags_image(nzcv)));
         let done = self.asm.jcc_short(holds.not());
         self.compare_to_image(size, signal, rn, Some(rm));
         self.asm.bind_short(done);
