@@ -73,6 +73,10 @@ impl Translator<'_> {
                     self.over = true;
                     self.leave_for(target);
                 } else {
+                    // Saved once for both ways, and so that the jump need not go by a side path.
+                    if self.must_save() && self.flags_live_after() && self.live_at(target) {
+                        self.save_flags_now();
+                    }
                     let cc = self.condition(cond);
                     self.leave_if(cc, target);
                 }
