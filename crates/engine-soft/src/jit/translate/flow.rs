@@ -73,8 +73,8 @@ impl Translator<'_> {
                     self.over = true;
                     self.leave_for(target);
                 } else {
-                    // Saved once for both ways, and so that the jump need not go by a side path.
-                    if self.must_save() && self.flags_live_after() && self.live_at(target) {
+                    // Before the jump, since a way by a side path costs more than what the other way may not need.
+                    if self.must_save() && self.live_at(target) {
                         self.save_flags_now();
                     }
                     let cc = self.condition(cond);
@@ -200,21 +200,24 @@ impl Translator<'_> {
         self.asides.push(Aside::Link { from, exit });
     }
 
-    /// Leaves the block for `target`, in bytes from the start of the page, if `cc`.
+    /// Leaves the block for `target`, in bytes from the start of the page, if `cc`. What it needs of NZCV is saved.
     fn leave_if(&mut self, cc: Cc, target: i32) {
-        let save = self.must_save() && self.live_at(target);
-        if !save && self.loop_if(cc, target) {
+        if self.loop_if(cc, target) {
             return;
         }
-        if !save && !self.vectors.is_dirty() && !self.is_far(target) {
+        if self.vectors.is_dirty() {
+            let (from, vectors) = (self.asm.jcc_forward(cc), self.vectors.clone());
+            self.asides.push(Aside::Leave { from, target, vectors });
+        } else if self.is_far(target) {
+            // Here, since a side path would be one more jump, and to what the host's caches seldom hold.
+            let on = self.asm.jcc_short(cc.not());
+            self.leave_for(target);
+            self.asm.bind_short(on);
+        } else {
             let from = self.asm.jcc_forward(cc);
             let exit = self.note_exit(self.near_exit(target));
             self.asides.push(Aside::Link { from, exit });
-            return;
         }
-        let from = self.asm.jcc_forward(cc);
-        let (flags, vectors) = (self.flags, self.vectors.clone());
-        self.asides.push(Aside::Leave { from, target, flags, save, vectors });
     }
 
     fn is_far(&self, target: i32) -> bool {

@@ -38,7 +38,7 @@ impl Translator<'_> {
         let from = self.asm.jcc_forward(Cc::Ne);
         // By way of the block's head, which looks at what wants attention.
         let vectors = self.vectors.clone();
-        self.asides.push(Aside::Leave { from, target, flags: Flags::dead(), save: false, vectors });
+        self.asides.push(Aside::Leave { from, target, vectors });
         self.asm.jmp(at);
         self.asm.bind_short(on);
         true

@@ -99,8 +99,8 @@ pub(super) fn fetch(host: *const u8, index: usize) -> u32 {
 enum Aside {
     /// The interpreter executes the instruction at `index`; then the main path goes on at `back`.
     Interpret { from: Patch, index: usize, back: u64, before: Vectors, after: Vectors, copies: Copies },
-    /// The block is left for `target`, in bytes from the start of the page, with NZCV to be saved if `save`.
-    Leave { from: Patch, target: i32, flags: Flags, save: bool, vectors: Vectors },
+    /// The block is left for `target`, in bytes from the start of the page.
+    Leave { from: Patch, target: i32, vectors: Vectors },
     /// Exit number `exit`, the jump to which is here, is not linked yet, or not for the current context.
     Link { from: Patch, exit: u32 },
     /// As `Link`, of a call that has its landing at `landing`.
@@ -379,13 +379,9 @@ impl Translator<'_> {
                     self.asm.load_copies(copies);
                     self.asm.jmp(back);
                 }
-                Aside::Leave { from, target, flags, save, vectors } => {
-                    self.flags = flags;
+                Aside::Leave { from, target, vectors } => {
                     self.vectors = vectors;
                     self.bind_aside(from);
-                    if save {
-                        self.save_flags_now();
-                    }
                     self.store_vectors();
                     self.leave_for(target);
                 }
