@@ -1,8 +1,8 @@
 //! Runs the same guest work on Tearless and on `qemu-system-aarch64`, in turn, and prints how they compare.
 //!
-//! One Debian system, one kernel, one RAM disk and one set of programs for all sides ([`system`]); each side boots once
+//! One Debian system, one kernel, one RAM disk and one set of programs for all sides ([`system`]); each guest boots once
 //! and is then told over its console what to run ([`guest`]); the same programs run natively as amd64 ([`native`]).
-//! What counts is CPU time, and rounds go from side to side, so that the noise of a shared machine meets all alike.
+//! What counts is CPU time, and runs go from side to side, so that the noise of a shared machine meets all alike.
 //! See the README beside this crate for how to read the table.
 
 mod guest;
@@ -151,9 +151,11 @@ fn select<'a>(args: &Args) -> Result<Vec<&'a Workload>> {
 struct Bench {
     system: System,
     qemu_version: String,
-    sides: Vec<Side>,
-    /// Side, vCPUs, guest.
-    guests: Vec<(Side, u32, Guest)>,
+    tearless: Side,
+    /// The models of QEMU; the index of one is the number of the pair that Tearless makes with it.
+    models: Vec<Side>,
+    /// Pair, side, vCPUs, guest.
+    guests: Vec<(usize, Side, u32, Guest)>,
     baseline: Option<Results>,
     native: bool,
     rounds: usize,
@@ -171,15 +173,16 @@ impl Bench {
             "{} is missing\n  try: cargo build --release -p tearless",
             program.display()
         );
-        let mut sides = vec![Side::Tearless { program, extra: args.tearless_arg.clone() }];
+        let tearless = Side::Tearless { program, extra: args.tearless_arg.clone() };
+        let mut models = Vec::new();
         if baseline.is_none() {
             let limit = if args.quick { QUICK_CPUS } else { usize::MAX };
             let cpus = args.cpus.split_whitespace().take(limit);
-            sides.extend(cpus.map(|cpu| Side::Qemu { program: args.qemu.clone(), cpu: cpu.to_owned() }));
+            models.extend(cpus.map(|cpu| Side::Qemu { program: args.qemu.clone(), cpu: cpu.to_owned() }));
         }
         let qemu_version = match &baseline {
             Some(baseline) => baseline.qemu.clone(),
-            None if sides.len() > 1 => qemu_version(&args.qemu)?,
+            None if !models.is_empty() => qemu_version(&args.qemu)?,
             None => "not measured".to_owned(),
         };
         let system = system::prepare(args.rebuild, &Stages)?;
@@ -187,7 +190,8 @@ impl Bench {
         Ok(Self {
             system,
             qemu_version,
-            sides,
+            tearless,
+            models,
             guests: Vec::new(),
             native: baseline.is_none() && !args.skip_native,
             baseline,
@@ -196,61 +200,73 @@ impl Bench {
         })
     }
 
-    /// Runs one workload on all sides, round by round.
+    /// Runs one workload on all sides, round by round. Each run of a model of QEMU is paired with one of Tearless on a guest
+    /// that only this model is compared with, and all others are as many: the best of many runs and boots is less than the
+    /// best of few.
     fn measure(&mut self, workload: &Workload) -> Row {
-        let sides = self.sides.clone();
-        let mut series: Vec<Series> = sides.iter().map(|side| Series::new(side.name())).collect();
+        let (tearless, models) = (self.tearless.clone(), self.models.clone());
         let native = self.native && workload.class != Class::Boot;
-        let mut native = native.then(|| Series::new("native"));
-        let mut single = (workload.vcpus() > 1).then(|| Series::new("tearless, 1 vCPU"));
-        for _ in 0..self.rounds {
-            let qemu = series.iter().skip(1).filter_map(Series::best).reduce(f64::min).unwrap_or(f64::MAX);
-            for (i, (side, series)) in sides.iter().zip(&mut series).enumerate() {
-                let hopeless = i > 0 && series.best().is_some_and(|best| best > qemu * HOPELESS);
-                if series.failure.is_none() && !hopeless {
-                    series.add(self.run(side, workload.vcpus(), workload));
-                }
-            }
-            if let (Some(single), Some(side)) =
-                (single.as_mut().filter(|s| s.failure.is_none()), sides.first())
-            {
-                single.add(self.run(side, 1, workload));
-            }
-            if let Some(native) = native.as_mut().filter(|s| s.failure.is_none()) {
-                native.add(self.system.native.measure(&workload.script));
-            }
-        }
-        let mut series = series.into_iter();
         let mut row = Row {
             name: workload.name.to_owned(),
-            tearless: series.next().unwrap_or_default(),
-            qemu: series.collect(),
-            native,
-            single,
+            tearless: Series::new(tearless.name()),
+            qemu: models.iter().map(|model| Series::new(model.name())).collect(),
+            native: native.then(|| Series::new("native")),
+            single: (workload.vcpus() > 1).then(|| Series::new("tearless, 1 vCPU")),
         };
+        for _ in 0..self.rounds {
+            let best = row.qemu.iter().filter_map(Series::best).reduce(f64::min).unwrap_or(f64::MAX);
+            let hopeful =
+                |s: &Series| s.failure.is_none() && s.best().is_none_or(|own| own <= best * HOPELESS);
+            let pairs: Vec<usize> = (0..models.len()).filter(|&i| hopeful(&row.qemu[i])).collect();
+            if pairs.is_empty() {
+                self.run_ours(0, workload, &mut row);
+            }
+            for pair in pairs {
+                self.run_ours(pair, workload, &mut row);
+                let run = self.run((pair, &models[pair]), workload.vcpus(), workload);
+                row.qemu[pair].add(run);
+                row.qemu[pair].beside.extend(row.tearless.cpu.last());
+            }
+        }
         let known = self.baseline.as_ref().and_then(|b| b.rows.iter().find(|r| r.name == row.name));
         if let Some(known) = known {
             row.qemu.clone_from(&known.qemu);
             row.native.clone_from(&known.native);
+            row.qemu.iter_mut().for_each(|series| series.beside.clone_from(&row.tearless.cpu));
         }
         row.check_outputs(workload.same_natively);
         row
     }
 
-    /// Runs it once on a guest, which is booted if need be; one that failed is ended.
-    fn run(&mut self, side: &Side, vcpus: u32, workload: &Workload) -> Result<Run> {
+    /// Runs it on Tearless, with one vCPU too if it is for two, and natively.
+    fn run_ours(&mut self, pair: usize, workload: &Workload, row: &mut Row) {
+        let side = self.tearless.clone();
+        if row.tearless.failure.is_none() {
+            row.tearless.add(self.run((pair, &side), workload.vcpus(), workload));
+        }
+        if let Some(single) = row.single.as_mut().filter(|s| s.failure.is_none()) {
+            single.add(self.run((pair, &side), 1, workload));
+        }
+        if let Some(native) = row.native.as_mut().filter(|s| s.failure.is_none()) {
+            native.add(self.system.native.measure(&workload.script));
+        }
+    }
+
+    /// Runs it once on a guest of this pair, which is booted if need be; one that failed is ended.
+    fn run(&mut self, (pair, side): (usize, &Side), vcpus: u32, workload: &Workload) -> Result<Run> {
         if workload.class == Class::Boot {
             return Ok(Guest::boot(side, &self.system, vcpus, self.patience)?.boot_run());
         }
-        let at = match self.guests.iter().position(|(s, n, _)| s == side && *n == vcpus) {
+        let known = |(p, s, n, _): &(usize, Side, u32, Guest)| (*p, s, *n) == (pair, side, vcpus);
+        let at = match self.guests.iter().position(known) {
             Some(at) => at,
             None => {
                 let guest = Guest::boot(side, &self.system, vcpus, self.patience)?;
-                self.guests.push((side.clone(), vcpus, guest));
+                self.guests.push((pair, side.clone(), vcpus, guest));
                 self.guests.len() - 1
             }
         };
-        let (_, _, guest) = self.guests.get_mut(at).context("the guest is gone")?;
+        let (.., guest) = self.guests.get_mut(at).context("the guest is gone")?;
         let run = guest.run(&workload.script, self.patience);
         if run.is_err() {
             self.guests.swap_remove(at);
