@@ -551,9 +551,8 @@ impl Tlb {
         self.keys.renew_asid(asid);
         self.kernel_code().drop_private();
         self.drop_private();
-        let shared = !self.private_kernel;
         self.each(|b| {
-            if b.head.context.asid == asid && !(shared && b.head.context.view != View::User) {
+            if b.head.context.asid == asid {
                 b.flush();
             }
         });
