@@ -88,7 +88,8 @@ impl Translator<'_> {
         let (va, tag) = (self.address_of(base, place.index, place.offset), Tag::of(access.kind));
         // What is aligned stays within its page, and SP is.
         let in_page = place.rn == 31 && place.distance() % place.size == 0 && place.size <= 16;
-        (if in_page { self.check_in_page(va, tag) } else { self.check(va, place.size, tag) }, va)
+        let size = if in_page { 1 } else { place.size };
+        if va == RAX { (self.check(va, size, tag), va) } else { (self.check_early(va, size, tag), va) }
     }
 
     /// Before an access.
@@ -142,12 +143,19 @@ impl Translator<'_> {
     /// The operand for `size` bytes at guest address `va`, which stays as it is. Uses RCX and RDX, and RDX is free
     /// afterwards.
     pub(super) fn check(&mut self, va: Gpr, size: i32, tag: Tag) -> Mem {
-        if size == 1 {
-            return self.check_in_page(va, tag);
-        }
-        self.asm.lea(true, RDX, Mem::at(va, size - 1));
-        self.asm.rot_imm(Rot::Shr, true, RDX, PAGE.ilog2() as u8);
-        self.compare_tag(va, tag)
+        self.last_page(va, size);
+        self.compare_tag(tag);
+        self.asm.mov(true, RCX, in_bank(RCX, offset::ADDEND));
+        Mem::indexed(va, RCX, 0, 0)
+    }
+
+    /// As [`Translator::check`], for an address that is not in RAX, which becomes the addend. That is loaded before the
+    /// tags are compared, for one that follows pointers waits for it.
+    fn check_early(&mut self, va: Gpr, size: i32, tag: Tag) -> Mem {
+        self.last_page(va, size);
+        self.asm.mov(true, RAX, in_bank(RCX, offset::ADDEND));
+        self.compare_tag(tag);
+        Mem::indexed(va, RAX, 0, 0)
     }
 
     /// As [`Translator::check`], for 1 << `size` bytes that must be naturally aligned.
@@ -156,22 +164,24 @@ impl Translator<'_> {
             self.asm.test8_low(va, (1 << size) - 1);
             self.interpret_if(Cc::Ne);
         }
-        self.check_in_page(va, tag)
+        self.check(va, 1, tag)
     }
 
-    /// As [`Translator::check`], for bytes that do not reach the next page.
-    fn check_in_page(&mut self, va: Gpr, tag: Tag) -> Mem {
-        page_number(self.asm, RDX, va);
-        self.compare_tag(va, tag)
-    }
-
-    /// The operand at guest address `va`, if the page of its last byte, RDX, is the same and its `tag` is there.
-    fn compare_tag(&mut self, va: Gpr, tag: Tag) -> Mem {
+    /// RCX = the index of the page of `va` in the bank, RDX = the number of the page of the last of the `size` bytes there.
+    fn last_page(&mut self, va: Gpr, size: i32) {
+        if size == 1 {
+            page_number(self.asm, RDX, va);
+        } else {
+            self.asm.lea(true, RDX, Mem::at(va, size - 1));
+            self.asm.rot_imm(Rot::Shr, true, RDX, PAGE.ilog2() as u8);
+        }
         page_index(self.asm, RCX, va);
+    }
+
+    /// Leaves the access to the interpreter unless page RDX has its `tag` at index RCX.
+    fn compare_tag(&mut self, tag: Tag) {
         self.asm.alu(Alu::Cmp, true, RDX, tag.of_page());
         self.interpret_if(Cc::Ne);
-        self.asm.mov(true, RCX, in_bank(RCX, offset::ADDEND));
-        Mem::indexed(va, RCX, 0, 0)
     }
 
     /// Emits the `access`, which must not change RAX before it is made, and the write-back of the base around it.
