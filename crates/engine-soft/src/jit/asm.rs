@@ -191,37 +191,33 @@ pub(crate) struct Asm {
     pub(super) copies: Copies,
 }
 
-/// An instruction under construction: at most 15 bytes.
-struct Bytes {
-    at: [u8; 24],
+/// A part of an instruction under construction: at most 8 bytes, the first one lowest.
+#[derive(Clone, Copy, Default)]
+struct Few {
+    bytes: u64,
     len: usize,
 }
 
-impl Bytes {
-    #[inline(always)]
-    fn new() -> Self {
-        Self { at: [0; 24], len: 0 }
-    }
-
+impl Few {
     #[inline(always)]
     fn push(&mut self, byte: u8) {
-        self.at[self.len & 15] = byte;
-        self.len += 1;
+        self.push_all(byte.into(), 1);
     }
 
+    /// Appends the lowest `len` bytes of `bytes`, whose others are zero.
     #[inline(always)]
-    fn push32(&mut self, value: i32) {
-        for byte in value.to_le_bytes() {
-            self.push(byte);
-        }
+    fn push_all(&mut self, bytes: u64, len: usize) {
+        self.bytes |= bytes << (self.len * 8 & 63);
+        self.len += len;
     }
 
     /// ModRM, SIB and displacement. For `[rip + disp]` operands of data in the code there is [`Asm::rip`].
     #[inline(always)]
-    fn operand(&mut self, reg: u8, rm: Rm) {
+    fn operand(reg: u8, rm: Rm) -> Self {
+        let mut b = Self::default();
         let reg = (reg & 7) << 3;
         match rm {
-            Rm::R(r) => self.push(0xc0 | reg | r.0 & 7),
+            Rm::R(r) => b.push(0xc0 | reg | r.0 & 7),
             Rm::M(m) => {
                 let base = m.base.0 & 7;
                 // RBP and R13 cannot do without a displacement.
@@ -232,22 +228,23 @@ impl Bytes {
                 };
                 match m.index {
                     Some((index, scale)) => {
-                        self.push(mode | reg | 4);
-                        self.push(scale << 6 | (index.0 & 7) << 3 | base);
+                        b.push(mode | reg | 4);
+                        b.push(scale << 6 | (index.0 & 7) << 3 | base);
                     }
                     None if base == 4 => {
-                        self.push(mode | reg | 4);
-                        self.push(0x24);
+                        b.push(mode | reg | 4);
+                        b.push(0x24);
                     }
-                    None => self.push(mode | reg | base),
+                    None => b.push(mode | reg | base),
                 }
                 match mode {
                     0 => {}
-                    0x40 => self.push(m.disp as u8),
-                    _ => self.push32(m.disp),
+                    0x40 => b.push(m.disp as u8),
+                    _ => b.push_all(u64::from(m.disp as u32), 4),
                 }
             }
         }
+        b
     }
 }
 
@@ -317,22 +314,19 @@ impl Asm {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Emits `few`: all eight bytes, which the host writes at once, and then those that are none of it are taken back.
     #[inline(always)]
-    fn done(&mut self, b: &Bytes) {
-        self.bytes.extend_from_slice(&b.at[..b.len]);
+    fn put_few(&mut self, few: Few) {
+        let end = self.bytes.len() + few.len;
+        self.bytes.extend_from_slice(&few.bytes.to_le_bytes());
+        self.bytes.truncate(end);
     }
 
     /// A legacy-encoded instruction that changes nothing but vector registers, or what is said to change; `byte` says that
     /// `reg` or a register `rm` is an 8-bit one.
     #[inline(always)]
     pub fn legacy(&mut self, (pp, map, opcode): (Pp, Map, u8), w: bool, reg: u8, rm: Rm, byte: bool) {
-        let b = Self::encode((pp, map, opcode), w, reg, rm, byte);
-        self.done(&b);
-    }
-
-    #[inline(always)]
-    fn encode((pp, map, opcode): (Pp, Map, u8), w: bool, reg: u8, rm: Rm, byte: bool) -> Bytes {
-        let mut b = Bytes::new();
+        let mut b = Few::default();
         match pp {
             Pp::None => {}
             Pp::P66 => b.push(0x66),
@@ -349,18 +343,12 @@ impl Asm {
         match map {
             Map::One => {}
             Map::M0f => b.push(0x0f),
-            Map::M0f38 => {
-                b.push(0x0f);
-                b.push(0x38);
-            }
-            Map::M0f3a => {
-                b.push(0x0f);
-                b.push(0x3a);
-            }
+            Map::M0f38 => b.push_all(0x380f, 2),
+            Map::M0f3a => b.push_all(0x3a0f, 2),
         }
         b.push(opcode);
-        b.operand(reg, rm);
-        b
+        self.put_few(b);
+        self.put_few(Few::operand(reg, rm));
     }
 
     /// A VEX-encoded instruction of 128-bit length unless `l256`, as [`Asm::legacy`].
@@ -373,7 +361,7 @@ impl Asm {
         vvvv: u8,
         rm: Rm,
     ) {
-        let mut b = Bytes::new();
+        let mut b = Few::default();
         let (x, base) = high_bits(rm);
         let tail = (!vvvv & 15) << 3 | u8::from(l256) << 2 | pp as u8;
         if map == Map::M0f && !w && x == 0 && base == 0 {
@@ -385,8 +373,8 @@ impl Asm {
             b.push(u8::from(w) << 7 | tail);
         }
         b.push(opcode);
-        b.operand(reg, rm);
-        self.done(&b);
+        self.put_few(b);
+        self.put_few(Few::operand(reg, rm));
     }
 
     /// `reg op= rm`.
@@ -414,13 +402,12 @@ impl Asm {
         } else {
             self.changes(rm, 8);
         }
-        let mut b = Self::encode((Pp::None, Map::One, opcode), w, op as u8, rm, false);
+        self.legacy((Pp::None, Map::One, opcode), w, op as u8, rm, false);
         if short {
-            b.push(imm as u8)
+            self.put(&[imm as u8]);
         } else {
-            b.push32(imm)
+            self.put(&imm.to_le_bytes());
         }
-        self.done(&b);
     }
 
     /// `reg = rm`.
@@ -451,9 +438,8 @@ impl Asm {
     /// `mem = imm`, 32 bits, or 64 sign-extended.
     pub fn store_imm(&mut self, w: bool, mem: Mem, imm: i32) {
         self.writes_memory(mem, 8);
-        let mut b = Self::encode((Pp::None, Map::One, 0xc7), w, 0, mem.into(), false);
-        b.push32(imm);
-        self.done(&b);
+        self.legacy((Pp::None, Map::One, 0xc7), w, 0, mem.into(), false);
+        self.put(&imm.to_le_bytes());
     }
 
     /// `reg = rm` of 1 << `size` (0 to 2) bytes, zero-extended to 64 bits.
@@ -489,17 +475,14 @@ impl Asm {
     pub fn mov_imm(&mut self, reg: Gpr, value: u64) {
         self.writes(reg);
         if let Ok(low) = u32::try_from(value) {
-            let mut b = Bytes::new();
             if reg.0 >= 8 {
-                b.push(0x41);
+                self.put(&[0x41]);
             }
-            b.push(0xb8 | reg.0 & 7);
-            b.push32(low as i32);
-            self.done(&b);
+            self.put(&[0xb8 | reg.0 & 7]);
+            self.put(&low.to_le_bytes());
         } else if let Ok(low) = i32::try_from(value as i64) {
-            let mut b = Self::encode((Pp::None, Map::One, 0xc7), true, 0, reg.into(), false);
-            b.push32(low);
-            self.done(&b);
+            self.legacy((Pp::None, Map::One, 0xc7), true, 0, reg.into(), false);
+            self.put(&low.to_le_bytes());
         } else {
             self.put(&[0x48 | reg.0 >> 3, 0xb8 | reg.0 & 7]);
             self.put(&value.to_le_bytes());
@@ -516,9 +499,8 @@ impl Asm {
     pub fn rot_imm(&mut self, op: Rot, w: bool, rm: impl Into<Rm>, amount: u8) {
         let rm = rm.into();
         self.changes(rm, 8);
-        let mut b = Self::encode((Pp::None, Map::One, 0xc1), w, op as u8, rm, false);
-        b.push(amount);
-        self.done(&b);
+        self.legacy((Pp::None, Map::One, 0xc1), w, op as u8, rm, false);
+        self.put(&[amount]);
     }
 
     /// `reg = rm shifted by count`, flags untouched: SHLX, SHRX, SARX.
@@ -599,38 +581,33 @@ impl Asm {
     /// Flags of `rm & imm`.
     pub fn test_imm(&mut self, w: bool, rm: impl Into<Rm>, imm: i32) {
         let rm = self.source(rm.into());
-        let mut b = Self::encode((Pp::None, Map::One, 0xf7), w, 0, rm, false);
-        b.push32(imm);
-        self.done(&b);
+        self.legacy((Pp::None, Map::One, 0xf7), w, 0, rm, false);
+        self.put(&imm.to_le_bytes());
     }
 
     /// Flags of the lowest byte of `reg`, & imm.
     pub fn test8_low(&mut self, reg: Gpr, imm: u8) {
-        let mut b = Self::encode((Pp::None, Map::One, 0xf6), false, 0, reg.into(), true);
-        b.push(imm);
-        self.done(&b);
+        self.legacy((Pp::None, Map::One, 0xf6), false, 0, reg.into(), true);
+        self.put(&[imm]);
     }
 
     /// Flags of the byte `mem & imm`.
     pub fn test8_imm(&mut self, mem: Mem, imm: u8) {
-        let mut b = Self::encode((Pp::None, Map::One, 0xf6), false, 0, mem.into(), false);
-        b.push(imm);
-        self.done(&b);
+        self.legacy((Pp::None, Map::One, 0xf6), false, 0, mem.into(), false);
+        self.put(&[imm]);
     }
 
     /// Flags of the byte `mem - imm`.
     pub fn cmp8_imm(&mut self, mem: Mem, imm: u8) {
-        let mut b = Self::encode((Pp::None, Map::One, 0x80), false, 7, mem.into(), false);
-        b.push(imm);
-        self.done(&b);
+        self.legacy((Pp::None, Map::One, 0x80), false, 7, mem.into(), false);
+        self.put(&[imm]);
     }
 
     /// `CF = bit of rm`.
     pub fn bt_imm(&mut self, w: bool, rm: impl Into<Rm>, bit: u8) {
         let rm = self.source(rm.into());
-        let mut b = Self::encode((Pp::None, Map::M0f, 0xba), w, 4, rm, false);
-        b.push(bit);
-        self.done(&b);
+        self.legacy((Pp::None, Map::M0f, 0xba), w, 4, rm, false);
+        self.put(&[bit]);
     }
 
     /// `rm = !rm`, flags untouched.

@@ -37,14 +37,25 @@ struct Chunk {
     entries: Vec<u32>,
 }
 
-/// `word` at `index` as a summand of what tells whether words changed: a guest can make two texts with one sum, to the
-/// effect that it executes code it has replaced without the translator's notice, which is nobody's loss but its own.
+/// `word` at `index` as a summand of what tells whether words changed: one word that changes always changes the sum, and two
+/// hide each other's change by chance only. A guest can make two texts with one sum, to the effect that it executes code it
+/// has replaced without the translator's notice, which is nobody's loss but its own.
 fn mixed(index: usize, word: u32) -> u64 {
-    let mut x = (u64::from(word) << 6 | (index % CHUNK) as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ x >> 31
+    u64::from(word).wrapping_mul(FACTORS[index % CHUNK])
 }
+
+/// Odd numbers with nothing in common.
+const FACTORS: [u64; CHUNK] = {
+    let (mut factors, mut i) = ([0; CHUNK], 0);
+    while i < CHUNK {
+        let mut x = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        factors[i] = (x ^ x >> 31) | 1;
+        i += 1;
+    }
+    factors
+};
 
 impl Chunk {
     /// How many blocks begin before instruction `word`.
@@ -52,13 +63,21 @@ impl Chunk {
         (self.entered & ((1 << (word % CHUNK)) - 1)).count_ones() as usize
     }
 
-    /// Whether the words that were noted are still what `word` says of each.
-    fn is_current(&self, word: impl Fn(usize) -> u32) -> bool {
-        let (mut noted, mut sum) = (self.noted, 0_u64);
-        while noted != 0 {
-            let at = noted.trailing_zeros() as usize;
-            noted &= noted - 1;
-            sum = sum.wrapping_add(mixed(at, word(at)));
+    /// Whether the words that were noted are still what they were: what `seen`, of this page's `(index, word)`, says of
+    /// those of this chunk, the `number`th, and what memory at `host` says of the others.
+    fn is_current(&self, (number, host): (usize, *const u8), seen: &[(u16, u32)]) -> bool {
+        let (mut left, mut sum) = (self.noted, 0_u64);
+        for &(index, word) in seen.iter().filter(|(index, _)| usize::from(*index) / CHUNK == number) {
+            let at = usize::from(index) % CHUNK;
+            if left >> at & 1 != 0 {
+                left &= !(1 << at);
+                sum = sum.wrapping_add(mixed(at, word));
+            }
+        }
+        while left != 0 {
+            let at = left.trailing_zeros() as usize;
+            left &= left - 1;
+            sum = sum.wrapping_add(mixed(at, translate::fetch(host, number * CHUNK + at)));
         }
         sum == self.sum
     }
@@ -157,24 +176,14 @@ impl Page {
             let noted = self.chunks[i].as_ref().map_or(0, |chunk| chunk.noted);
             set | u32::from(noted >> bit & 1 != 0) << i
         });
-        let chunks = self.chunks.iter().enumerate().filter_map(|(i, chunk)| Some((i, chunk.as_ref()?)));
-        chunks.filter(|(i, _)| overlaps >> i & 1 != 0).any(|(i, chunk)| {
-            let mut words = [None; CHUNK];
-            for &(index, word) in seen.iter().filter(|(index, _)| usize::from(*index) / CHUNK == i) {
-                words[usize::from(index) % CHUNK] = Some(word);
-            }
-            let word = |at: usize| words[at].unwrap_or_else(|| translate::fetch(self.host, i * CHUNK + at));
-            !chunk.is_current(word)
-        })
+        let mut chunks = self.chunks.iter().enumerate().filter(|(i, _)| overlaps >> i & 1 != 0);
+        !chunks.all(|(i, chunk)| chunk.as_ref().is_none_or(|chunk| chunk.is_current((i, self.host), seen)))
     }
 
     /// Whether memory is what translations depend on.
     pub fn is_current(&self) -> bool {
         let mut chunks = self.chunks.iter().enumerate();
-        chunks.all(|(i, chunk)| {
-            let word = |at: usize| translate::fetch(self.host, i * CHUNK + at);
-            chunk.as_ref().is_none_or(|chunk| chunk.is_current(word))
-        })
+        chunks.all(|(i, chunk)| chunk.as_ref().is_none_or(|chunk| chunk.is_current((i, self.host), &[])))
     }
 
     /// Forgets what was noted, and where blocks begin.

@@ -59,29 +59,41 @@ enum Effect {
 /// The effect of `word` on NZCV; of what is not known well, the safe answer.
 fn effect(word: u32) -> Effect {
     let is = |mask: u32, value: u32| word & mask == value;
-    // ADDS, SUBS: immediate, shifted, extended; ANDS, BICS: immediate, shifted.
-    let sets = is(0x3f00_0000, 0x3100_0000)
-        || is(0x3f20_0000, 0x2b00_0000)
-        || is(0x3fe0_0000, 0x2b20_0000)
-        || is(0x7f80_0000, 0x7200_0000)
-        || is(0x7f00_0000, 0x6a00_0000);
-    if sets {
-        return Effect::Kills;
+    // Bits 28:25 say what kind of instruction it is.
+    let (kills, reads) = match word >> 25 & 15 {
+        // ADDS, SUBS, ANDS: immediate.
+        0b1000 | 0b1001 => (is(0x3f00_0000, 0x3100_0000) || is(0x7f80_0000, 0x7200_0000), false),
+        // ADDS, SUBS: shifted, extended; ANDS, BICS: shifted.
+        0b0101 => {
+            let add = is(0x3f20_0000, 0x2b00_0000) || is(0x3fe0_0000, 0x2b20_0000);
+            (add || is(0x7f00_0000, 0x6a00_0000), false)
+        }
+        // CCMP, CCMN; CSEL and siblings; ADC, SBC, RMIF, SETF.
+        0b1101 => {
+            let compare = is(0x3fe0_0000, 0x3a40_0000);
+            (false, compare || is(0x3fe0_0000, 0x1a80_0000) || is(0x1fe0_0000, 0x1a00_0000))
+        }
+        // FCMP, FCMPE; FCSEL, FCCMP.
+        0b1111 => {
+            let reads = is(0xff20_0c00, 0x1e20_0c00) || is(0xff20_0c00, 0x1e20_0400);
+            (is(0xff20_fc07, 0x1e20_2000), reads)
+        }
+        // B.cond; exceptions, system instructions, not hints.
+        0b1010 | 0b1011 => {
+            let system = is(0xfc00_0000, 0xd400_0000) && !is(0xffff_f01f, 0xd503_201f);
+            (false, is(0xff00_0010, 0x5400_0000) || system)
+        }
+        // Memory copy and set.
+        0b1100 | 0b1110 => (false, is(0x3b20_0c00, 0x1900_0400)),
+        // UDF.
+        0 => (false, is(0xffff_0000, 0)),
+        _ => (false, false),
+    };
+    match (kills, reads) {
+        (true, _) => Effect::Kills,
+        (_, true) => Effect::Reads,
+        _ => Effect::None,
     }
-    // FCMP, FCMPE.
-    if is(0xff20_fc07, 0x1e20_2000) {
-        return Effect::Kills;
-    }
-    let reads = is(0xff00_0010, 0x5400_0000) // B.cond
-        || is(0x3fe0_0000, 0x3a40_0000) // CCMP, CCMN
-        || is(0x3fe0_0000, 0x1a80_0000) // CSEL and siblings
-        || is(0x1fe0_0000, 0x1a00_0000) // ADC, SBC, RMIF, SETF
-        || is(0xff20_0c00, 0x1e20_0c00) // FCSEL
-        || is(0xff20_0c00, 0x1e20_0400) // FCCMP
-        || is(0xfc00_0000, 0xd400_0000) && !is(0xffff_f01f, 0xd503_201f) // exceptions, system instructions, not hints
-        || is(0x3b20_0c00, 0x1900_0400) // memory copy and set
-        || is(0xffff_0000, 0); // UDF
-    if reads { Effect::Reads } else { Effect::None }
 }
 
 /// Instructions to look at beyond an exit, and branches to follow there.
@@ -106,15 +118,18 @@ impl Translator<'_> {
     /// reason.
     fn may_be_read(&mut self, target: i32) -> bool {
         let first = self.seen.len();
+        let mut been = [0_u64; WORDS / 64];
         let (mut forks, mut count) = ([target; FORKS], 1);
         while count > 0 {
             count -= 1;
             let mut at = forks[count];
             loop {
                 let Some(index) = usize::try_from(at / 4).ok().filter(|&i| i < WORDS) else { return true };
-                if self.seen[first..].iter().any(|&(seen, _)| usize::from(seen) == index) {
+                let bit = 1 << (index % 64);
+                if been[index / 64] & bit != 0 {
                     break;
                 }
+                been[index / 64] |= bit;
                 if self.seen.len() - first == HORIZON {
                     return true;
                 }
