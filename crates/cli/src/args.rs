@@ -119,21 +119,21 @@ pub enum Command {
 #[derive(Args)]
 pub struct RunArgs {
     /// A VM by name, or the path of its folder. Without it a fresh Debian is booted from memory.
-    #[arg(conflicts_with_all = ["kernel", "command"])]
+    #[arg(conflicts_with_all = ["kernel", "command", "DebianArgs"])]
     pub name: Option<String>,
     /// A kernel to boot: arm64 Image (also gzip, EFI zboot or ELF), or a flat binary.
-    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["command", "DebianArgs"])]
     pub kernel: Option<PathBuf>,
     /// The RAM disk for --kernel.
     #[arg(long, value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,
     /// Boot what EFI finds on the disks; or --kernel as an EFI program.
-    #[arg(long, conflicts_with_all = ["command", "name"])]
+    #[arg(long, conflicts_with_all = ["command", "name", "DebianArgs"])]
     pub efi: bool,
     #[command(flatten)]
     pub firmware: FirmwareArgs,
     /// An installation medium, attached read-only as the last disk. Without a VM it is booted.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "command"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "command", "DebianArgs"])]
     pub iso: Option<PathBuf>,
     /// The kernel command line; with a VM or the fresh Debian it is added to theirs.
     #[arg(long, value_name = "TEXT")]
@@ -504,21 +504,22 @@ pub struct CreateArgs {
     #[arg(long, value_name = "FILE", group = "medium", conflicts_with = "kernel")]
     pub iso: Option<PathBuf>,
     /// Boot this disk image through EFI; its content is copied to the VM's disk.
-    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "DebianArgs"])]
     pub disk_image: Option<PathBuf>,
     /// Have cloud-init, which images for clouds have, set the system of --disk-image up when the VM first runs: its host name,
     /// user, keys, packages, and the agent of Tearless.
     #[arg(long, group = "answers", requires = "disk_image", conflicts_with_all = ["linux", "kernel", "iso", "ipsw"])]
     pub cloud_init: bool,
     /// Install macOS from this IPSW. Needs an Apple silicon Mac.
-    #[arg(long, value_name = "FILE|latest", group = "medium", conflicts_with_all = ["kernel", "iso", "disk_image"])]
+    #[arg(long, value_name = "FILE|latest", group = "medium")]
+    #[arg(conflicts_with_all = ["kernel", "iso", "disk_image", "cmdline", "DebianArgs"])]
     pub ipsw: Option<PathBuf>,
     /// Which virtual Mac it is to be: its ECID, from which serial number and UUIDs follow.
     #[arg(long, value_name = "N|random", value_parser = parse_new_ecid, requires = "ipsw")]
     #[arg(conflicts_with_all = ["linux", "kernel", "iso", "disk_image"])]
     pub ecid: Option<Ecid>,
     /// Boot this kernel; it is copied into the VM's folder.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "DebianArgs")]
     pub kernel: Option<PathBuf>,
     /// The RAM disk for --kernel; copied too.
     #[arg(long, value_name = "FILE", requires = "kernel", conflicts_with_all = ["linux", "iso", "disk_image", "ipsw"])]
@@ -544,7 +545,7 @@ pub struct CreateArgs {
     #[command(flatten)]
     pub firmware: FirmwareArgs,
     /// Size of the VM's disk, for example 64G; it takes room only as it fills.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, alias = "disk-size", value_name = "SIZE", value_parser = parse_size)]
     pub disk: Option<ByteSize>,
     #[command(flatten)]
     pub shares: ShareArgs,

@@ -50,9 +50,14 @@ pub struct Unattended {
 impl Unattended {
     /// What `args` want on a disk of `disk`, if they want that.
     pub fn read(args: &CreateArgs, disk: ByteSize) -> Result<Option<Self>> {
-        let (true, Some(iso)) = (args.unattended.unattended, &args.iso) else { return Ok(None) };
+        let Some(iso) = &args.iso else { return Ok(None) };
+        if !args.unattended.unattended {
+            refuse_unused(args, None)?;
+            return Ok(None);
+        }
         let mut answers = answers(args)?;
         let medium = Medium::read(iso)?;
+        refuse_unused(args, Some(medium.family))?;
         let least = ByteSize::new(medium.family.least_disk());
         if disk < least {
             bail!(
@@ -105,6 +110,25 @@ impl Unattended {
         }
         seed::put(&folder.join(INITRD), &initrd)
     }
+}
+
+/// Fails if `args` say what an installation by a medium would not heed: one of this family without questions, or one by hand.
+fn refuse_unused(args: &CreateArgs, family: Option<Family>) -> Result<()> {
+    let (debian, by_debian) = (&args.debian, family == Some(Family::Debian));
+    let given = [
+        ("--suite", debian.suite.is_some() && !by_debian),
+        ("--mirror", debian.mirror.is_some() && !by_debian),
+        ("--flavour", debian.flavour.is_some()),
+        ("--refresh", debian.refresh),
+        ("--cmdline", args.cmdline.is_some() && family.is_none()),
+    ];
+    let Some((option, _)) = given.iter().find(|(_, is_unused)| *is_unused) else { return Ok(()) };
+    let because = match family {
+        None => "whoever sits before the installer answers its questions",
+        Some(Family::Debian) => "Debian's installer chooses its kernel, from the medium or the mirror",
+        Some(_) => "that is for Debian, and the medium's system is another",
+    };
+    bail!("cannot create {} with {option}\n  because: {because}\n  try: without {option}", args.name);
 }
 
 /// Notes an installation from `medium` in the configuration.

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tearless_boot::{Source, quick::Mode};
 use tearless_config::{
     BootConfig, ByteSize, ConsoleKind, DiskBus, DisplayConfig, EngineChoice, Qos, VmConfig,
@@ -251,6 +251,9 @@ fn linux_payload(kernel: &Path, args: &RunArgs) -> Result<LinuxPayload> {
 
 /// A kernel as an EFI program, or what EFI finds on the disks and the installation medium. Its variables are gone afterwards.
 fn prepare_efi(args: &RunArgs) -> Result<Prepared> {
+    if args.kernel.is_none() && args.cmdline.is_some() {
+        return Err(has_own_command_line("what EFI finds"));
+    }
     let mut config = VmConfig::new(BootConfig::efi(PathBuf::new()));
     config.console = ConsoleKind::Uart;
     apply_run(&mut config, args)?;
@@ -264,6 +267,14 @@ fn prepare_efi(args: &RunArgs) -> Result<Prepared> {
     let events = Events::default();
     let session = interactive(config.console, &events, &Keyboard::default());
     Prepared::unnamed(config, payload, shares, session, events)
+}
+
+/// What `what` boots is none of ours to change.
+fn has_own_command_line(what: &str) -> anyhow::Error {
+    anyhow!(
+        "cannot add to the kernel command line of {what}\n  because: its boot loader has it\n  try: in the boot loader's menu, \
+         or in the guest's /etc/default/grub"
+    )
 }
 
 fn refuse_recovery(bundle: &store::Opened, args: &RunArgs) -> Result<()> {
@@ -304,11 +315,7 @@ pub fn bundle_payload(
                 linux.cmdline = format!("{} {extra}", linux.cmdline);
             }
         }
-        (Payload::Efi { .. }, Some(_)) => bail!(
-            "cannot add to the kernel command line of {}\n  because: its boot loader has it\n  try: in the boot \
-             loader's menu, or in the guest's /etc/default/grub",
-            bundle.bundle().name()
-        ),
+        (Payload::Efi { .. }, Some(_)) => return Err(has_own_command_line(bundle.bundle().name())),
         (Payload::Efi { .. }, None) => {}
     }
     Ok(payload)

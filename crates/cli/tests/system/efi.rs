@@ -237,7 +237,14 @@ fn anaconda_finds_its_answers_and_its_medium() {
         "ada",
         "--iso",
     ];
-    tool.succeeds(&[&args[..], &[iso.to_str().unwrap()]].concat());
+    let iso = iso.to_str().unwrap();
+    let of_debian = tool.run(&[&args[..], &[iso, "--suite", "forky"]].concat());
+    assert!(
+        of_debian.status == Some(1) && of_debian.stderr.contains("is for Debian"),
+        "{}",
+        of_debian.stderr
+    );
+    tool.succeeds(&[&args[..], &[iso]].concat());
     let folder = tool.home().join("f.vm");
     let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
     assert!(config.contains("inst.stage2=hd:LABEL="), "{config}");

@@ -94,6 +94,32 @@ fn one_way_to_a_system_at_a_time() {
     }
 }
 
+/// Nor is one that says which Debian, or adds to a kernel's command line, where there is neither.
+#[test]
+fn what_nobody_would_heed() {
+    let tool = Tool::new();
+    let ways: [&[&str]; 7] = [
+        &["run", "--kernel", "k"],
+        &["run", "--efi"],
+        &["run", "--iso", "i"],
+        &["run", "a"],
+        &["create", "a", "--kernel", "k"],
+        &["create", "a", "--disk-image", "d"],
+        &["create", "a", "--ipsw", "p"],
+    ];
+    let options: [&[&str]; 4] =
+        [&["--suite", "forky"], &["--mirror", "http://m"], &["--flavour", "16k"], &["--refresh"]];
+    for option in options {
+        for way in ways {
+            let outcome = tool.run(&[way, option].concat());
+            assert_eq!(outcome.status, Some(2), "{way:?} with {option:?}: {}", outcome.stderr);
+        }
+        refused(&tool, &[&["create", "a", "--iso", "i"], option].concat(), &[option[0], "because", "try"]);
+    }
+    refused(&tool, &["create", "a", "--iso", "i", "--cmdline", "quiet"], &["--cmdline", "because", "try"]);
+    refused(&tool, &["run", "--efi", "--cmdline", "quiet"], &["command line", "because", "try"]);
+}
+
 #[test]
 fn output_that_cannot_be_written() {
     let tool = Tool::new();
